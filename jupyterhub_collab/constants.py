@@ -1,0 +1,60 @@
+"""Fixed words of the project: labels, annotations, field manager, paths.
+
+Everything here is seen from outside (in a cluster, in a pod, in the hub's database): a change
+is a change of interface and needs an upgrade note.
+"""
+
+from typing import Final
+
+DOMAIN: Final = "jupyterhub-collab.org"
+
+# Ownership. Nothing that lacks all three is ever changed or deleted.
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "jupyterhub-collab"
+LABEL_HUB: Final = f"{DOMAIN}/hub"  # which hub of several on one cluster
+LABEL_TEAM: Final = f"{DOMAIN}/team"
+
+LABEL_CONTEST: Final = f"{DOMAIN}/contest"
+LABEL_DATASET: Final = f"{DOMAIN}/dataset"
+LABEL_PROTECTED: Final = f"{DOMAIN}/protected"  # "true" on volumes of protected data sets
+LABEL_COMPONENT: Final = "app.kubernetes.io/component"
+COMPONENT_SERVER: Final = "singleuser-server"  # a member's pod, its Secret
+COMPONENT_PERSONAL_VOLUME: Final = "personal-volume"
+COMPONENT_TEAM_VOLUME: Final = "team-volume"
+COMPONENT_DATASET_VOLUME: Final = "dataset-volume"
+
+ANNOTATION_SPEC: Final = f"{DOMAIN}/spec"  # the merged team spec, canonical JSON
+ANNOTATION_SPEC_HASH: Final = f"{DOMAIN}/spec-hash"  # its SHA-256, 64 hex digits
+ANNOTATION_READY_HASH: Final = f"{DOMAIN}/ready-hash"  # the spec hash whose whole tenancy stands
+ANNOTATION_OBJECT_HASH: Final = f"{DOMAIN}/object-hash"  # SHA-256 of the manifest as applied
+ANNOTATION_USERNAME: Final = "hub.jupyter.org/username"  # KubeSpawner's own
+
+FIELD_MANAGER: Final = "jupyterhub-collab"  # server-side apply
+
+# Hub groups. A team's group is named as the team; a contest's starts with this. The dot cannot
+# stand in a team id, so the two never meet.
+CONTEST_GROUP_PREFIX: Final = "contest."
+PROPERTIES_KEY: Final = "collab"  # our corner of a group's properties
+PROPERTIES_SCHEMA: Final = 1
+TEAM_PROPERTIES_MAX_BYTES: Final = 4096  # a page of 200 teams stays below 1 MiB
+
+# In a member's pod.
+HOME: Final = "/home/jovyan"
+TEAM_MOUNT: Final = "/home/jovyan/team"
+DATASETS_MOUNT: Final = "/home/jovyan/data"  # a folder for each data set below it
+POD_UID: Final = 1000
+POD_GID: Final = 100
+SERVER_PORT: Final = 8888
+
+# Names of what every team namespace holds.
+QUOTA_NAME: Final = "team"
+DATASET_STORAGE_CLASS: Final = "collab-datasets"  # of static data-set volumes; has no provisioner
+LIMIT_RANGE_NAME: Final = "team"
+TEAM_CLAIM_NAME: Final = "team"
+SERVICE_ACCOUNT_NAME: Final = "member"
+HUB_ROLE_BINDING_NAME: Final = "hub"
+POLICY_DENY_ALL: Final = "deny-all"
+POLICY_PLATFORM: Final = "platform"
+HUB_CLUSTER_ROLE: Final = "jupyterhub-collab-hub"  # what the hub may do in a team namespace
+HUB_WATCH_CLUSTER_ROLE: Final = "jupyterhub-collab-hub-watch"  # and in the whole cluster
+PROVISIONER_CLUSTER_ROLE: Final = "jupyterhub-collab-provisioner"

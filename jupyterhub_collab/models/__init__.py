@@ -1,0 +1,44 @@
+"""What travels between the floors: frozen, validated, without behaviour.
+
+Whatever comes from outside (a contest manifest, group properties, a namespace's annotations) is a
+`Document`: unknown fields are errors and every error names its field. Field names in Python carry
+the unit, names on the wire are Kubernetes' (``cpu``, ``memory``).
+"""
+
+from .contest import Contest, ContestManifest, Member, TeamEntry
+from .dataset import CsiSource, Dataset, NfsSource
+from .document import Document
+from .egress import EgressRule, PortRange, Protocol
+from .image import Image, Profile, Toleration
+from .platform import CidrPeer, Endpoint, Platform, PodPeer
+from .team import ContestProperties, Gate, TeamProperties, TeamSpec
+from .tier import Tier, TierOverrides
+from .volume import Volumes
+
+__all__ = [
+    "CidrPeer",
+    "Contest",
+    "ContestManifest",
+    "ContestProperties",
+    "CsiSource",
+    "Dataset",
+    "Document",
+    "EgressRule",
+    "Endpoint",
+    "Gate",
+    "Image",
+    "Member",
+    "NfsSource",
+    "Platform",
+    "PodPeer",
+    "PortRange",
+    "Profile",
+    "Protocol",
+    "TeamEntry",
+    "TeamProperties",
+    "TeamSpec",
+    "Tier",
+    "TierOverrides",
+    "Toleration",
+    "Volumes",
+]

@@ -1,0 +1,55 @@
+"""The contest manifest: one YAML file that says what a host wants."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from .dataset import Dataset
+from .document import Document, Id, Title
+from .egress import EgressRule
+from .image import Image, Profile
+from .team import Gate
+from .tier import Tier, TierOverrides
+from .volume import Volumes
+
+Member = Annotated[
+    str, StringConstraints(strict=True, min_length=1, max_length=255, pattern=r"^[^\x00-\x1f/]+$")
+]
+"""A hub user name, as the hub normalises it."""
+
+
+class Contest(Document):
+    """A contest, or a lasting collaboration: a contest without an end."""
+
+    id: Id
+    title: Title
+    ends: datetime | None = Field(None, description="With time zone; absent: it lasts.")
+
+
+class TeamEntry(Document):
+    """One team."""
+
+    title: Title | None = None
+    tier: Id
+    overrides: TierOverrides = TierOverrides()
+    datasets: tuple[Id, ...] = Field((), description="Besides those that every team gets.")
+    gate: Gate = Gate.OPEN
+    members: tuple[Member, ...] = ()
+
+
+class ContestManifest(Document):
+    """The whole file."""
+
+    api_version: Literal["jupyterhub-collab.org/v1alpha1"] = Field(alias="apiVersion")
+    kind: Literal["Contest"]
+    contest: Contest
+    tiers: dict[Id, Tier] = Field(min_length=1)
+    images: dict[Id, Image] = Field(min_length=1, description="The first is the default.")
+    profiles: dict[Id, Profile] = Field(min_length=1, description="The first is the default.")
+    volumes: Volumes = Volumes()
+    egress: tuple[EgressRule, ...] = ()
+    datasets: dict[Id, Dataset] = {}
+    teams: dict[Id, TeamEntry] = {}

@@ -1,0 +1,71 @@
+"""A team as the hub's groups hold it, and the merged spec that the cluster gets."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+from typing import Literal
+
+from pydantic import Field
+
+from .dataset import Dataset
+from .document import Count, Document, Id, Title
+from .egress import EgressRule
+from .image import Image, Profile
+from .tier import Tier, TierOverrides
+from .volume import Volumes
+
+
+class Gate(str, Enum):
+    """May this team start servers."""
+
+    OPEN = "open"
+    FROZEN = "frozen"  # may start, every volume read-only
+    CLOSED = "closed"
+
+
+class TeamProperties(Document):
+    """Our corner of a team group's properties; at most 4 KiB. Members are the group's users."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    generation: Count = Field(description="Raised by one at each change.")
+    contest: Id
+    tier: Id
+    title: Title | None = None
+    overrides: TierOverrides = TierOverrides()
+    datasets: tuple[Id, ...] = ()
+    gate: Gate = Gate.OPEN
+
+
+class ContestProperties(Document):
+    """Our corner of a contest group's properties: what all its teams share, once."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    generation: Count
+    title: Title
+    ends: datetime | None = None
+    tiers: dict[Id, Tier]
+    images: dict[Id, Image]
+    profiles: dict[Id, Profile]
+    volumes: Volumes = Volumes()
+    egress: tuple[EgressRule, ...] = ()
+    datasets: dict[Id, Dataset] = {}
+
+
+class TeamSpec(Document):
+    """All that the cluster has to know of a team: a pure merge of the two groups.
+
+    Goes, with its hash, into the namespace's annotations. Says nothing of who is in the team.
+    """
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    team: Id
+    contest: Id
+    gate: Gate = Gate.OPEN
+    tier_name: Id = Field(alias="tierName")
+    tier: Tier
+    images: dict[Id, Image]
+    profiles: dict[Id, Profile]
+    volumes: Volumes
+    egress: tuple[EgressRule, ...] = ()
+    datasets: dict[Id, Dataset] = {}
