@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
 from .dataset import Dataset
-from .document import Document, Id, Title
+from .document import Document, Id, Moment, Title
 from .egress import EgressRule
 from .image import Image, Profile
 from .team import Gate
@@ -26,7 +25,7 @@ class Contest(Document):
 
     id: Id
     title: Title
-    ends: datetime | None = Field(None, description="With time zone; absent: it lasts.")
+    ends: Moment | None = Field(None, description="With time zone; absent: it lasts.")
 
 
 class TeamEntry(Document):
@@ -51,5 +50,5 @@ class ContestManifest(Document):
     profiles: dict[Id, Profile] = Field(min_length=1, description="The first is the default.")
     volumes: Volumes = Volumes()
     egress: tuple[EgressRule, ...] = ()
-    datasets: dict[Id, Dataset] = {}
-    teams: dict[Id, TeamEntry] = {}
+    datasets: dict[Id, Dataset] = Field({})
+    teams: dict[Id, TeamEntry] = Field({})

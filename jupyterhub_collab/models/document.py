@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import (
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -33,7 +36,18 @@ def _quantity_schema(example: str) -> WithJsonSchema:
     )
 
 
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}([Tt ]+\d{1,2}:.*)?")
 
+
+def _only_moment(value: object) -> object:
+    """Refuse what pydantic would read as seconds since 1970: ``20261231`` is a typing error."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _MOMENT.fullmatch(value)):
+        return value
+    raise ValueError(f"{value!r} is not a moment")
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_only_moment)]
+"""A date and time with its zone."""
 
 Millicores = Annotated[
     int,

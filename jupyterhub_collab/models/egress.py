@@ -9,11 +9,21 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated
 
-from pydantic import Field, IPvAnyNetwork
+from pydantic import BeforeValidator, Field, IPvAnyNetwork
 
 from .document import Document, Id
 
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+
+
+def _only_text(value: object) -> object:
+    """Refuse numbers: 5 would otherwise become the network 0.0.0.5/32."""
+    if isinstance(value, (int, float)):
+        raise ValueError(f"{value!r} is not a network")
+    return value
+
+
+Network = Annotated[IPvAnyNetwork, BeforeValidator(_only_text)]
 
 
 class Protocol(str, Enum):
@@ -36,5 +46,5 @@ class EgressRule(Document):
     """One named hole: these addresses, at these ports."""
 
     name: Id
-    cidr: IPvAnyNetwork = Field(description="Network, such as 151.101.0.0/16.")
+    cidr: Network = Field(description="Network, such as 151.101.0.0/16.")
     ports: tuple[PortRange, ...] = Field(min_length=1)

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from ipaddress import ip_network
+from typing import Annotated, Literal
 
-from .. import constants
+from pydantic import AfterValidator, Field
+
+from .. import constants, names
 from .document import Document
+
+
+def _check_network(text: str) -> str:
+    ip_network(text)
+    return text
+
+
+def _check_prefix(text: str) -> str:
+    if not names.is_namespace_prefix(text):
+        raise ValueError(f"{text!r} is not a namespace prefix: letters, digits, ends in a hyphen")
+    return text
+
+
+NetworkText = Annotated[str, AfterValidator(_check_network)]
 
 
 class PodPeer(Document):
@@ -18,19 +35,23 @@ class PodPeer(Document):
 class CidrPeer(Document):
     """Something outside the cluster, a hub on the host for instance."""
 
-    cidr: str
+    cidr: NetworkText
 
 
 class Endpoint(Document):
     """A platform service that pods talk to or that talks to pods.
 
     ``host`` and ``address`` become a host alias in each pod (there is no DNS); ``address`` is what
-    the pod connects to (a Service's ClusterIP), ``peer`` what a NetworkPolicy sees behind it.
+    the pod connects to (a Service's ClusterIP), ``peer`` what a NetworkPolicy sees behind it:
+    there the destination has been rewritten, so ``target_port`` counts, not the Service's port.
     """
 
     host: str
     address: str
     port: int = Field(ge=1, le=65535)
+    target_port: int | None = Field(
+        None, alias="targetPort", ge=1, le=65535, description="Of the peer; port unless said."
+    )
     peer: PodPeer | CidrPeer
 
 
@@ -38,7 +59,7 @@ class Platform(Document):
     """Settings of one hub. Provisioner and spawner must be given the same."""
 
     hub_id: str = Field("hub", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-    namespace_prefix: str = "team-"
+    namespace_prefix: Annotated[str, AfterValidator(_check_prefix)] = "team-"
     hub_namespace: str = "jupyterhub"
     hub_service_account: str = "hub"
     provisioner_service_account: str = "provisioner"
@@ -47,6 +68,9 @@ class Platform(Document):
     egress_proxy: Endpoint | None = None
     data_gateway: Endpoint | None = None
     storage_class: str | None = None
+    team_access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] = Field(
+        "ReadWriteMany", description="Of team volumes. ReadWriteOnce: all pods on one node."
+    )
     dataset_csi_drivers: tuple[str, ...] = ()
     dataset_nfs: bool = False
     gpu_resource: str = "nvidia.com/gpu"
@@ -54,7 +78,10 @@ class Platform(Document):
     host_users: bool | None = Field(
         None, description="False where the cluster has user namespaces for pods."
     )
-    private_ranges_allowed: tuple[str, ...] = Field(
+    private_ranges_allowed: tuple[NetworkText, ...] = Field(
         (), description="Private networks that an egress rule may name after all."
+    )
+    egress_denied_ranges: tuple[NetworkText, ...] = Field(
+        (), description="Networks no rule lets through: nodes and pods with public addresses."
     )
     server_port: int = constants.SERVER_PORT

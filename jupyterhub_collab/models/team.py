@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import Enum
 from typing import Literal
 
 from pydantic import Field
 
 from .dataset import Dataset
-from .document import Count, Document, Id, Title
+from .document import Count, Document, Id, Moment, Title
 from .egress import EgressRule
 from .image import Image, Profile
 from .tier import Tier, TierOverrides
@@ -43,13 +42,13 @@ class ContestProperties(Document):
     schema_version: Literal[1] = Field(1, alias="schema")
     generation: Count
     title: Title
-    ends: datetime | None = None
+    ends: Moment | None = None
     tiers: dict[Id, Tier]
     images: dict[Id, Image]
     profiles: dict[Id, Profile]
     volumes: Volumes = Volumes()
     egress: tuple[EgressRule, ...] = ()
-    datasets: dict[Id, Dataset] = {}
+    datasets: dict[Id, Dataset] = Field({})
 
 
 class TeamSpec(Document):
@@ -68,4 +67,4 @@ class TeamSpec(Document):
     profiles: dict[Id, Profile]
     volumes: Volumes
     egress: tuple[EgressRule, ...] = ()
-    datasets: dict[Id, Dataset] = {}
+    datasets: dict[Id, Dataset] = Field({})

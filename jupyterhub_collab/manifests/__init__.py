@@ -1,0 +1,1 @@
+"""Kubernetes manifests as plain dicts in wire format, built by pure functions."""

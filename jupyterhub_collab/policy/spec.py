@@ -1,0 +1,243 @@
+"""The merge: a team's group and its contest's group become one `TeamSpec`.
+
+Hub (before a spawn) and provisioner (before it renders) both call this on what the hub's groups
+say and must get the same bytes: readiness is that the hash in the namespace equals this one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .. import names
+from ..constants import PROPERTIES_KEY, TEAM_PROPERTIES_MAX_BYTES
+from ..errors import Problem, SpecError
+from ..models import ContestProperties, Platform, TeamProperties, TeamSpec, Tier
+from . import egress
+from .problems import D, DocumentError, FieldProblem, one_of, to_document, to_field, to_found
+
+SPEC_MAX_BYTES = 200 * 1024  # all annotations of an object together: 256 KiB in Kubernetes
+
+
+def is_team_group(name: str, properties: Mapping[str, Any]) -> bool:
+    """Whether a hub group is a team's: named as one, and holding our corner of the properties."""
+    return names.is_team_id(name) and PROPERTIES_KEY in properties
+
+
+def to_team_properties(team: str, properties: Mapping[str, Any]) -> TeamProperties:
+    """Our corner of a team group's properties. Raises SpecError."""
+    corner = _corner(f"groups.{team}", properties)
+    size = len(json.dumps(corner, separators=(",", ":"), ensure_ascii=False).encode())
+    if size > TEAM_PROPERTIES_MAX_BYTES:
+        field = f"groups.{team}.{PROPERTIES_KEY}"
+        expected = f"at most {TEAM_PROPERTIES_MAX_BYTES}"
+        raise SpecError([Problem(field, f"{size} bytes", expected)])
+    return _to_document(TeamProperties, corner, where=f"groups.{team}")
+
+
+def to_contest_properties(contest: str, properties: Mapping[str, Any]) -> ContestProperties:
+    """Our corner of a contest group's properties. Raises SpecError."""
+    group = f'groups."{names.contest_group(contest)}"'
+    return _to_document(ContestProperties, _corner(group, properties), where=group)
+
+
+def merge_team_spec(
+    team: str, properties: Mapping[str, Any], contest_properties: Mapping[str, Any] | None
+) -> TeamSpec:
+    """Merge raw properties of the team's group and of its contest's group.
+
+    Parameters
+    ----------
+    properties, contest_properties
+        As the hub has them: ``{"collab": {...}, ...}``. None: there is no such group.
+
+    Raises
+    ------
+    SpecError
+        With all problems: not valid, or one names what the other does not have.
+    """
+    if not names.is_team_id(team):
+        raise SpecError([Problem("groups", to_found(team), names.TEAM_ID_RULE)])
+    mine = to_team_properties(team, properties)
+    group = names.contest_group(mine.contest)
+    if contest_properties is None:
+        found = f"contest {to_found(mine.contest)}, but no hub group {to_found(group)}"
+        field = f"groups.{team}.{PROPERTIES_KEY}.contest"
+        raise SpecError([Problem(field, found, "a contest that has been applied")])
+    theirs = to_contest_properties(mine.contest, contest_properties)
+    problems = [
+        Problem(f"groups.{team}.{PROPERTIES_KEY}.{to_field(p.path)}", p.found, p.expected)
+        for p in check_team(mine, theirs)
+    ] + [
+        Problem(f'groups."{group}".{PROPERTIES_KEY}.{to_field(p.path)}', p.found, p.expected)
+        for p in check_contest(theirs)
+    ]
+    if problems:
+        raise SpecError(problems)
+    spec = TeamSpec(
+        team=team,
+        contest=mine.contest,
+        gate=mine.gate,
+        tier_name=mine.tier,
+        tier=effective_tier(mine, theirs),
+        images=theirs.images,
+        profiles=theirs.profiles,
+        volumes=theirs.volumes,
+        egress=theirs.egress,
+        datasets={
+            key: dataset
+            for key, dataset in theirs.datasets.items()
+            if dataset.every_team or key in mine.datasets
+        },
+    )
+    size = len(spec.to_canonical_json().encode())
+    if size > SPEC_MAX_BYTES:
+        expected = f"at most {SPEC_MAX_BYTES}: the whole spec is kept on the team's namespace"
+        raise SpecError([Problem(f"groups.{team}", f"a spec of {size} bytes", expected)])
+    return spec
+
+
+def effective_tier(team: TeamProperties, contest: ContestProperties) -> Tier:
+    """The team's tier with its overrides laid over it. The tier must exist."""
+    changes = _overrides(team)
+    return contest.tiers[team.tier].model_copy(update=changes)
+
+
+def _overrides(team: TeamProperties) -> dict[str, int]:
+    """What is overridden, by field name, as numbers (a dump would give quantities)."""
+    return {name: value for name, value in team.overrides if value is not None}
+
+
+def check_team(team: TeamProperties, contest: ContestProperties) -> list[FieldProblem]:
+    """What a team names that its contest does not have, and limits that cannot hold."""
+    problems = [
+        FieldProblem(("datasets", i), to_found(d), one_of(d, contest.datasets))
+        for i, d in enumerate(team.datasets)
+        if d not in contest.datasets
+    ]
+    if team.tier not in contest.tiers:
+        problems.append(
+            FieldProblem(("tier",), to_found(team.tier), one_of(team.tier, contest.tiers))
+        )
+    elif _overrides(team):
+        tier = effective_tier(team, contest)
+        problems += [
+            FieldProblem(("overrides", *p.path), p.found, p.expected)
+            for p in check_tier(tier, contest)
+        ]
+    return problems
+
+
+def check_contest(contest: ContestProperties) -> list[FieldProblem]:
+    """What is wrong between the parts of a contest, each of them valid by itself."""
+    problems: list[FieldProblem] = []
+    for key, tier in contest.tiers.items():
+        problems += [
+            FieldProblem(("tiers", key, *p.path), p.found, p.expected)
+            for p in check_tier(tier, contest)
+        ]
+    for key, profile in contest.profiles.items():
+        where: tuple[str | int, ...] = ("profiles", key)
+        for i, image in enumerate(profile.images or ()):
+            if image not in contest.images:
+                expected = one_of(image, contest.images)
+                problems.append(FieldProblem((*where, "images", i), to_found(image), expected))
+        if profile.images == ():
+            expected = "at least one image; leave the field out to allow all"
+            problems.append(FieldProblem((*where, "images"), "an empty list", expected))
+        for word, amount in (("cpu", profile.cpu_millicores), ("memory", profile.memory_bytes)):
+            if amount == 0:
+                problems.append(FieldProblem((*where, word), "0", "more than nothing"))
+    for word, size in (
+        ("team", contest.volumes.team_bytes),
+        ("personal", contest.volumes.personal_bytes),
+    ):
+        if size == 0:
+            problems.append(FieldProblem(("volumes", word), "0", "more than nothing"))
+    for key, dataset in contest.datasets.items():
+        if (dataset.csi is None) == (dataset.nfs is None):
+            found = "neither csi nor nfs" if dataset.csi is None else "both csi and nfs"
+            problems.append(FieldProblem(("datasets", key), found, "exactly one of csi and nfs"))
+        if dataset.size_bytes == 0:
+            problems.append(FieldProblem(("datasets", key, "size"), "0", "more than nothing"))
+    return problems + _check_egress(contest)
+
+
+def check_tier(tier: Tier, contest: ContestProperties) -> list[FieldProblem]:
+    """Limits under which no server could ever start."""
+    problems = [
+        FieldProblem((word,), "0", 'more than nothing; to stop a team, set its gate to "closed"')
+        for word, amount in (
+            ("cpu", tier.cpu_millicores),
+            ("memory", tier.memory_bytes),
+            ("ephemeralStorage", tier.ephemeral_storage_bytes),
+        )
+        if amount == 0
+    ]
+    needed = contest.volumes.team_bytes + contest.volumes.personal_bytes
+    if tier.storage_bytes < needed:
+        expected = "at least volumes.team and one volumes.personal together"
+        found = to_found(tier.to_wire()["storage"])
+        problems.append(FieldProblem(("storage",), found, expected))
+    return problems
+
+
+def check_platform(spec: TeamSpec, platform: Platform) -> tuple[Problem, ...]:
+    """What this platform refuses of a spec that is right by itself: drivers, addresses."""
+    problems: list[Problem] = []
+    for key, dataset in spec.datasets.items():
+        field = f"datasets.{key}"
+        if dataset.csi and dataset.csi.driver not in platform.dataset_csi_drivers:
+            expected = one_of(dataset.csi.driver, platform.dataset_csi_drivers)
+            found = to_found(dataset.csi.driver)
+            problems.append(Problem(f"{field}.csi.driver", found, f"{expected} on this platform"))
+        if dataset.nfs and not platform.dataset_nfs:
+            expected = "no NFS on this platform; use csi, or allow NFS in the platform's settings"
+            problems.append(Problem(f"{field}.nfs", "an NFS export", expected))
+    for rule in spec.egress:
+        reason = egress.refusal(rule, platform)
+        if reason is not None:
+            problems.append(Problem(f"egress.{rule.name}.cidr", reason, "a public network"))
+    namespace = names.namespace_of(spec.team, prefix=platform.namespace_prefix)
+    if names.is_reserved_namespace(namespace, hub_namespace=platform.hub_namespace):
+        found = f"{to_found(spec.team)}, whose namespace would be {namespace}"
+        expected = "a team whose namespace is not the hub's or the cluster's own"
+        problems.append(Problem(f"groups.{spec.team}", found, expected))
+    return tuple(problems)
+
+
+def _check_egress(contest: ContestProperties) -> list[FieldProblem]:
+    problems: list[FieldProblem] = []
+    seen: set[str] = set()
+    for i, rule in enumerate(contest.egress):
+        if rule.name in seen:
+            expected = "a name that no other rule has"
+            problems.append(FieldProblem(("egress", i, "name"), to_found(rule.name), expected))
+        seen.add(rule.name)
+        reason = egress.refusal(rule, None)
+        if reason is not None:
+            problems.append(FieldProblem(("egress", i, "cidr"), reason, "a public network"))
+        for j, ports in enumerate(rule.ports):
+            if ports.end_port is not None and ports.end_port < ports.port:
+                path = ("egress", i, "ports", j, "endPort")
+                problems.append(FieldProblem(path, str(ports.end_port), f"at least {ports.port}"))
+    return problems
+
+
+def _corner(where: str, properties: Mapping[str, Any]) -> object:
+    if PROPERTIES_KEY not in properties:
+        raise SpecError([Problem(f"{where}.{PROPERTIES_KEY}", "nothing", "a mapping")])
+    return properties[PROPERTIES_KEY]
+
+
+def _to_document(model: type[D], corner: object, *, where: str) -> D:
+    try:
+        return to_document(model, corner)
+    except DocumentError as e:
+        raise SpecError(
+            [
+                Problem(f"{where}.{PROPERTIES_KEY}.{to_field(p.path)}", p.found, p.expected)
+                for p in e.problems
+            ]
+        ) from e
