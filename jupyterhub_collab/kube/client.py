@@ -1,0 +1,435 @@
+"""The Kubernetes API in plain dicts, on the official asynchronous client's transport.
+
+`kubernetes.aio` brings certificates, tokens (and their renewal) and the connection pool; its typed
+models are never used, they cost seconds and hundreds of megabytes. Every failure leaves here as one
+of `kube.errors`. Nothing is retried here: who asks knows whether asking again is right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from ..constants import FIELD_MANAGER
+from ..errors import PermanentError
+from .errors import PermanentKubeError, Target, from_status, no_answer, refused, target_of
+from .kinds import Kind, kind_of
+
+Manifest = dict[str, Any]
+Query = Mapping[str, str | int | bool | None]
+
+_APPLY: Final = "application/apply-patch+yaml"
+_NO_ANSWER = (aiohttp.ClientError, asyncio.TimeoutError, OSError, ssl.SSLError)
+
+
+class PatchType(str, Enum):
+    """How the body of a patch is meant."""
+
+    MERGE = "application/merge-patch+json"
+    JSON = "application/json-patch+json"
+
+
+@dataclass(frozen=True)
+class WatchEvent:
+    """One line of a watch. `obj` of a BOOKMARK has only a resourceVersion."""
+
+    type: str  # ADDED, MODIFIED, DELETED, BOOKMARK
+    obj: Manifest
+
+
+@dataclass(frozen=True)
+class Page:
+    """Part of a list, and where the next part begins."""
+
+    items: list[Manifest]
+    resource_version: str
+    next_token: str | None
+
+
+class KubeClient:
+    """Client of one API server. Use it as an async context manager, in one event loop.
+
+    Parameters
+    ----------
+    configuration
+        Where, and as whom.
+    timeout_s
+        Longest a request other than a watch may take, in seconds.
+    on_request
+        Told verb, kind and status (0: no answer) of every request: for counters.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        timeout_s: float = 30.0,
+        on_request: Callable[[str, str, int], None] | None = None,
+    ) -> None:
+        self._configuration = configuration
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._on_request = on_request
+        self._api: ApiClient | None = None
+
+    @classmethod
+    async def from_kubeconfig(cls, path: Path | str, **options: Any) -> KubeClient:
+        """Client as a kubeconfig file says.
+
+        Raises
+        ------
+        PermanentError
+            The file is missing or cannot be understood.
+        """
+        configuration = Configuration()
+        try:
+            await load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=str(path), client_configuration=configuration, persist_config=False
+            )
+        except (ConfigException, OSError, ValueError) as error:
+            raise PermanentError(f"The kubeconfig {path} cannot be used: {error}") from error
+        return cls(configuration, **options)
+
+    @classmethod
+    def in_cluster(cls, **options: Any) -> KubeClient:
+        """Client as the pod's service account.
+
+        Raises
+        ------
+        PermanentError
+            This process does not run in a pod with a service account.
+        """
+        configuration = Configuration()
+        try:
+            load_incluster_config(  # type: ignore[no-untyped-call]
+                client_configuration=configuration
+            )
+        except (ConfigException, OSError) as error:
+            raise PermanentError(
+                f"This is not a pod with a service account token ({error}). "
+                "Set KUBECONFIG to say which cluster to use."
+            ) from error
+        return cls(configuration, **options)
+
+    async def __aenter__(self) -> KubeClient:
+        self._api = ApiClient(self._configuration)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if self._api is not None:
+            await self._api.close()  # type: ignore[no-untyped-call]
+            self._api = None
+
+    async def _send(
+        self,
+        target: Target,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Any = None,
+        content_type: str | None = None,
+        timeout: aiohttp.ClientTimeout | None = None,
+    ) -> aiohttp.ClientResponse:
+        """Send one request and return its answer, a success, unread."""
+        if self._api is None:
+            raise RuntimeError("the client is not open")
+        headers = {"Accept": "application/json", "User-Agent": FIELD_MANAGER}
+        if content_type is not None:
+            headers["Content-Type"] = content_type
+        pairs = {k: _query_text(v) for k, v in (query or {}).items() if v is not None}
+        url = self._configuration.host + path + ("?" + urlencode(pairs) if pairs else "")
+        try:
+            await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            answer = await self._api.rest_client.request(  # type: ignore[no-untyped-call]
+                method, url, headers=headers, body=body, _request_timeout=timeout or self._timeout
+            )
+            response: aiohttp.ClientResponse = answer.response
+            if response.status >= 400:
+                refusal = await response.read()
+        except ConfigException as error:  # the token file is gone, for a moment perhaps
+            raise no_answer(target, error) from error
+        except _NO_ANSWER as error:
+            self._count(target, 0)
+            raise no_answer(target, error) from error
+        self._count(target, response.status)
+        if response.status >= 400:
+            raise refused(target, response.status, response.headers, refusal)
+        return response
+
+    def _count(self, target: Target, status: int) -> None:
+        if self._on_request is not None:
+            self._on_request(target.verb, target.kind, status)
+
+    async def _request(self, target: Target, method: str, path: str, **more: Any) -> Manifest:
+        response = await self._send(target, method, path, **more)
+        try:
+            found = json.loads(await response.read())
+        except (*_NO_ANSWER, ValueError) as error:
+            raise no_answer(target, error) from error
+        if not isinstance(found, dict):
+            raise no_answer(target, TypeError("the answer is not an object"))
+        return found
+
+    async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Manifest:
+        """One object. Raises NotFoundError when there is none."""
+        return await self._request(
+            target_of("get", kind, namespace, name), "GET", kind.path(namespace, name)
+        )
+
+    async def list_page(
+        self,
+        kind: Kind,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        page_size: int = 500,
+        token: str | None = None,
+    ) -> Page:
+        """One page of a list. Raises GoneError when `token` is too old."""
+        found = await self._request(
+            target_of("list", kind, namespace),
+            "GET",
+            kind.path(namespace),
+            query={
+                "labelSelector": label_selector,
+                "fieldSelector": field_selector,
+                "limit": page_size,
+                "continue": token,
+            },
+        )
+        meta = found.get("metadata") or {}
+        items = found.get("items") or []
+        for item in items:  # lists leave them out
+            item.setdefault("apiVersion", kind.api_version)
+            item.setdefault("kind", kind.name)
+        return Page(items, str(meta.get("resourceVersion", "")), meta.get("continue") or None)
+
+    async def list(
+        self,
+        kind: Kind,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        page_size: int = 500,
+    ) -> list[Manifest]:
+        """All objects, read page by page."""
+        items: list[Manifest] = []
+        token = None
+        while True:
+            page = await self.list_page(
+                kind,
+                namespace=namespace,
+                label_selector=label_selector,
+                field_selector=field_selector,
+                page_size=page_size,
+                token=token,
+            )
+            items += page.items
+            token = page.next_token
+            if token is None:
+                return items
+
+    async def create(self, manifest: Mapping[str, Any], *, dry_run: bool = False) -> Manifest:
+        """Create an object. Raises ConflictError when one of that name exists."""
+        kind, meta = kind_of(manifest), manifest["metadata"]
+        return await self._request(
+            target_of("create", kind, meta.get("namespace"), meta.get("name")),
+            "POST",
+            kind.path(meta.get("namespace")),
+            query={"fieldManager": FIELD_MANAGER, "dryRun": "All" if dry_run else None},
+            body=manifest,
+        )
+
+    async def apply(
+        self,
+        manifest: Mapping[str, Any],
+        *,
+        field_manager: str = FIELD_MANAGER,
+        force: bool = True,
+        uid: str | None = None,
+        dry_run: bool = False,
+    ) -> Manifest:
+        """Server-side apply.
+
+        With `uid` only that very object is changed: ConflictError when it is another or gone.
+        """
+        kind, meta = kind_of(manifest), dict(manifest["metadata"])
+        if uid is not None:
+            meta["uid"] = uid
+        target = target_of("apply", kind, meta.get("namespace"), meta["name"])
+        try:
+            return await self._request(
+                target,
+                "PATCH",
+                kind.path(meta.get("namespace"), meta["name"]),
+                query={
+                    "fieldManager": field_manager,
+                    "force": force,
+                    "dryRun": "All" if dry_run else None,
+                },
+                body={**manifest, "metadata": meta},
+                content_type=_APPLY,
+            )
+        except PermanentKubeError as error:
+            if uid is not None and error.status == 422 and "metadata.uid" in error.message:
+                raise from_status(
+                    target, 409, {"reason": "Conflict", "message": error.message}
+                ) from error
+            raise
+
+    async def apply_new(self, manifest: Mapping[str, Any], *, dry_run: bool = False) -> Manifest:
+        """Server-side apply that only creates: ConflictError when one of that name exists.
+
+        Notes
+        -----
+        An apply that names a resourceVersion is refused with 409 when the object has another; for
+        one that does not exist it is left out of account. No object ever has version 1 (the
+        store's own first). So nothing that somebody made in the meantime is ever adopted, and the
+        fields still belong to us as applied, which a POST would not give.
+        """
+        meta = {**manifest["metadata"], "resourceVersion": "1"}
+        return await self.apply({**manifest, "metadata": meta}, dry_run=dry_run)
+
+    async def patch(
+        self,
+        kind: Kind,
+        name: str,
+        patch: Any,
+        *,
+        namespace: str | None = None,
+        patch_type: PatchType = PatchType.MERGE,
+        dry_run: bool = False,
+    ) -> Manifest:
+        """Patch an object. A merge patch may name metadata.resourceVersion and uid to insist on."""
+        return await self._request(
+            target_of("patch", kind, namespace, name),
+            "PATCH",
+            kind.path(namespace, name),
+            query={"fieldManager": FIELD_MANAGER, "dryRun": "All" if dry_run else None},
+            body=patch,
+            content_type=patch_type.value,
+        )
+
+    async def delete(
+        self,
+        kind: Kind,
+        name: str,
+        *,
+        namespace: str | None = None,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        propagation: str = "Background",
+        dry_run: bool = False,
+    ) -> Manifest:
+        """Delete an object. ConflictError when it has not this uid and version (any more)."""
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        options: Manifest = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": propagation,
+            "preconditions": {k: v for k, v in preconditions.items() if v is not None},
+        }
+        if dry_run:
+            options["dryRun"] = ["All"]
+        return await self._request(
+            target_of("delete", kind, namespace, name),
+            "DELETE",
+            kind.path(namespace, name),
+            body=options,
+        )
+
+    async def watch(
+        self,
+        kind: Kind,
+        *,
+        resource_version: str,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        timeout_s: int = 300,
+        stall_s: float = 90.0,
+    ) -> AsyncIterator[WatchEvent]:
+        """What happens after `resource_version`, until the server ends the watch.
+
+        Parameters
+        ----------
+        timeout_s
+            After so many seconds the server ends it, orderly.
+        stall_s
+            Silence longer than this, in seconds, is a broken connection (bookmarks come about
+            once a minute): RetryableKubeError.
+
+        Raises
+        ------
+        GoneError
+            That version is too old: list anew.
+        RetryableKubeError
+            The connection broke or was refused.
+        """
+        target = target_of("watch", kind, namespace)
+        response = await self._send(
+            target,
+            "GET",
+            kind.path(namespace),
+            query={
+                "watch": True,
+                "allowWatchBookmarks": True,
+                "resourceVersion": resource_version,
+                "labelSelector": label_selector,
+                "fieldSelector": field_selector,
+                "timeoutSeconds": timeout_s,
+            },
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=stall_s),
+        )
+        try:
+            async for line in _lines(response.content):
+                yield _to_event(target, line)
+        except _NO_ANSWER as error:
+            raise no_answer(target, error) from error
+        finally:
+            response.close()
+
+
+def _query_text(value: str | int | bool | None) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length; an incomplete last one is dropped: the connection was cut in it."""
+    rest = b""
+    async for chunk in content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield line
+
+
+def _to_event(target: Target, line: bytes) -> WatchEvent:
+    try:
+        event = json.loads(line)
+        kind, obj = event["type"], event["object"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise no_answer(target, error) from error
+    if kind == "ERROR":
+        raise from_status(target, int(obj.get("code") or 500), obj)
+    return WatchEvent(kind, obj)
