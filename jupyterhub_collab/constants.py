@@ -58,3 +58,12 @@ POLICY_PLATFORM: Final = "platform"
 HUB_CLUSTER_ROLE: Final = "jupyterhub-collab-hub"  # what the hub may do in a team namespace
 HUB_WATCH_CLUSTER_ROLE: Final = "jupyterhub-collab-hub-watch"  # and in the whole cluster
 PROVISIONER_CLUSTER_ROLE: Final = "jupyterhub-collab-provisioner"
+ANNOTATION_SERVERNAME: Final = "hub.jupyter.org/servername"  # KubeSpawner's own; absent: default
+ANNOTATION_SERVER_ID: Final = f"{DOMAIN}/server-id"  # one start of a server; its credential's jti
+
+# In a member's pod, besides: where the personal volume lies while the team's gate is frozen (the
+# home is scratch space then), and the keys of the server's Secret.
+FROZEN_PERSONAL_MOUNT: Final = "/home/jovyan/personal"
+SECRET_KEY_API_TOKEN: Final = "api-token"  # noqa: S105 - the name of a key
+SECRET_KEY_CREDENTIAL: Final = "server-credential"  # noqa: S105
+ENV_CREDENTIAL: Final = "COLLAB_SERVER_CREDENTIAL"
