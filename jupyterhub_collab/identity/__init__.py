@@ -1,0 +1,1 @@
+"""Who is asking: the credential that says which server, of whom, in which team."""
