@@ -1,0 +1,186 @@
+"""`jupyterhub-collab doctor`: is this machine ready for `up`, and what must one know; a line each.
+
+It must not: change anything, or start anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from ..embedded import WARNING
+from ..errors import CollabError, UserError
+from .up.ground import check_reachable, read_server
+from .up.lease import read_live_holder
+from .up.ports import check_port
+from .up.proxy import cache_folder, find_node, find_npm
+
+OLDEST_PYTHON = (3, 10)
+_NEEDED = ("jupyterlab", "ipykernel", "pandas", "matplotlib", "vega_datasets")
+
+
+class Verdict(str, Enum):
+    """How a check went."""
+
+    GOOD = "[green]✓[/]"
+    NOTE = "[yellow]![/]"
+    BAD = "[red]✗[/]"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line."""
+
+    verdict: Verdict
+    text: str
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    """What `up` would be started with."""
+
+    data: Path
+    port: int
+    kubeconfig: Path | None
+
+
+def run_doctor(options: DoctorOptions, console: Console) -> bool:
+    """Print a line a check; whether `up` would start."""
+    checks: tuple[Callable[[DoctorOptions], Finding], ...] = (
+        check_python,
+        check_node,
+        check_proxy,
+        check_packages,
+        check_data,
+        check_port_free,
+        check_localhost,
+        check_cluster,
+        check_network_policies,
+    )
+    found = [check(options) for check in checks]
+    for finding in found:
+        console.print(
+            f"{finding.verdict.value} {escape(finding.text)}", highlight=False, soft_wrap=True
+        )
+    return all(finding.verdict is not Verdict.BAD for finding in found)
+
+
+def check_python(options: DoctorOptions) -> Finding:
+    """Is this Python new enough."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < OLDEST_PYTHON:
+        return Finding(Verdict.BAD, f"Python {version} is too old; 3.10 or newer is needed.")
+    return Finding(Verdict.GOOD, f"Python {version}")
+
+
+def check_node(options: DoctorOptions) -> Finding:
+    """Is there a Node.js with npm to run the proxy."""
+    try:
+        node = find_node()
+        find_npm(node)
+    except UserError as e:
+        return Finding(Verdict.BAD, str(e))
+    return Finding(Verdict.GOOD, f"Node.js and npm: {node}")
+
+
+def check_proxy(options: DoctorOptions) -> Finding:
+    """Is the proxy installed, or will the first start do it."""
+    folder = cache_folder()
+    if folder.exists():
+        return Finding(Verdict.GOOD, f"Proxy installed in {folder}")
+    return Finding(
+        Verdict.NOTE, "The proxy is not installed; the first start does it and needs npm."
+    )
+
+
+def check_packages(options: DoctorOptions) -> Finding:
+    """Are the packages there that servers of the embedded cluster run with."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing and options.kubeconfig is None:
+        return Finding(
+            Verdict.BAD,
+            f"Missing: {', '.join(missing)}; install with `pip install 'jupyterhub-collab[demo]'`.",
+        )
+    return Finding(Verdict.GOOD, "JupyterLab and the sample's packages")
+
+
+def check_data(options: DoctorOptions) -> Finding:
+    """Is the data folder absent, free, or in use."""
+    root = options.data.expanduser().absolute()
+    if not root.exists():
+        return Finding(Verdict.GOOD, f"Data folder {root}: will be made")
+    if not root.is_dir():
+        return Finding(Verdict.BAD, f"{root} is not a folder; choose another with --data.")
+    holder = read_live_holder(root / "up.lock")
+    if holder is not None:
+        return Finding(Verdict.NOTE, f"Data folder {root}: in use by process {holder.pid}")
+    marker = root / "collab.json"
+    if marker.exists():
+        try:
+            json.loads(marker.read_text())
+        except (OSError, ValueError):
+            return Finding(Verdict.BAD, f"Data folder {root}: damaged, collab.json is unreadable")
+        return Finding(Verdict.GOOD, f"Data folder {root}: whole, not in use")
+    if (root / ".preparing").exists():
+        return Finding(Verdict.NOTE, f"Data folder {root}: its first start was cut short")
+    if any(root.iterdir()):
+        return Finding(Verdict.BAD, f"{root} holds other files; choose another with --data.")
+    return Finding(Verdict.GOOD, f"Data folder {root}: empty")
+
+
+def check_port_free(options: DoctorOptions) -> Finding:
+    """Can the proxy listen."""
+    try:
+        check_port("127.0.0.1", options.port, option="--port")
+    except UserError as e:
+        in_use = read_live_holder(options.data.expanduser().absolute() / "up.lock")
+        return Finding(Verdict.NOTE if in_use else Verdict.BAD, str(e))
+    return Finding(Verdict.GOOD, f"Port {options.port} is free")
+
+
+def check_localhost(options: DoctorOptions) -> Finding:
+    """Do programs other than browsers resolve ``*.localhost`` here (browsers do by themselves)."""
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo("ada.hub.localhost", options.port)}
+    except OSError:
+        found = set()
+    if found and found <= {"127.0.0.1", "::1"}:
+        return Finding(Verdict.GOOD, "*.localhost leads to this machine")
+    return Finding(
+        Verdict.NOTE,
+        "*.localhost leads nowhere outside browsers; Chromium, Chrome, Edge and Firefox resolve "
+        "it by themselves.",
+    )
+
+
+def check_cluster(options: DoctorOptions) -> Finding:
+    """Does the cluster answer."""
+    if options.kubeconfig is None:
+        return Finding(Verdict.NOTE, WARNING)
+    try:
+        server = read_server(options.kubeconfig)
+        asyncio.run(check_reachable(options.kubeconfig))
+    except CollabError as e:
+        return Finding(Verdict.BAD, str(e))
+    return Finding(Verdict.GOOD, f"Cluster {server} answers")
+
+
+def check_network_policies(options: DoctorOptions) -> Finding:
+    """Are NetworkPolicies enforced: known for the embedded cluster, not asked of another."""
+    if options.kubeconfig is None:
+        return Finding(Verdict.NOTE, "NetworkPolicies: kept, not enforced, by the embedded cluster")
+    return Finding(
+        Verdict.NOTE,
+        "NetworkPolicies: the API server cannot tell whether this cluster's network enforces "
+        "them; check that its CNI plug-in does.",
+    )

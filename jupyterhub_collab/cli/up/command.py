@@ -1,0 +1,228 @@
+"""One run of `up`, from the data folder's lease to the orderly end.
+
+Order: folder, leftovers of a crash, ports, ground, samples, settings, programs, contests. What a
+person can put right is a UserError with one sentence; everything started by then is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from ...errors import UserError
+from ...hub.demo_settings import DemoSettings
+from .contests import apply_manifest
+from .data_folder import DataFolder, choose_ports, open_data_folder, write_file
+from .ground import Ground, make_embedded_ground, make_platform, make_real_ground
+from .lease import end_leftover
+from .ports import check_port
+from .program import Program
+from .programs import make_programs
+from .proxy import install_proxy
+from .samples import CSI_DRIVER, SampleSettings, put_samples
+from .supervisor import Supervisor
+
+BIND_ADDRESS = "127.0.0.1"
+DEFAULT_IMAGE = "jupyterhub-collab/singleuser-basic:0.1.0"
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What a person said.
+
+    Attributes
+    ----------
+    manifests
+        Contest manifests to apply; the samples when there is none.
+    kubeconfig
+        A real cluster; None: the embedded one.
+    platform
+        File of further platform settings, for a real cluster.
+    sample_driver, sample_datasets
+        CSI driver that mounts the samples' data on a real cluster, and their place there.
+    """
+
+    data: Path
+    port: int
+    manifests: tuple[Path, ...] = ()
+    kubeconfig: Path | None = None
+    provisioner_kubeconfig: Path | None = None
+    hub_address: str | None = None
+    platform: Path | None = None
+    image: str = DEFAULT_IMAGE
+    sample_driver: str = CSI_DRIVER
+    sample_datasets: str | None = None
+
+
+def run_up(options: UpOptions, console: Console) -> None:
+    """Run until told to stop. Raises UserError with one sentence."""
+    began = time.monotonic()
+    opened = open_data_folder(options.data)
+    try:
+        for note in opened.notes:
+            console.print(f"[yellow]![/] {note}", highlight=False)
+        _end_leftovers(opened.folder, console)
+        prepared = _prepare(options, opened.folder, console)
+        asyncio.run(_run(prepared, console, began))
+    finally:
+        opened.lease.release()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    folder: DataFolder
+    settings: DemoSettings
+    ground: Ground
+    programs: list[Program]
+    manifests: list[Path]
+
+
+def _end_leftovers(folder: DataFolder, console: Console) -> None:
+    """Programs whose supervisor was killed, where the kernel did not end them with it."""
+    for lock in sorted((folder.root / "leases").glob("*.lock")):
+        ended = end_leftover(lock)
+        if ended is not None:
+            console.print(
+                f"[yellow]![/] Ended {ended.name} (process {ended.pid}) of the last run.",
+                highlight=False,
+            )
+
+
+def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepared:
+    for manifest in options.manifests:
+        if not manifest.is_file():
+            raise UserError(f"The contest manifest {manifest} does not exist.")
+    check_port(BIND_ADDRESS, options.port, option="--port")
+    local = {"proxy_api": "127.0.0.1", "provisioner": "127.0.0.1"}
+    if options.kubeconfig is None:
+        wanted = {**local, "hub": "127.0.0.1", "cluster": "127.0.0.1"}
+        ports = choose_ports(folder, wanted, public_port=options.port)
+        ground = make_embedded_ground(folder.cluster, port=ports["cluster"])
+    else:
+        ground = make_real_ground(
+            options.kubeconfig,
+            provisioner_kubeconfig=options.provisioner_kubeconfig,
+            hub_address=options.hub_address,
+        )
+        wanted = {**local, "hub": ground.hub_address}
+        ports = choose_ports(folder, wanted, public_port=options.port)
+    settings = DemoSettings(
+        data=str(folder.root),
+        bind_address=BIND_ADDRESS,
+        port=options.port,
+        hub_address=ground.hub_address,
+        hub_port=ports["hub"],
+        proxy_api_port=ports["proxy_api"],
+        provisioner_port=ports["provisioner"],
+        kubeconfig=str(ground.kubeconfig),
+        platform_file=str(folder.platform),
+        embedded=ground.embedded,
+        warning=ground.warning,
+    )
+    platform = make_platform(
+        ground, hub_port=ports["hub"], port=options.port, extra=options.platform
+    )
+    write_file(folder.platform, platform.model_dump_json(by_alias=True, exclude_none=True))
+    write_file(folder.settings, settings.to_json())
+    write_file(folder.root / "run" / "environment", _environment(folder, settings))
+    sample = SampleSettings(options.image, options.sample_driver, options.sample_datasets)
+    manifests = list(options.manifests) or put_samples(folder, sample)
+    with console.status("Installing the proxy (first start only)"):
+        script = install_proxy(tell=lambda line: _say(console, line))
+    programs = make_programs(folder, settings, ground, proxy_script=script)
+    return _Prepared(folder, settings, ground, programs, manifests)
+
+
+def _environment(folder: DataFolder, settings: DemoSettings) -> str:
+    """For a shell that wants to run kubectl, plan or apply against this run."""
+    return (
+        f"export JUPYTERHUB_COLLAB_HUB_URL={settings.hub_url}/hub/api\n"
+        f"export JUPYTERHUB_COLLAB_TOKEN_FILE={folder.secret('contests-token')}\n"
+        f"export KUBECONFIG={settings.kubeconfig}\n"
+    )
+
+
+async def _run(prepared: _Prepared, console: Console, began: float) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    folder = prepared.folder
+    supervisor = Supervisor(
+        lease=folder.lease,
+        log=lambda name: folder.logs / f"{name}.log",
+        tell=lambda line: console.print(f"[yellow]![/] {line}", highlight=False),
+    )
+    work = asyncio.create_task(_bring_up(prepared, supervisor, console))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+            _print_where(prepared, console, time.monotonic() - began)
+            await stopping
+        console.print("\nStopping.")
+    finally:
+        work.cancel()
+        stopping.cancel()
+        await asyncio.gather(work, stopping, return_exceptions=True)
+        await _end(prepared, supervisor, console)
+
+
+async def _bring_up(prepared: _Prepared, supervisor: Supervisor, console: Console) -> None:
+    if prepared.ground.warning:
+        console.print(f"[bold yellow]![/] {prepared.ground.warning}", highlight=False)
+    for program in prepared.programs:
+        began = time.monotonic()
+        with console.status(f"Starting: {program.title.lower()}"):
+            await supervisor.start(program)
+        took_s = time.monotonic() - began
+        _say(console, f"{program.title} ready [dim]({took_s:.1f} s)[/]")
+    api_url = f"{prepared.settings.hub_url}/hub/api"
+    token = prepared.folder.read_token("contests")
+    for manifest in prepared.manifests:
+        with console.status(f"Applying {manifest.name}"):
+            outcome = await apply_manifest(manifest, api_url=api_url, token=token)
+        _say(console, outcome)
+
+
+async def _end(prepared: _Prepared, supervisor: Supervisor, console: Console) -> None:
+    """Stop programs, the last started first; the embedded node takes its servers with it."""
+    await supervisor.stop()
+    servers = (
+        ""
+        if prepared.ground.embedded
+        else " Members' servers go on in the cluster; the next start finds them."
+    )
+    console.print(
+        f"[green]✓[/] Stopped.{servers} All state is in {prepared.folder.root}.", highlight=False
+    )
+
+
+def _print_where(prepared: _Prepared, console: Console, took_s: float) -> None:
+    root = prepared.folder.root
+    shown = os.path.relpath(root)
+    shown = shown if not shown.startswith("..") else str(root)
+    console.print()
+    console.print(
+        f"  [bold]Open  {prepared.settings.public_url}[/]   [dim](up in {took_s:.0f} s)[/]",
+        highlight=False,
+    )
+    console.print(
+        "  Choose an account on the login page; ada is in two teams, host is the admin.\n"
+        f"  Contests: {shown}/contests    Logs: {shown}/logs\n"
+        f"  For plan, apply and kubectl in another shell: source {shown}/run/environment\n"
+        "  Ctrl-C stops everything; the next start finds it all again.",
+        highlight=False,
+    )
+    console.print()
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(f"[green]✓[/] {line}", highlight=False)

@@ -1,0 +1,85 @@
+"""Is a program ready: asked of the program itself, never read from its log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+
+from .program import IsReady
+
+_TIMEOUT = aiohttp.ClientTimeout(total=3)
+
+
+async def _get(
+    url: str, headers: Mapping[str, str], ca_file: Path | None
+) -> tuple[int, bytes] | None:
+    try:
+        context = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
+        async with (
+            aiohttp.ClientSession(timeout=_TIMEOUT, headers=headers) as session,
+            session.get(url, ssl=context) as answer,
+        ):
+            return answer.status, await answer.read()
+    except (OSError, aiohttp.ClientError, asyncio.TimeoutError):
+        return None
+
+
+def http_probe(
+    url: str, *, token: str | None = None, host: str | None = None, ca_file: Path | None = None
+) -> IsReady:
+    """Ready when a GET answers 200.
+
+    Parameters
+    ----------
+    token
+        Sent as ``Authorization: token``.
+    host
+        Host header, when the name does not lead to the address.
+    ca_file
+        Certificates to trust, read at each question: it may not exist yet.
+    """
+    headers = {}
+    if token:
+        headers["Authorization"] = f"token {token}"
+    if host:
+        headers["Host"] = host
+
+    async def is_ready() -> bool:
+        answer = await _get(url, headers, ca_file)
+        return answer is not None and answer[0] == 200
+
+    return is_ready
+
+
+def node_probe(server: str, token: str, ca_file: Path) -> IsReady:
+    """Ready when a node of the cluster says that it is."""
+    headers = {"Authorization": f"Bearer {token}"}
+
+    async def is_ready() -> bool:
+        answer = await _get(f"{server}/api/v1/nodes", headers, ca_file)
+        if answer is None or answer[0] != 200:
+            return False
+        return any(
+            condition["type"] == "Ready" and condition["status"] == "True"
+            for node in json.loads(answer[1])["items"]
+            for condition in node.get("status", {}).get("conditions", ())
+        )
+
+    return is_ready
+
+
+def all_of(*probes: IsReady) -> IsReady:
+    """Ready when every probe says so."""
+
+    async def is_ready() -> bool:
+        for probe in probes:
+            if not await probe():
+                return False
+        return True
+
+    return is_ready

@@ -1,0 +1,99 @@
+"""The hub's configuration in a run of `jupyterhub-collab up`.
+
+What: sets the options of JupyterHub that the demo needs, in one function.
+Why: an admin who moves on to a hub of their own can read here what a whole configuration takes.
+It must not: hold a secret, or start a program (the supervisor does both).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from . import configure
+from .demo_authenticator import DemoAuthenticator
+from .demo_settings import ENVIRONMENT_VARIABLE, DemoSettings, read_demo_settings
+
+HOST_ACCOUNT = "host"
+"""The demo's admin: whoever organises the contests."""
+
+_TEMPLATES = Path(__file__).parent / "templates" / "demo"
+
+
+def configure_demo(c: Any) -> None:
+    """Configure the hub that `up` starts; the environment names the file of settings."""
+    settings = read_demo_settings(Path(os.environ[ENVIRONMENT_VARIABLE]))
+    data = Path(settings.data)
+    _configure_addresses(c, settings)
+    _configure_accounts(c, settings, data)
+    _configure_services(c, settings, data)
+    configure(
+        c,
+        platform_file=settings.platform_file,
+        provisioner_url=settings.provisioner_url,
+        provisioner_token=_read_token(data, "spawner"),
+        credential_key_file=str(data / "secrets" / "server-credential.key"),
+    )
+    c.JupyterHub.template_paths = [*c.JupyterHub.get("template_paths", []), str(_TEMPLATES)]
+
+
+def _configure_addresses(c: Any, settings: DemoSettings) -> None:
+    c.JupyterHub.bind_url = f"http://{settings.bind_address}:{settings.port}"
+    c.JupyterHub.subdomain_host = settings.public_url
+    c.JupyterHub.public_url = settings.public_url
+    c.JupyterHub.hub_bind_url = settings.hub_url
+    # The supervisor runs the proxy; both have its token from the environment.
+    c.ConfigurableHTTPProxy.should_start = False
+    c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{settings.proxy_api_port}"
+    # Servers and routes outlive the hub: it comes back and finds them.
+    c.JupyterHub.cleanup_servers = False
+    c.JupyterHub.cleanup_proxy = False
+
+
+def _configure_accounts(c: Any, settings: DemoSettings, data: Path) -> None:
+    c.JupyterHub.db_url = f"sqlite:///{data / 'hub' / 'jupyterhub.sqlite'}"
+    c.JupyterHub.cookie_secret_file = str(data / "hub" / "cookie_secret")
+    c.JupyterHub.authenticator_class = DemoAuthenticator
+    c.DemoAuthenticator.accounts_file = str(data / "demo-accounts.json")
+    c.DemoAuthenticator.public_url = settings.public_url
+    c.DemoAuthenticator.warning = settings.warning or ""
+    c.DemoAuthenticator.admin_users = {HOST_ACCOUNT}
+
+
+def _configure_services(c: Any, settings: DemoSettings, data: Path) -> None:
+    """Each service with a token of its own and the least scopes; none has a `command`."""
+    c.JupyterHub.services = [
+        {
+            "name": "provisioner",
+            "url": f"http://127.0.0.1:{settings.provisioner_port}",
+            "api_token": _read_token(data, "provisioner"),
+            "oauth_no_confirm": True,
+        },
+        {"name": "spawner", "api_token": _read_token(data, "spawner")},
+        {"name": "contests", "api_token": _read_token(data, "contests")},
+    ]
+    c.JupyterHub.load_roles = [
+        {
+            "name": "provisioner",
+            "description": "Reads which teams there should be.",
+            "services": ["provisioner"],
+            "scopes": ["list:groups", "read:groups"],
+        },
+        {
+            "name": "spawner",
+            "description": "Asks the provisioner for a team's space before a server starts.",
+            "services": ["spawner"],
+            "scopes": ["access:services!service=provisioner", "custom:collab:provision"],
+        },
+        {
+            "name": "contests",
+            "description": "Makes teams and members as the contest manifests say.",
+            "services": ["contests"],
+            "scopes": ["admin:groups", "admin:users", "list:users"],
+        },
+    ]
+
+
+def _read_token(data: Path, name: str) -> str:
+    return (data / "secrets" / f"{name}-token").read_text().strip()

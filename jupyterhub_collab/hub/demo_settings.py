@@ -1,0 +1,73 @@
+"""What `jupyterhub-collab up` tells the hub it starts: one JSON file, no secrets in it.
+
+Written by the command line at every start, read by the hub's demo configuration and by `doctor`.
+It must not hold tokens: those lie in files of their own, of which it says where.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ENVIRONMENT_VARIABLE = "COLLAB_DEMO_SETTINGS"  # names the file
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Addresses, ports and files of one run.
+
+    Attributes
+    ----------
+    data
+        The data folder.
+    bind_address, port
+        Where the proxy listens for browsers.
+    hub_address, hub_port
+        Where the hub's API listens for pods and services.
+    kubeconfig
+        The cluster that the spawner talks to.
+    warning
+        What people must know of the cluster, None when there is nothing.
+    """
+
+    data: str
+    bind_address: str
+    port: int
+    hub_address: str
+    hub_port: int
+    proxy_api_port: int
+    provisioner_port: int
+    kubeconfig: str
+    platform_file: str
+    embedded: bool
+    warning: str | None = None
+
+    @property
+    def domain(self) -> str:
+        """The hub's host name. Browsers resolve ``*.localhost`` to this machine (RFC 6761)."""
+        return "hub.localhost"
+
+    @property
+    def public_url(self) -> str:
+        """What a person types; each person's servers are on ``NAME.hub.localhost``."""
+        return f"http://{self.domain}:{self.port}"
+
+    @property
+    def hub_url(self) -> str:
+        """What services and pods use; without the trailing path."""
+        return f"http://{self.hub_address}:{self.hub_port}"
+
+    @property
+    def provisioner_url(self) -> str:
+        """The provisioner's own address, with its prefix."""
+        return f"http://127.0.0.1:{self.provisioner_port}/services/provisioner/"
+
+    def to_json(self) -> str:
+        """Text of the file."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def read_demo_settings(path: Path) -> DemoSettings:
+    """Settings of the run that wrote ``path``."""
+    return DemoSettings(**json.loads(path.read_text()))
