@@ -102,3 +102,11 @@ def kind_of(manifest: Mapping[str, Any]) -> Kind:
         return _KINDS[key]
     except KeyError:
         raise ValueError(f"{key[0]} {key[1]} is not a kind this project handles") from None
+
+
+_BY_NAME = {kind.name: kind for kind in _KINDS.values()}
+
+
+def kind_named(name: str) -> Kind:
+    """Kind by the name that manifests have for it; the table holds no name twice."""
+    return _BY_NAME[name]

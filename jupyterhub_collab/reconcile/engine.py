@@ -1,0 +1,298 @@
+"""Carries out plans, one step after the other, and learns from the answers.
+
+Every write says which object it means (by uid or by version, or that there must be none), so that a
+write based on old knowledge is refused by the API server instead of hitting another's object. A
+refusal of that sort is answered by reading the object and planning anew. Whatever else fails ends
+the pass: who called decides when to try again. A pass may be cut off at any point; the next one
+takes up what it finds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from ..constants import ANNOTATION_OBJECT_HASH, ANNOTATION_READY_HASH
+from ..errors import PermanentError, RetryableError
+from ..kube.errors import ConflictError, NotFoundError, PermanentKubeError
+from ..kube.kinds import Kind, kind_named, kind_of
+from .compare import Deviation, find_deviations
+from .issues import Issue, IssueType
+from .objects import Manifest, ObjectKey, Owner, is_terminating, key_of, uid_of
+from .plan import Action, Memory, Plan, Step, foreign_object, plan_objects
+from .volumes import VOLUME_KINDS
+
+log = logging.getLogger(__name__)
+
+_ROUNDS: Final = 6  # plans in one pass; each but the first follows a surprise
+
+
+class ObjectClient(Protocol):
+    """What the engine asks of the Kubernetes API. `kube.KubeClient` is one."""
+
+    async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Manifest: ...
+
+    async def apply(self, manifest: Mapping[str, Any], *, uid: str | None = None) -> Manifest: ...
+
+    async def apply_new(self, manifest: Mapping[str, Any]) -> Manifest: ...
+
+    async def patch(
+        self, kind: Kind, name: str, patch: Any, *, namespace: str | None = None
+    ) -> Manifest: ...
+
+    async def delete(
+        self,
+        kind: Kind,
+        name: str,
+        *,
+        namespace: str | None = None,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> Manifest: ...
+
+
+class Observed(Protocol):
+    """What is known of the cluster, and how to correct it."""
+
+    def objects_of(self, team: str) -> Mapping[ObjectKey, Manifest]:
+        """All that is there of a team, others' objects in its way among them."""
+
+    def note(self, obj: Manifest) -> None:
+        """This is how an object is now."""
+
+    def forget(self, key: ObjectKey, uid: str) -> None:
+        """This object is gone."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pass came to.
+
+    Attributes
+    ----------
+    is_ready
+        The whole tenancy stands.
+    error
+        What ended the pass early; it should be tried again.
+    writes
+        Changes made.
+    """
+
+    is_ready: bool
+    issues: tuple[Issue, ...] = ()
+    error: RetryableError | PermanentError | None = None
+    writes: int = 0
+
+
+class _PlanAnew(Exception):
+    """The cluster is not as we thought; now we know better."""
+
+
+class _Foreign(Exception):
+    """Somebody else's object stands in the way."""
+
+    def __init__(self, issue: Issue) -> None:
+        super().__init__(issue.message)
+        self.issue = issue
+
+
+class Engine:
+    """Plans and executes. One for all teams; never called twice at a time for one team."""
+
+    def __init__(
+        self,
+        client: ObjectClient,
+        observed: Observed,
+        *,
+        on_step: Callable[[Owner, Step], None] = lambda _owner, _step: None,
+    ) -> None:
+        self._client = client
+        self._observed = observed
+        self._on_step = on_step
+        self._settled: dict[ObjectKey, frozenset[Deviation]] = {}
+        self._refused: dict[ObjectKey, str] = {}
+
+    def plan(
+        self,
+        desired: Sequence[Manifest],
+        *,
+        owner: Owner,
+        ready_hash: str,
+        foreign: Mapping[ObjectKey, Issue] | None = None,
+    ) -> Plan:
+        """What a pass would do now."""
+        return plan_objects(
+            desired,
+            self._observed.objects_of(owner.team),
+            owner=owner,
+            ready_hash=ready_hash,
+            memory=Memory(self._settled, self._refused, foreign or {}),
+        )
+
+    async def reconcile(
+        self, desired: Sequence[Manifest], *, owner: Owner, ready_hash: str
+    ) -> Outcome:
+        """Make it so, as far as it can be had now."""
+        writes = 0
+        foreign: dict[ObjectKey, Issue] = {}
+        for _ in range(_ROUNDS):
+            plan = self.plan(desired, owner=owner, ready_hash=ready_hash, foreign=foreign)
+            try:
+                for step in plan.steps:
+                    await self._execute(step, owner)
+                    writes += 1
+            except _PlanAnew:
+                continue
+            except _Foreign as found:
+                foreign[step.key] = found.issue
+                continue
+            except (RetryableError, PermanentError) as error:
+                if isinstance(error, PermanentError):
+                    writes += await self._unmark(desired[0], owner)
+                return Outcome(False, (*plan.issues, _issue_of(error)), error, writes)
+            return Outcome(not plan.is_blocked, plan.issues, None, writes)
+        late = RetryableError(
+            f"The objects of team {owner.team} changed while they were worked on. Trying again."
+        )
+        return Outcome(False, (_issue_of(late),), late, writes)
+
+    async def _execute(self, step: Step, owner: Owner) -> None:
+        self._on_step(owner, step)
+        log.debug("%s %s of team %s: %s", step.action.value, step.key, owner.team, step.reason)
+        if step.action is Action.DELETE:
+            await self._delete(step)
+        elif step.action is Action.CREATE or step.uid is None:
+            await self._create(step, owner)
+        else:
+            await self._apply(step)
+
+    async def _create(self, step: Step, owner: Owner) -> None:
+        known = self._observed.objects_of(owner.team).get(step.key)
+        if step.action is Action.MARK_READY and known is not None:  # made a moment ago
+            await self._write(step, uid_of(known))
+            return
+        try:
+            answer = await self._client.apply_new(step.manifest)
+        except ConflictError as error:
+            found = await self._read(step)
+            if found is None:
+                raise _PlanAnew from error
+            if not owner.owns(found):
+                raise _Foreign(foreign_object(step.manifest, found, owner)) from error
+            self._observed.note(found)
+            raise _PlanAnew from error
+        self._learn(step, answer)
+
+    async def _apply(self, step: Step) -> None:
+        if step.remove:
+            meta: Manifest = {"uid": step.uid}
+            if step.resource_version is not None:
+                meta["resourceVersion"] = step.resource_version
+            patch = _make_removal(step.remove)
+            patch["metadata"] = {**patch.get("metadata", {}), **meta}
+            try:
+                answer = await self._client.patch(
+                    kind_of(step.manifest), step.key.name, patch, namespace=_space(step.key)
+                )
+            except (ConflictError, NotFoundError) as error:
+                await self._look_again(step)
+                raise _PlanAnew from error
+            self._observed.note(answer)
+        await self._write(step, step.uid)
+
+    async def _write(self, step: Step, uid: str | None) -> None:
+        try:
+            answer = await self._client.apply(step.manifest, uid=uid)
+        except (ConflictError, NotFoundError) as error:
+            await self._look_again(step)
+            raise _PlanAnew from error
+        except PermanentKubeError as error:
+            if step.key.kind not in VOLUME_KINDS or step.key in self._refused:
+                raise
+            log.warning("%s stays as it is: %s", step.key, error)
+            wish = step.manifest["metadata"].get("annotations", {})
+            self._refused[step.key] = wish.get(ANNOTATION_OBJECT_HASH, "")
+            raise _PlanAnew from error
+        self._learn(step, answer)
+
+    async def _delete(self, step: Step) -> None:
+        kind = kind_named(step.key.kind)
+        try:
+            await self._client.delete(
+                kind,
+                step.key.name,
+                namespace=_space(step.key),
+                uid=step.uid,
+                resource_version=step.resource_version,
+            )
+        except NotFoundError:
+            pass
+        except ConflictError as error:
+            await self._look_again(step)
+            raise _PlanAnew from error
+        self._observed.forget(step.key, step.uid or "")
+
+    async def _look_again(self, step: Step) -> None:
+        if await self._read(step, is_noted=True) is None:
+            self._observed.forget(step.key, step.uid or "")
+
+    async def _read(self, step: Step, *, is_noted: bool = False) -> Manifest | None:
+        try:
+            found = await self._client.get(
+                kind_named(step.key.kind), step.key.name, _space(step.key)
+            )
+        except NotFoundError:
+            return None
+        if is_noted:
+            self._observed.note(found)
+        return found
+
+    async def _unmark(self, namespace: Manifest, owner: Owner) -> int:
+        """Take the ready mark away, as well as can be: the tenancy does not stand."""
+        known = self._observed.objects_of(owner.team).get(key_of(namespace))
+        if known is None or not owner.owns(known) or is_terminating(known):
+            return 0
+        if ANNOTATION_READY_HASH not in (known["metadata"].get("annotations") or {}):
+            return 0
+        try:
+            answer = await self._client.apply(namespace, uid=uid_of(known))
+        except (RetryableError, PermanentError) as error:
+            log.warning("The ready mark of team %s stays for now: %s", owner.team, error)
+            return 0
+        self._observed.note(answer)
+        return 1
+
+    def _learn(self, step: Step, answer: Manifest) -> None:
+        self._observed.note(answer)
+        left = frozenset(find_deviations(step.manifest, answer))
+        if left:
+            log.info(
+                "%s keeps what the API server made of it: %s", step.key, sorted(map(str, left))
+            )
+            self._settled[step.key] = left
+        else:
+            self._settled.pop(step.key, None)
+
+
+def _issue_of(error: RetryableError | PermanentError) -> Issue:
+    is_refusal = isinstance(error, PermanentError)
+    kind = IssueType.REFUSED if is_refusal else IssueType.UNREACHABLE
+    reason = str(getattr(error, "reason", "")) or type(error).__name__
+    return Issue(kind, reason, str(error))
+
+
+def _make_removal(paths: Sequence[tuple[str, ...]]) -> Manifest:
+    """Merge patch that takes these fields away."""
+    root: Manifest = {}
+    for path in paths:
+        node = root
+        for part in path[:-1]:
+            node = node.setdefault(part, {})
+        node[path[-1]] = None
+    return root
+
+
+def _space(key: ObjectKey) -> str | None:
+    return key.namespace or None

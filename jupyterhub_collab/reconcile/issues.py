@@ -1,0 +1,45 @@
+"""What stands in the way of a tenancy, or is worth telling. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class IssueType(str, Enum):
+    """Kind of an issue; also the type of the condition that tells it."""
+
+    NOT_OURS = "NotOurs"  # an object stands where ours should
+    TERMINATING = "Terminating"  # something is still being deleted; we wait
+    REFUSED = "Refused"  # the Kubernetes API says no
+    UNREACHABLE = "Unreachable"  # it does not answer, or asks to be left alone
+    VOLUME_FIXED = "VolumeFixed"  # a volume cannot become what it should be
+    RETAINED = "Retained"  # ours, no longer wanted, but never deleted without a decision
+    FOREIGN_NETWORK_POLICY = "ForeignNetworkPolicy"  # somebody else's policy in our namespace
+    SPEC_INVALID = "SpecInvalid"
+    RESERVED_NAMESPACE = "ReservedNamespace"
+    ORPHANED = "Orphaned"  # the team's group is gone; nothing is deleted
+
+
+_HARMLESS = frozenset(
+    {
+        IssueType.VOLUME_FIXED,
+        IssueType.RETAINED,
+        IssueType.FOREIGN_NETWORK_POLICY,
+        IssueType.ORPHANED,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Issue:
+    """One of them, with a word for programs and a sentence for people."""
+
+    type: IssueType
+    reason: str
+    message: str
+
+    @property
+    def is_blocking(self) -> bool:
+        """Whether the tenancy does not stand because of it."""
+        return self.type not in _HARMLESS

@@ -1,0 +1,285 @@
+"""What to do so that the cluster holds what it should. Pure: it reads and decides, no more.
+
+Laws
+----
+- Only objects that bear all three of our labels are changed; only those are pruned; namespaces and
+  volumes are never pruned.
+- A namespace that is not ours, or is being deleted, means: no step at all.
+- Steps come in the order of the manifests: the namespace, then the policy that denies all. The
+  ready mark comes last, and goes first when something stands in the way.
+- What stands as it should gives no step, so a second plan is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from ..constants import (
+    ANNOTATION_OBJECT_HASH,
+    ANNOTATION_READY_HASH,
+    COMPONENT_PERSONAL_VOLUME,
+    LABEL_COMPONENT,
+)
+from .compare import Deviation, Path, find_deviations
+from .issues import Issue, IssueType
+from .objects import Manifest, ObjectKey, Owner, is_terminating, key_of, uid_of
+from .volumes import VOLUME_KINDS, adapt_volume
+
+PRUNED_KINDS: Final = frozenset(
+    {"NetworkPolicy", "ResourceQuota", "LimitRange", "ServiceAccount", "RoleBinding"}
+)
+_STALE_CLAIM: Final[tuple[Path, ...]] = (
+    ("spec", "claimRef", "uid"),
+    ("spec", "claimRef", "resourceVersion"),
+)
+
+
+class Action(str, Enum):
+    """What a step does."""
+
+    CREATE = "create"
+    APPLY = "apply"
+    DELETE = "delete"
+    MARK_READY = "mark-ready"
+    UNMARK_READY = "unmark-ready"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change of one object.
+
+    Attributes
+    ----------
+    manifest
+        What to apply; empty for a deletion.
+    uid, resource_version
+        Of the object as it was observed: the step is for that one only.
+    remove
+        Fields to take away first: an apply cannot, for they are not ours.
+    """
+
+    action: Action
+    key: ObjectKey
+    reason: str
+    manifest: Manifest = field(default_factory=dict, hash=False)
+    uid: str | None = None
+    resource_version: str | None = None
+    remove: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in order, and what stands in the way."""
+
+    steps: tuple[Step, ...] = ()
+    issues: tuple[Issue, ...] = ()
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the tenancy cannot stand after these steps."""
+        return any(issue.is_blocking for issue in self.issues)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What earlier writes taught; without it a plan is only less frugal, never wrong.
+
+    Attributes
+    ----------
+    settled
+        Deviations that were left right after an apply of ours: the API server's own doing.
+    refused
+        Object hash of the wish that the API server refused, for volumes.
+    foreign
+        Objects of others that no watch shows, found when ours were to be made.
+    """
+
+    settled: Mapping[ObjectKey, frozenset[Deviation]] = field(default_factory=dict)
+    refused: Mapping[ObjectKey, str] = field(default_factory=dict)
+    foreign: Mapping[ObjectKey, Issue] = field(default_factory=dict)
+
+
+def plan_objects(
+    desired: Sequence[Manifest],
+    observed: Mapping[ObjectKey, Manifest],
+    *,
+    owner: Owner,
+    ready_hash: str,
+    memory: Memory | None = None,
+) -> Plan:
+    """Steps from ``observed`` to ``desired``.
+
+    Parameters
+    ----------
+    desired
+        Manifests in apply order; the first is the namespace.
+    observed
+        What is there of them, others' objects among them.
+    ready_hash
+        The mark that the namespace shall bear once all stands.
+    """
+    memory = memory or Memory()
+    namespace = observed.get(key_of(desired[0]))
+    if namespace is not None:
+        if not owner.owns(namespace):
+            return Plan(issues=(_not_ours(desired[0], namespace, owner),))
+        if is_terminating(namespace):
+            return Plan(issues=(_terminating(namespace),))
+    elif (issue := memory.foreign.get(key_of(desired[0]))) is not None:
+        return Plan(issues=(issue,))
+    steps: list[Step] = []
+    issues: list[Issue] = []
+    for manifest in desired:
+        _plan_object(manifest, observed, owner, memory, steps, issues)
+    _plan_rest(desired, observed, owner, steps, issues)
+    plan = Plan(tuple(steps), tuple(issues))
+    return Plan(_with_mark(plan, desired[0], namespace, ready_hash), plan.issues)
+
+
+def _not_ours(manifest: Manifest, found: Manifest, owner: Owner) -> Issue:
+    key = key_of(manifest)
+    return Issue(
+        IssueType.NOT_OURS,
+        "Exists",
+        f"{key} exists and is not this team's: {owner.describe_other(found)}. Nothing was changed. "
+        "Rename or remove it, or give the team another id.",
+    )
+
+
+def foreign_object(manifest: Manifest, found: Manifest, owner: Owner) -> Issue:
+    """Issue of an object that turned out to be somebody else's when we wanted to create ours."""
+    return _not_ours(manifest, found, owner)
+
+
+def _terminating(obj: Manifest) -> Issue:
+    held = ", ".join(obj["metadata"].get("finalizers") or ()) or "what is in it"
+    return Issue(
+        IssueType.TERMINATING,
+        "BeingDeleted",
+        f"{key_of(obj)} is being deleted and waits for {held}. It is made anew when it is gone.",
+    )
+
+
+def _plan_object(
+    manifest: Manifest,
+    observed: Mapping[ObjectKey, Manifest],
+    owner: Owner,
+    memory: Memory,
+    steps: list[Step],
+    issues: list[Issue],
+) -> None:
+    key = key_of(manifest)
+    found = observed.get(key)
+    if found is None:
+        if key in memory.foreign:
+            issues.append(memory.foreign[key])
+        else:
+            steps.append(Step(Action.CREATE, key, "it is missing", manifest))
+        return
+    if not owner.owns(found):
+        issues.append(_not_ours(manifest, found, owner))
+        return
+    if is_terminating(found):
+        issues.append(_terminating(found))
+        return
+    uid, version = uid_of(found), str(found["metadata"].get("resourceVersion", ""))
+    if key.kind == "RoleBinding" and found.get("roleRef") != manifest.get("roleRef"):
+        # The API server lets nobody change it; a binding holds nothing that could be lost.
+        reason = "it binds another role"
+        steps.append(Step(Action.DELETE, key, reason, uid=uid, resource_version=version))
+        steps.append(Step(Action.CREATE, key, reason, manifest))
+        return
+    remove: tuple[Path, ...] = ()
+    if key.kind in VOLUME_KINDS:
+        wish = manifest["metadata"].get("annotations", {}).get(ANNOTATION_OBJECT_HASH)
+        is_refused = wish is not None and memory.refused.get(key) == wish
+        manifest, told = adapt_volume(manifest, found, is_refused=is_refused)
+        issues.extend(told)
+        if key.kind == "PersistentVolume" and _is_claim_stale(found, observed):
+            remove = _STALE_CLAIM
+    deviations = find_deviations(manifest, found)
+    deviations = [d for d in deviations if d not in memory.settled.get(key, ())]
+    remove += tuple(d.path for d in deviations if d.is_extra)
+    if deviations or remove:
+        fields = ", ".join(sorted({str(d) for d in deviations} | {".".join(p) for p in remove}))
+        reason = f"it differs in {fields}"
+        steps.append(
+            Step(Action.APPLY, key, reason, manifest, uid, version if remove else None, remove)
+        )
+
+
+def _is_claim_stale(volume: Manifest, observed: Mapping[ObjectKey, Manifest]) -> bool:
+    """Whether a data set's volume is bound to a claim that is gone: no new one could bind to it."""
+    reference: Mapping[str, Any] = (volume.get("spec") or {}).get("claimRef") or {}
+    if not reference.get("uid"):
+        return False
+    key = ObjectKey(
+        "PersistentVolumeClaim", reference.get("namespace", ""), reference.get("name", "")
+    )
+    claim = observed.get(key)
+    return claim is None or uid_of(claim) != reference["uid"]
+
+
+def _plan_rest(
+    desired: Sequence[Manifest],
+    observed: Mapping[ObjectKey, Manifest],
+    owner: Owner,
+    steps: list[Step],
+    issues: list[Issue],
+) -> None:
+    """What is there and not wanted."""
+    wanted = {key_of(manifest) for manifest in desired}
+    for key, found in sorted(observed.items(), reverse=True):
+        if key in wanted or is_terminating(found):
+            continue
+        labels = found["metadata"].get("labels") or {}
+        if not owner.owns(found):
+            if key.kind == "NetworkPolicy":
+                message = (
+                    f"{key} is not ours ({owner.describe_other(found)}). Policies add up, so it "
+                    "may let through what the team's rules do not. It is left alone."
+                )
+                issues.append(Issue(IssueType.FOREIGN_NETWORK_POLICY, "Exists", message))
+        elif key.kind in PRUNED_KINDS:
+            version = str(found["metadata"].get("resourceVersion", ""))
+            reason = "it is no longer wanted"
+            steps.append(
+                Step(Action.DELETE, key, reason, uid=uid_of(found), resource_version=version)
+            )
+        elif labels.get(LABEL_COMPONENT) != COMPONENT_PERSONAL_VOLUME:
+            message = (
+                f"{key} is no longer wanted. It is kept: volumes and namespaces are deleted only "
+                "by a decision of their owner."
+            )
+            issues.append(Issue(IssueType.RETAINED, "NotWanted", message))
+
+
+def _with_mark(
+    plan: Plan, manifest: Manifest, namespace: Manifest | None, ready_hash: str
+) -> tuple[Step, ...]:
+    """The steps, with the ready mark at the end or its removal at the beginning."""
+    key, steps = key_of(manifest), plan.steps
+    uid = uid_of(namespace) if namespace is not None else None
+    annotations = (namespace or {}).get("metadata", {}).get("annotations") or {}
+    mark = annotations.get(ANNOTATION_READY_HASH)
+    # An apply of the namespace without the mark takes the mark away.
+    is_lost = any(step.key == key for step in steps)
+    if plan.is_blocked:
+        if mark is None or is_lost:
+            return steps
+        reason = "something stands in the way"
+        return (Step(Action.UNMARK_READY, key, reason, manifest, uid), *steps)
+    if mark == ready_hash and not is_lost:
+        return steps
+    reason = "all stands"
+    return (*steps, Step(Action.MARK_READY, key, reason, marked(manifest, ready_hash), uid))
+
+
+def marked(namespace: Manifest, ready_hash: str) -> Manifest:
+    """The namespace's manifest with the ready mark."""
+    meta = namespace["metadata"]
+    annotations = {**(meta.get("annotations") or {}), ANNOTATION_READY_HASH: ready_hash}
+    return {**namespace, "metadata": {**meta, "annotations": annotations}}
