@@ -67,3 +67,4 @@ FROZEN_PERSONAL_MOUNT: Final = "/home/jovyan/personal"
 SECRET_KEY_API_TOKEN: Final = "api-token"  # noqa: S105 - the name of a key
 SECRET_KEY_CREDENTIAL: Final = "server-credential"  # noqa: S105
 ENV_CREDENTIAL: Final = "COLLAB_SERVER_CREDENTIAL"
+PROVISIONER_LEASE_NAME: Final = "jupyterhub-collab-provisioner"  # in the hub's namespace

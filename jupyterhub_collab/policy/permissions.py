@@ -1,0 +1,138 @@
+"""Who may do what in the cluster: the one table that says so.
+
+`jupyterhub_collab.manifests.rbac` turns it into roles, docs print it, tests check it against a
+real API server. Whoever needs one verb more adds it here, with the reason.
+
+What RBAC cannot say, and who says it instead: it knows no labels, so the hub's right to delete
+claims covers the team's volume too (the spawner deletes personal claims only, and checks label and
+owner first), and the provisioner's rights reach every namespace
+(`jupyterhub_collab.manifests.guard` holds them to the teams').
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from ..constants import HUB_CLUSTER_ROLE, PROVISIONER_LEASE_NAME
+
+
+class Holder(str, Enum):
+    """Who holds a permission, and where it reaches."""
+
+    HUB_IN_TEAM = "hub in a team's namespace"
+    HUB_EVERYWHERE = "hub in the whole cluster"
+    PROVISIONER = "provisioner in the whole cluster"
+    PROVISIONER_AT_HOME = "provisioner in the hub's namespace"
+
+
+@dataclass(frozen=True)
+class Permission:
+    """One line of the table. `names`: only objects of these names; empty: of any."""
+
+    holder: Holder
+    api_group: str  # "" is the core group
+    resource: str
+    verbs: tuple[str, ...]
+    why: str
+    names: tuple[str, ...] = ()
+
+
+_OWNED = ("get", "list", "watch", "create", "patch", "delete")
+_RBAC = "rbac.authorization.k8s.io"
+
+PERMISSIONS: tuple[Permission, ...] = (
+    Permission(
+        Holder.HUB_IN_TEAM,
+        "",
+        "pods",
+        ("get", "list", "watch", "create", "delete"),
+        "starts, polls and stops servers",
+    ),
+    Permission(
+        Holder.HUB_IN_TEAM,
+        "",
+        "persistentvolumeclaims",
+        ("get", "list", "create", "delete"),
+        "makes and, when a member is deleted for good, removes personal volumes",
+    ),
+    Permission(
+        Holder.HUB_IN_TEAM,
+        "",
+        "secrets",
+        ("create", "delete"),
+        "hands a server its credentials; never reads any back",
+    ),
+    Permission(
+        Holder.HUB_IN_TEAM, "", "events", ("get", "list", "watch"), "shows the progress of a spawn"
+    ),
+    Permission(
+        Holder.HUB_IN_TEAM, "", "namespaces", ("get",), "waits until the tenancy stands: ready hash"
+    ),
+    Permission(
+        Holder.HUB_IN_TEAM,
+        "",
+        "resourcequotas",
+        ("get", "list"),
+        "tells members what is used and what is left",
+    ),
+    Permission(
+        Holder.HUB_IN_TEAM,
+        "networking.k8s.io",
+        "networkpolicies",
+        ("get", "list"),
+        "makes no pod before the policies are in place",
+    ),
+    Permission(
+        Holder.HUB_EVERYWHERE,
+        "",
+        "pods",
+        ("list", "watch"),
+        "one reflector for all teams; one for each would be a thousand lists a second",
+    ),
+    Permission(
+        Holder.HUB_EVERYWHERE, "", "events", ("list", "watch"), "one reflector for all teams"
+    ),
+    Permission(
+        Holder.PROVISIONER, "", "namespaces", _OWNED, "a namespace for each team; retention"
+    ),
+    Permission(Holder.PROVISIONER, "", "resourcequotas", _OWNED, "the tier"),
+    Permission(Holder.PROVISIONER, "", "limitranges", _OWNED, "defaults and maxima"),
+    Permission(
+        Holder.PROVISIONER, "networking.k8s.io", "networkpolicies", _OWNED, "isolation and egress"
+    ),
+    Permission(Holder.PROVISIONER, "", "serviceaccounts", _OWNED, "the members' account"),
+    Permission(Holder.PROVISIONER, _RBAC, "rolebindings", _OWNED, "the hub's rights in a team"),
+    Permission(
+        Holder.PROVISIONER,
+        _RBAC,
+        "clusterroles",
+        ("bind",),
+        "may give the hub this one role, without holding what is in it",
+        names=(HUB_CLUSTER_ROLE,),
+    ),
+    Permission(
+        Holder.PROVISIONER, "", "persistentvolumeclaims", _OWNED, "team volume and data sets"
+    ),
+    Permission(Holder.PROVISIONER, "", "persistentvolumes", _OWNED, "static data-set volumes"),
+    Permission(
+        Holder.PROVISIONER_AT_HOME,
+        "coordination.k8s.io",
+        "leases",
+        ("create",),
+        "takes its lease (RBAC knows no names at creation)",
+    ),
+    Permission(
+        Holder.PROVISIONER_AT_HOME,
+        "coordination.k8s.io",
+        "leases",
+        ("get", "update", "patch"),
+        "keeps its lease: one provisioner at a time",
+        names=(PROVISIONER_LEASE_NAME,),
+    ),
+)
+
+
+def permissions_of(holder: Holder) -> tuple[Permission, ...]:
+    """The lines of one holder, in the order of the table."""
+    return tuple(p for p in PERMISSIONS if p.holder is holder)
