@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.cluster import programs_build
-from tests.cluster.errors import CannotHave, ClusterError
+from tests.cluster import images, node_level, programs_build
+from tests.cluster.address_plan import AddressPlan
+from tests.cluster.errors import ClusterError
 from tests.cluster.pins import REPOSITORY
 from tests.cluster.record import RECORD_FILE, Level, Record, read_record
 
@@ -57,7 +58,7 @@ def start(level: Level, directory: Path, *, is_detached: bool) -> Keeper:
         If the start fails, with the reason and the end of the log concerned.
     """
     if level is Level.NODE:
-        raise CannotHave("level node is not built yet")
+        node_level.check_machine()
     binaries = programs_build.find_programs(level)
     old = read_record(directory)
     if old is not None and old.is_alive():
@@ -69,6 +70,8 @@ def start(level: Level, directory: Path, *, is_detached: bool) -> Keeper:
         raise ClusterError(f"{directory} is not empty and not a cluster's; name another folder")
     command = [sys.executable, "-m", "tests.cluster.keeper", str(directory), str(binaries)]
     command += ["--level", level.value] + ([] if is_detached else ["--tied"])
+    if level is Level.NODE:
+        command += ["--store", str(images.ensure_store(images.ensure_images()))]
     with (directory / KEEPER_LOG).open("wb") as log:
         process = subprocess.Popen(
             command,
@@ -93,8 +96,12 @@ def wait_until_ready(directory: Path, process: subprocess.Popen[bytes]) -> Recor
         time.sleep(POLL_S)
 
 
-def stop(directory: Path) -> bool:
-    """Take down the cluster in `directory` and delete that folder; False if there was none."""
+def stop(directory: Path, *, should_forget: bool = False) -> bool:
+    """Take down the cluster in `directory` and delete that folder; False if there was none.
+
+    `should_forget` also removes the route that lets clients of a node that is gone fail at once:
+    only when no client is left.
+    """
     record = read_record(directory)
     if record is None:
         return False
@@ -105,6 +112,8 @@ def stop(directory: Path) -> bool:
             time.sleep(POLL_S)
         if record.is_alive():
             os.kill(record.keeper, signal.SIGKILL)
+    if record.index is not None:
+        node_level.sweep(AddressPlan(record.index), should_forget=should_forget)
     remove_folder(directory)
     return True
 

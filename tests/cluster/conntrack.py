@@ -1,0 +1,75 @@
+"""Cuts connections that the rules of now would not let begin."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from typing import Final
+
+from tests.cluster.netpol import Rules, is_allowed
+
+#: Protocols with ports, by the names that conntrack prints.
+PROTOCOLS: Final = ("tcp", "udp", "sctp")
+FIELD: Final = re.compile(r"\b(src|dst|sport|dport)=(\S+)")
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One entry of the kernel's table. The receiver is the one after address translation."""
+
+    protocol: str
+    source: str
+    destination: str
+    source_port: int
+    destination_port: int
+    receiver: str
+    receiver_port: int
+
+
+def parse_flow(line: str) -> Flow | None:
+    """Return the flow that a line of ``conntrack -L`` names, None for other protocols."""
+    protocol = line.split(maxsplit=1)[0] if line else ""
+    fields = FIELD.findall(line)
+    if protocol not in PROTOCOLS or len(fields) != 8:
+        return None
+    values = [value for _, value in fields]
+    return Flow(
+        protocol,
+        source=values[0],
+        destination=values[1],
+        source_port=int(values[2]),
+        destination_port=int(values[3]),
+        receiver=values[4],  # who answers
+        receiver_port=int(values[6]),
+    )
+
+
+def cut_denied(rules: Rules, *, pod_range: str, node_address: str) -> int:
+    """Delete the flows that `rules` deny; returns how many. The node's own stay."""
+    listing = subprocess.run(
+        ["conntrack", "-L", "-f", "ipv4"], capture_output=True, text=True, check=False
+    )
+    count = 0
+    for line in listing.stdout.splitlines():
+        flow = parse_flow(line)
+        if flow is None or flow.source == node_address:
+            continue
+        if not is_allowed(
+            rules,
+            pod_range=pod_range,
+            source=flow.source,
+            destination=flow.receiver,
+            protocol=flow.protocol.upper(),
+            port=flow.receiver_port,
+        ):
+            delete(flow)
+            count += 1
+    return count
+
+
+def delete(flow: Flow) -> None:
+    """Delete one flow; one that ended meanwhile is fine."""
+    options = ["-p", flow.protocol, "-s", flow.source, "-d", flow.destination]
+    ports = ["--sport", str(flow.source_port), "--dport", str(flow.destination_port)]
+    subprocess.run(["conntrack", "-D", *options, *ports], capture_output=True, check=False)

@@ -1,0 +1,256 @@
+"""Builds the images that the tests run, and a store of them that a node starts with.
+
+The Dockerfiles in ``images/`` are the product's; their base is a build argument, which is a
+Debian bootstrapped here. buildah builds them; each becomes an OCI archive in the cache, named
+after the hash of everything that goes into it, so that what has not changed is not built.
+
+The store is containerd's own folder with all images imported. A node gets a copy made of hard
+links (snapshots are never written to; the databases are copied), which takes a second where an
+import takes a quarter of a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.cluster import debian, pins
+from tests.cluster.errors import BuildFailed, CannotHave, ClusterError
+from tests.cluster.node_files import PAUSE_IMAGE, NodePaths, make_containerd_settings
+from tests.cluster.programs_build import hold_lock, run_step
+
+SUITE: Final = "bookworm"
+BASE_PACKAGES: Final = ("ca-certificates", "python3", "python3-venv", "tini")
+#: Raise when the way of building changes without a change of what goes in.
+IMAGE_RECIPE: Final = "1"
+
+BASE_IMAGE: Final = "collab.test/base:1"
+SINGLEUSER_IMAGE: Final = "collab.test/singleuser-basic:1"
+HUB_IMAGE: Final = "collab.test/hub:1"
+#: Dockerfile of each image, below the root of the repository.
+DOCKERFILES: Final = {
+    SINGLEUSER_IMAGE: "images/singleuser-basic/Dockerfile",
+    HUB_IMAGE: "images/hub/Dockerfile",
+}
+#: What the Dockerfiles copy from the repository.
+CONTEXT: Final = (
+    "constraints.txt",
+    "setup.py",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "jupyterhub_collab",
+)
+#: Files of the store that containerd writes to; all others are shared by hard links.
+DATABASES: Final = ("meta.db", "metadata.db")
+#: Where Debian and most others keep the authorities they trust. A machine behind a proxy with an
+#: authority of its own has it in there, and image builds must trust it too.
+TRUSTED: Final = Path("/etc/ssl/certs/ca-certificates.crt")
+STORE_TIMEOUT_S: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Image:
+    """A built image: its name in the cluster and its OCI archive."""
+
+    name: str
+    archive: Path
+
+
+def image_folder() -> Path:
+    """Return the folder of archives and stores."""
+    return pins.cache_root() / "images"
+
+
+def ensure_images() -> list[Image]:
+    """Build what is not built yet, and return all images.
+
+    Raises
+    ------
+    CannotHave
+        If this is not Linux with root and the Debian packages.
+    BuildFailed
+        If a step fails; names its log.
+    """
+    if os.name != "posix" or os.geteuid() != 0:
+        raise CannotHave("images for the node are built as root (buildah and debootstrap need it)")
+    debian.demand(debian.IMAGE_PACKAGES)
+    image_folder().mkdir(parents=True, exist_ok=True)
+    with hold_lock(image_folder() / "build.lock"):
+        pause = ensure_image(PAUSE_IMAGE, [pins.program_pin()], build_pause)
+        base_inputs = [SUITE, *BASE_PACKAGES, IMAGE_RECIPE]
+        base = ensure_image(BASE_IMAGE, base_inputs, build_base)
+        built = [pause, base]
+        context = digest_context()
+        for name, dockerfile in DOCKERFILES.items():
+            content = (pins.REPOSITORY / dockerfile).read_text()
+            inputs = [base.archive.name, content, context, IMAGE_RECIPE]
+            built.append(ensure_image(name, inputs, build_from_dockerfile))
+    return built
+
+
+def digest_context() -> str:
+    """Hash what the Dockerfiles copy from the repository."""
+    files: list[Path] = []
+    for name in CONTEXT:
+        path = pins.REPOSITORY / name
+        found = path.rglob("*") if path.is_dir() else [path]
+        files += [item for item in found if item.is_file() and "__pycache__" not in item.parts]
+    return pins.digest_files(files, root=pins.REPOSITORY)
+
+
+def ensure_image(
+    name: str, inputs: Sequence[str], build: Callable[[str, Path, Path], None]
+) -> Image:
+    """Return the archive of `name` for `inputs`; builds it if there is none."""
+    stem = name.split("/")[1].replace(":", "-")
+    archive = image_folder() / f"{stem}-{pins.digest_files([], root=Path(), extra=inputs)}.tar"
+    if archive.exists():
+        return Image(name, archive)
+    scratch = Path(tempfile.mkdtemp(prefix="building-", dir=image_folder()))
+    try:
+        log = scratch / "log"
+        build(name, scratch, log)
+        target = scratch / "image.tar"
+        command = ["push", "--disable-compression", name, f"oci-archive:{target}:{name}"]
+        run_step(f"the archive of {name}", buildah(*command), folder=scratch, log=log)
+        for old in image_folder().glob(f"{stem}-*.tar"):
+            old.unlink()
+        target.rename(archive)
+    except BuildFailed:
+        shutil.move(scratch / "log", image_folder() / f"failed-{stem}.log")
+        raise
+    finally:
+        shutil.rmtree(scratch)
+    return Image(name, archive)
+
+
+def buildah(*arguments: str) -> list[str]:
+    """Return a buildah command that keeps everything of its own in the cache."""
+    storage = image_folder() / "buildah"
+    options = ["--root", str(storage / "root"), "--runroot", str(storage / "run")]
+    return ["buildah", *options, "--storage-driver", "overlay", *arguments]
+
+
+def build_pause(name: str, scratch: Path, log: Path) -> None:
+    """Build the image of the process that holds a pod's namespaces."""
+    shutil.copy(pins.program_folder() / "pause", scratch / "pause")
+    recipe = 'FROM scratch\nCOPY pause /pause\nUSER 65535:65535\nENTRYPOINT ["/pause"]\n'
+    (scratch / "Dockerfile").write_text(recipe)
+    run_step(name, buildah("build", "-t", name, str(scratch)), folder=scratch, log=log)
+
+
+def build_base(name: str, scratch: Path, log: Path) -> None:
+    """Bootstrap a small Debian with Python and make an image of it."""
+    root = scratch / "root"
+    command = ["debootstrap", "--variant=minbase", f"--include={','.join(BASE_PACKAGES)}"]
+    run_step(
+        f"a Debian {SUITE} base (about 1 minute)",
+        [*command, SUITE, str(root)],
+        folder=scratch,
+        log=log,
+    )
+    for cached in ("var/cache/apt/archives", "var/lib/apt/lists"):
+        shutil.rmtree(root / cached)
+        (root / cached / "partial").mkdir(parents=True)
+    run_step("its layer", ["tar", "-C", str(root), "-cf", "root.tar", "."], folder=scratch, log=log)
+    (scratch / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
+    ignored = scratch / ".dockerignore"
+    ignored.write_text("root\n")
+    run_step(name, buildah("build", "-t", name, str(scratch)), folder=scratch, log=log)
+
+
+def build_from_dockerfile(name: str, scratch: Path, log: Path) -> None:
+    """Build one of the product's Dockerfiles on the bootstrapped base."""
+    options = ["--layers", "--isolation", "chroot", "--network", "host", "--pull-never"]
+    # The default of buildah is more than a restricted root may have.
+    options += ["--ulimit", "nofile=20000:20000", "--build-arg", f"BASE_IMAGE={BASE_IMAGE}"]
+    if TRUSTED.exists():
+        options += ["-v", f"{TRUSTED}:{TRUSTED}:ro", "--env", f"PIP_CERT={TRUSTED}"]
+    if subprocess.run(buildah("inspect", BASE_IMAGE), capture_output=True, check=False).returncode:
+        (base,) = image_folder().glob("base-1-*.tar")
+        run_step("the base again", buildah("pull", f"oci-archive:{base}"), folder=scratch, log=log)
+    file = pins.REPOSITORY / DOCKERFILES[name]
+    run_step(
+        f"{name} (about 2 minutes the first time)",
+        buildah("build", *options, "-t", name, "-f", str(file), str(pins.REPOSITORY)),
+        folder=scratch,
+        log=log,
+    )
+
+
+def ensure_store(images: Iterable[Image]) -> Path:
+    """Return a containerd folder in which all of `images` are imported."""
+    chosen = list(images)
+    names = [image.archive.name for image in chosen]
+    digest = pins.digest_files([], root=Path(), extra=[*names, pins.program_pin()])
+    store = image_folder() / f"store-{digest}"
+    with hold_lock(image_folder() / "store.lock"):
+        if store.is_dir():
+            return store
+        scratch = Path(tempfile.mkdtemp(prefix="importing-", dir=image_folder()))
+        try:
+            import_images(chosen, scratch)
+            for old in image_folder().glob("store-*"):
+                shutil.rmtree(old)
+            (scratch / "containerd").rename(store)
+        finally:
+            shutil.rmtree(scratch)
+    return store
+
+
+def import_images(images: Sequence[Image], scratch: Path) -> None:
+    """Start containerd alone, import `images` into ``scratch/containerd``, and stop it."""
+    binaries = pins.program_folder()
+    paths = NodePaths(scratch, binaries)
+    state = Path(tempfile.mkdtemp(prefix="collab-import-"))
+    socket = state / "containerd.sock"
+    settings = make_containerd_settings(paths).replace("/run/collab/", f"{state}/")
+    file = paths.write("containerd.toml", settings)
+    with (scratch / "containerd.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(binaries / "containerd"), "--config", str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        deadline = time.monotonic() + STORE_TIMEOUT_S
+        ctr = [str(binaries / "ctr"), "-a", str(socket), "-n", "k8s.io"]
+        while subprocess.run([*ctr, "version"], capture_output=True, check=False).returncode:
+            if process.poll() is not None or time.monotonic() > deadline:
+                log_text = (scratch / "containerd.log").read_text(errors="replace")
+                raise ClusterError(f"containerd did not start: {log_text[-1500:]}")
+            time.sleep(0.05)
+        for image in images:
+            command = [*ctr, "images", "import", "--local", str(image.archive)]
+            title = f"the store: {image.name}"
+            run_step(title, command, folder=scratch, log=scratch / "import.log")
+    finally:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(state)
+
+
+def copy_store(store: Path, target: Path) -> None:
+    """Copy `store` by hard links where that can be done; its databases are real copies."""
+    linked = subprocess.run(
+        ["cp", "-al", str(store), str(target)], capture_output=True, check=False
+    )
+    if linked.returncode != 0:  # another file system
+        shutil.rmtree(target, ignore_errors=True)
+        subprocess.run(["cp", "-a", str(store), str(target)], check=True)
+        return
+    for name in DATABASES:
+        for database in target.rglob(name):
+            if "snapshots" not in database.relative_to(target).parts:
+                copy = database.with_suffix(".copy")
+                shutil.copy2(database, copy)
+                copy.replace(database)
