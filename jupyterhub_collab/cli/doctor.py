@@ -69,9 +69,7 @@ def run_doctor(options: DoctorOptions, console: Console) -> bool:
     )
     found = [check(options) for check in checks]
     for finding in found:
-        console.print(
-            f"{finding.verdict.value} {escape(finding.text)}", highlight=False, soft_wrap=True
-        )
+        console.print(f"{finding.verdict.value} {escape(finding.text)}")
     return all(finding.verdict is not Verdict.BAD for finding in found)
 
 

@@ -75,14 +75,14 @@ def up(
         sample_driver=sample_driver,
         sample_datasets=sample_datasets,
     )
-    run_up(options, Console())
+    run_up(options, Console(highlight=False, soft_wrap=True))
 
 
 @app.command()
 def doctor(data: Data = DEFAULT_DATA, port: Port = 8000, kubeconfig: Kubeconfig = None) -> None:
     """Check what `up` needs; one line each. Exit code 1 when something is wrong."""
     options = DoctorOptions(data=data, port=port, kubeconfig=kubeconfig)
-    if not run_doctor(options, Console()):
+    if not run_doctor(options, Console(highlight=False, soft_wrap=True)):
         raise typer.Exit(1)
 
 
@@ -91,8 +91,8 @@ def main() -> None:
     try:
         app()
     except CollabError as e:
-        Console(stderr=True).print(
-            f"[bold red]jupyterhub-collab:[/] {escape(str(e))}", highlight=False, soft_wrap=True
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"[bold red]jupyterhub-collab:[/] {escape(str(e))}"
         )
         sys.exit(1)
 

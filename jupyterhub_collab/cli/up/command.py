@@ -66,7 +66,7 @@ def run_up(options: UpOptions, console: Console) -> None:
     opened = open_data_folder(options.data)
     try:
         for note in opened.notes:
-            console.print(f"[yellow]![/] {note}", highlight=False)
+            console.print(f"[yellow]![/] {note}")
         _end_leftovers(opened.folder, console)
         prepared = _prepare(options, opened.folder, console)
         asyncio.run(_run(prepared, console, began))
@@ -88,10 +88,7 @@ def _end_leftovers(folder: DataFolder, console: Console) -> None:
     for lock in sorted((folder.root / "leases").glob("*.lock")):
         ended = end_leftover(lock)
         if ended is not None:
-            console.print(
-                f"[yellow]![/] Ended {ended.name} (process {ended.pid}) of the last run.",
-                highlight=False,
-            )
+            console.print(f"[yellow]![/] Ended {ended.name} (process {ended.pid}) of the last run.")
 
 
 def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepared:
@@ -134,7 +131,7 @@ def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepa
     sample = SampleSettings(options.image, options.sample_driver, options.sample_datasets)
     manifests = list(options.manifests) or put_samples(folder, sample)
     with console.status("Installing the proxy (first start only)"):
-        script = install_proxy(tell=lambda line: _say(console, line))
+        script = install_proxy(tell=lambda line: _say(console, f"[dim]{line}[/]"))
     programs = make_programs(folder, settings, ground, proxy_script=script)
     return _Prepared(folder, settings, ground, programs, manifests)
 
@@ -157,7 +154,7 @@ async def _run(prepared: _Prepared, console: Console, began: float) -> None:
     supervisor = Supervisor(
         lease=folder.lease,
         log=lambda name: folder.logs / f"{name}.log",
-        tell=lambda line: console.print(f"[yellow]![/] {line}", highlight=False),
+        tell=lambda line: console.print(f"[yellow]![/] {line}"),
     )
     work = asyncio.create_task(_bring_up(prepared, supervisor, console))
     stopping = asyncio.create_task(stop.wait())
@@ -177,7 +174,7 @@ async def _run(prepared: _Prepared, console: Console, began: float) -> None:
 
 async def _bring_up(prepared: _Prepared, supervisor: Supervisor, console: Console) -> None:
     if prepared.ground.warning:
-        console.print(f"[bold yellow]![/] {prepared.ground.warning}", highlight=False)
+        console.print(f"[bold yellow]![/] {prepared.ground.warning}")
     for program in prepared.programs:
         began = time.monotonic()
         with console.status(f"Starting: {program.title.lower()}"):
@@ -200,9 +197,7 @@ async def _end(prepared: _Prepared, supervisor: Supervisor, console: Console) ->
         if prepared.ground.embedded
         else " Members' servers go on in the cluster; the next start finds them."
     )
-    console.print(
-        f"[green]✓[/] Stopped.{servers} All state is in {prepared.folder.root}.", highlight=False
-    )
+    console.print(f"[green]✓[/] Stopped.{servers} All state is in {prepared.folder.root}.")
 
 
 def _print_where(prepared: _Prepared, console: Console, took_s: float) -> None:
@@ -211,18 +206,16 @@ def _print_where(prepared: _Prepared, console: Console, took_s: float) -> None:
     shown = shown if not shown.startswith("..") else str(root)
     console.print()
     console.print(
-        f"  [bold]Open  {prepared.settings.public_url}[/]   [dim](up in {took_s:.0f} s)[/]",
-        highlight=False,
+        f"  [bold]Open  {prepared.settings.public_url}[/]   [dim](up in {took_s:.0f} s)[/]"
     )
     console.print(
         "  Choose an account on the login page; ada is in two teams, host is the admin.\n"
         f"  Contests: {shown}/contests    Logs: {shown}/logs\n"
         f"  For plan, apply and kubectl in another shell: source {shown}/run/environment\n"
-        "  Ctrl-C stops everything; the next start finds it all again.",
-        highlight=False,
+        "  Ctrl-C stops everything; the next start finds it all again."
     )
     console.print()
 
 
 def _say(console: Console, line: str) -> None:
-    console.print(f"[green]✓[/] {line}", highlight=False)
+    console.print(f"[green]✓[/] {line}")

@@ -95,9 +95,7 @@ class Supervisor:
             self._tell(f"{title} ended ({_say_exit(code)}); starting it again in {pause_s:g} s.")
             await asyncio.sleep(pause_s)
             await watched.spawn()
-            while watched.is_running and not await _is_ready(watched.program):
-                await asyncio.sleep(_POLL_S)
-            if watched.is_running:
+            if await watched.until_ready():
                 self._tell(f"{title} is back.")
 
     async def stop(self) -> None:
@@ -162,6 +160,14 @@ class _Watched:
                 env={**os.environ, **self.program.env},
                 start_new_session=True,
             )
+
+    async def until_ready(self) -> bool:
+        """Wait for the program to serve; False when it ended instead."""
+        while self.is_running:
+            if await _is_ready(self.program):
+                return True
+            await asyncio.sleep(_POLL_S)
+        return False
 
     async def wait(self) -> int:
         assert self._process is not None
