@@ -9,6 +9,7 @@ from .contest import Contest, ContestManifest, Member, TeamEntry
 from .dataset import CsiSource, Dataset, NfsSource
 from .document import Document
 from .egress import EgressRule, PortRange, Protocol
+from .hub_group import HubGroup
 from .image import Image, Profile, Toleration
 from .platform import CidrPeer, Endpoint, Platform, PodPeer
 from .team import ContestProperties, Gate, TeamProperties, TeamSpec
@@ -26,6 +27,7 @@ __all__ = [
     "EgressRule",
     "Endpoint",
     "Gate",
+    "HubGroup",
     "Image",
     "Member",
     "NfsSource",

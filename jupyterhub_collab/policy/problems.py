@@ -31,7 +31,7 @@ MOMENT_RULE = "a date and time with its zone, such as 2027-01-31T18:00:00Z"
 NETWORK_RULE = "a network without host bits, such as 151.101.0.0/16"
 _IMAGE_RULE = "an image with a tag or a digest, such as registry.example.org/basic:1.0"
 _MEMBER_RULE = "a user name of 1 to 255 characters without slashes and control characters"
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_BARE = re.compile(r"[A-Za-z0-9_-]+|\(YAML\)")
 
 D = TypeVar("D", bound=Document)
 
@@ -89,8 +89,9 @@ def one_of(found: object, allowed: Iterable[str]) -> str:
     if not words:
         return "nothing: none are defined"
     text = f"one of: {', '.join(words)}"
-    near = difflib.get_close_matches(str(found), words, n=1, cutoff=0.6)
-    return f'{text} (did you mean "{near[0]}"?)' if near else text
+    by_lower = {word.lower(): word for word in words}
+    near = difflib.get_close_matches(str(found).lower(), by_lower, n=1, cutoff=0.6)
+    return f'{text} (did you mean "{by_lower[near[0]]}"?)' if near else text
 
 
 def to_document(model: type[D], value: object) -> D:
@@ -117,6 +118,8 @@ def to_problems(error: ValidationError, model: type[BaseModel]) -> list[FieldPro
         path = loc[:-1] if at_key else loc
         kind = str(item["type"])
         value = item["input"]
+        if kind == "too_short" and len(value) >= item["ctx"]["min_length"]:
+            continue  # pydantic counts what is left after other errors, which are told anyway
         if kind == "extra_forbidden":
             known = _field_names(_model_at(model, path[:-1]))
             found, expected, at_key = "an unknown field", one_of(path[-1], known), True
@@ -197,6 +200,8 @@ def _expected_of(model: type[BaseModel], path: Path) -> str:
     text = str(annotation)
     if "to_millicores" in text or "to_bytes" in text:
         return QUANTITY_RULE
+    if names.TEAM_ID_PATTERN in text and get_origin(_strip(annotation)) is None:
+        return names.TEAM_ID_RULE
     if "_only_moment" in text:
         return MOMENT_RULE
     if "IPvAnyNetwork" in text:

@@ -13,7 +13,7 @@ from typing import Any
 from .. import names
 from ..constants import PROPERTIES_KEY, TEAM_PROPERTIES_MAX_BYTES
 from ..errors import Problem, SpecError
-from ..models import ContestProperties, Platform, TeamProperties, TeamSpec, Tier
+from ..models import ContestProperties, Dataset, Platform, TeamProperties, TeamSpec, Tier
 from . import egress
 from .problems import D, DocumentError, FieldProblem, one_of, to_document, to_field, to_found
 
@@ -185,26 +185,44 @@ def check_tier(tier: Tier, contest: ContestProperties) -> list[FieldProblem]:
 
 def check_platform(spec: TeamSpec, platform: Platform) -> tuple[Problem, ...]:
     """What this platform refuses of a spec that is right by itself: drivers, addresses."""
-    problems: list[Problem] = []
-    for key, dataset in spec.datasets.items():
-        field = f"datasets.{key}"
-        if dataset.csi and dataset.csi.driver not in platform.dataset_csi_drivers:
-            expected = one_of(dataset.csi.driver, platform.dataset_csi_drivers)
-            found = to_found(dataset.csi.driver)
-            problems.append(Problem(f"{field}.csi.driver", found, f"{expected} on this platform"))
-        if dataset.nfs and not platform.dataset_nfs:
-            expected = "no NFS on this platform; use csi, or allow NFS in the platform's settings"
-            problems.append(Problem(f"{field}.nfs", "an NFS export", expected))
+    problems = [
+        Problem(to_field(p.path), p.found, p.expected)
+        for p in check_datasets(spec.datasets, platform)
+    ]
     for rule in spec.egress:
         reason = egress.refusal(rule, platform)
         if reason is not None:
             problems.append(Problem(f"egress.{rule.name}.cidr", reason, "a public network"))
-    namespace = names.namespace_of(spec.team, prefix=platform.namespace_prefix)
-    if names.is_reserved_namespace(namespace, hub_namespace=platform.hub_namespace):
-        found = f"{to_found(spec.team)}, whose namespace would be {namespace}"
-        expected = "a team whose namespace is not the hub's or the cluster's own"
-        problems.append(Problem(f"groups.{spec.team}", found, expected))
+    problems += [
+        Problem(f"groups.{spec.team}", p.found, p.expected)
+        for p in check_namespace(spec.team, platform)
+    ]
     return tuple(problems)
+
+
+def check_datasets(datasets: Mapping[str, Dataset], platform: Platform) -> list[FieldProblem]:
+    """Sources of data sets that this platform does not allow."""
+    problems: list[FieldProblem] = []
+    for key, dataset in datasets.items():
+        if dataset.csi and dataset.csi.driver not in platform.dataset_csi_drivers:
+            expected = one_of(dataset.csi.driver, platform.dataset_csi_drivers)
+            path = ("datasets", key, "csi", "driver")
+            found = to_found(dataset.csi.driver)
+            problems.append(FieldProblem(path, found, f"{expected} (this platform's drivers)"))
+        if dataset.nfs and not platform.dataset_nfs:
+            expected = "csi: this platform's settings do not allow NFS"
+            problems.append(FieldProblem(("datasets", key, "nfs"), "an NFS export", expected))
+    return problems
+
+
+def check_namespace(team: str, platform: Platform) -> list[FieldProblem]:
+    """Whether the team's namespace would be one that no team may have."""
+    namespace = names.namespace_of(team, prefix=platform.namespace_prefix)
+    if not names.is_reserved_namespace(namespace, hub_namespace=platform.hub_namespace):
+        return []
+    found = f"{to_found(team)}, whose namespace would be {namespace}"
+    expected = "a team whose namespace is not the hub's or the cluster's own"
+    return [FieldProblem((), found, expected)]
 
 
 def _check_egress(contest: ContestProperties) -> list[FieldProblem]:

@@ -1,0 +1,406 @@
+"""The contest manifest: from text to a checked document, to hub groups, to a plan.
+
+All pure. A mistake is told with file, line, field, what was found and what would be right, and all
+mistakes are told at once. The plan is a difference between groups; it deletes no group: a team that
+is gone from the manifest is reported, since its volumes are somebody's work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import ip_network
+from typing import Any, Final
+
+from .. import names
+from ..constants import PROPERTIES_KEY, TEAM_PROPERTIES_MAX_BYTES
+from ..errors import Problem, SpecError
+from ..models import (
+    ContestManifest,
+    ContestProperties,
+    HubGroup,
+    Platform,
+    TeamEntry,
+    TeamProperties,
+)
+from . import egress
+from .located_yaml import Lines, LocatedError, parse_yaml
+from .problems import (
+    DocumentError,
+    FieldProblem,
+    Path,
+    to_document,
+    to_field,
+    to_found,
+)
+from .spec import (
+    SPEC_MAX_BYTES,
+    check_contest,
+    check_datasets,
+    check_namespace,
+    check_team,
+    effective_tier,
+)
+
+API_VERSION: Final = "jupyterhub-collab.org/v1alpha1"
+KIND: Final = "Contest"
+SCHEMA_ID: Final = "https://jupyterhub-collab.org/schema/contest-v1alpha1.schema.json"
+_TEAM_SHARE_BYTES: Final = 8 * 1024  # of a merged spec, what does not come from the contest
+
+
+def parse_contest_manifest(
+    text: str | bytes, *, file: str, platform: Platform | None = None
+) -> ContestManifest:
+    """Read and check a manifest.
+
+    Parameters
+    ----------
+    file
+        Name for error messages.
+    platform
+        Where it will be used, when that is known: its data-set drivers and private networks are
+        checked then. Not known: no private network is accepted.
+
+    Raises
+    ------
+    SpecError
+        With all problems, in the order of the file.
+    """
+    try:
+        value, lines = parse_yaml(text)
+    except LocatedError as e:
+        raise SpecError(
+            [Problem(to_field(p.path), p.found, p.expected, file, n) for p, n in e.located]
+        ) from e
+    problems = _check_kind(value)
+    if problems:
+        raise _located(problems, file, lines)
+    try:
+        manifest = to_document(ContestManifest, value)
+    except DocumentError as e:
+        raise _located(e.problems, file, lines) from e
+    problems = _check_references(manifest, platform)
+    if problems:
+        raise _located(problems, file, lines)
+    return manifest
+
+
+def contest_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the manifest, for editors.
+
+    It knows no cross references: `parse_contest_manifest` is what decides.
+    """
+    schema = ContestManifest.model_json_schema(by_alias=True, mode="validation")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA_ID,
+        **schema,
+    }
+
+
+def to_contest_properties(manifest: ContestManifest, *, generation: int) -> ContestProperties:
+    """What goes into the contest's group."""
+    return ContestProperties(
+        generation=generation,
+        title=manifest.contest.title,
+        ends=manifest.contest.ends,
+        tiers=manifest.tiers,
+        images=manifest.images,
+        profiles=manifest.profiles,
+        volumes=manifest.volumes,
+        egress=manifest.egress,
+        datasets=manifest.datasets,
+    )
+
+
+def to_team_properties(contest: str, entry: TeamEntry, *, generation: int) -> TeamProperties:
+    """What goes into a team's group."""
+    return TeamProperties(
+        generation=generation,
+        contest=contest,
+        tier=entry.tier,
+        title=entry.title,
+        overrides=entry.overrides,
+        datasets=entry.datasets,
+        gate=entry.gate,
+    )
+
+
+def to_groups(manifest: ContestManifest) -> dict[str, HubGroup]:
+    """The groups that the manifest wants, by name, the contest's first; generation 0 in each."""
+    contest = manifest.contest.id
+    shared = to_contest_properties(manifest, generation=0)
+    groups = [_to_group(names.contest_group(contest), shared.to_wire(), ())]
+    for team, entry in manifest.teams.items():
+        corner = to_team_properties(contest, entry, generation=0).to_wire()
+        groups.append(_to_group(team, corner, entry.members))
+    return {group.name: group for group in groups}
+
+
+class Action(str, Enum):
+    """What is to happen with a group."""
+
+    CREATE = "create"
+    CHANGE = "change"
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """One field of a group's properties; None: absent. Values are JSON."""
+
+    field: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True)
+class GroupChange:
+    """What makes one group as it should be.
+
+    Attributes
+    ----------
+    properties
+        All properties to write, ours and what others keep there; None: they are right.
+    exists
+        The group is there; otherwise it has to be made first.
+    """
+
+    group: str
+    action: Action
+    exists: bool
+    properties: Mapping[str, Any] | None
+    fields: tuple[FieldChange, ...]
+    add: tuple[str, ...]
+    remove: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ContestPlan:
+    """The difference between a manifest and the hub's groups.
+
+    `gone` are teams of the contest that the manifest has no more. They are reported, not deleted.
+    """
+
+    contest: str
+    changes: tuple[GroupChange, ...]
+    gone: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the hub is as the manifest says."""
+        return not self.changes
+
+
+def plan_contest(manifest: ContestManifest, current: Mapping[str, HubGroup]) -> ContestPlan:
+    """What has to change. Applying it and planning again gives an empty plan.
+
+    Raises
+    ------
+    SpecError
+        A group of a team's name is another contest's, or nobody of ours made it.
+    """
+    contest = manifest.contest.id
+    wanted = to_groups(manifest)
+    problems = [
+        problem
+        for name in wanted
+        if name in current and (problem := _conflict(name, contest, current[name])) is not None
+    ]
+    if problems:
+        raise SpecError(problems)
+    changes = [_plan_group(group, current.get(name)) for name, group in wanted.items()]
+    gone = [
+        name
+        for name, group in current.items()
+        if name not in wanted
+        and names.is_team_id(name)
+        and _corner(group).get("contest") == contest
+    ]
+    return ContestPlan(contest, tuple(c for c in changes if c is not None), tuple(sorted(gone)))
+
+
+def _to_group(name: str, corner: dict[str, Any], users: tuple[str, ...]) -> HubGroup:
+    return HubGroup(name, {PROPERTIES_KEY: corner}, users)
+
+
+def _corner(group: HubGroup) -> Mapping[str, Any]:
+    corner = group.properties.get(PROPERTIES_KEY)
+    return corner if isinstance(corner, Mapping) else {}
+
+
+def _conflict(name: str, contest: str, group: HubGroup) -> Problem | None:
+    """Why the group is not ours to write. One without anything in it is nobody's."""
+    is_contest = names.contest_of_group(name) is not None
+    if not group.properties and not group.users:
+        return None
+    if PROPERTIES_KEY not in group.properties:
+        found = "a hub group of that name that this project did not make"
+        expected = "another id, or that group deleted on the hub"
+    elif not is_contest and _corner(group).get("contest") != contest:
+        found = f"a team of the contest {to_found(_corner(group).get('contest'))}"
+        expected = "an id that no team of any contest has, now or before"
+    else:
+        return None
+    return Problem("contest.id" if is_contest else f"teams.{name}", found, expected)
+
+
+def _plan_group(wanted: HubGroup, current: HubGroup | None) -> GroupChange | None:
+    before = dict(_corner(current)) if current else {}
+    after = dict(_corner(wanted))
+    generation = before.pop("generation", 0)
+    after.pop("generation")
+    properties: dict[str, Any] | None = None
+    # As text: the order of images and profiles counts, the first is the default.
+    if json.dumps(before) != json.dumps(after):
+        after["generation"] = generation + 1 if isinstance(generation, int) else 1
+        properties = {**(current.properties if current else {}), PROPERTIES_KEY: after}
+    users = current.users if current else ()
+    add = tuple(user for user in wanted.users if user not in set(users))
+    remove = tuple(user for user in users if user not in set(wanted.users))
+    if properties is None and not add and not remove:
+        return None
+    return GroupChange(
+        group=wanted.name,
+        action=Action.CHANGE if before else Action.CREATE,
+        exists=current is not None,
+        properties=properties,
+        fields=_diff(before, dict(_corner(wanted))),
+        add=add,
+        remove=remove,
+    )
+
+
+def _diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[FieldChange, ...]:
+    old, new = _flatten(before, ()), _flatten(after, ())
+    changed = [
+        FieldChange(to_field(path), old.get(path), new.get(path))
+        for path in {**new, **old}
+        if old.get(path) != new.get(path) and path[0] not in ("generation", "schema")
+    ]
+    for key in ("images", "profiles"):
+        orders = [list(x.get(key, {})) for x in (before, after)]
+        if orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1]):
+            changed.append(FieldChange(key, ", ".join(orders[0]), ", ".join(orders[1])))
+    return tuple(changed)
+
+
+def _flatten(value: object, path: Path) -> dict[Path, str]:
+    """Leaves of a JSON value by path. Lists of plain values are leaves."""
+    if isinstance(value, Mapping) and value:
+        parts = [_flatten(item, (*path, str(key))) for key, item in value.items()]
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        parts = [_flatten(item, (*path, i)) for i, item in enumerate(value)]
+    else:
+        empty = isinstance(value, (Mapping, list)) and not value
+        return {} if empty or not path else {path: json.dumps(value, ensure_ascii=False)}
+    return {key: leaf for part in parts for key, leaf in part.items()}
+
+
+def _located(problems: Any, file: str, lines: Lines) -> SpecError:
+    """The same problems with file and line, in the file's order, each once."""
+    found = {
+        Problem(
+            to_field(p.path), p.found, p.expected, file, lines.find(p.path, at_key=p.at_key)
+        ): None
+        for p in problems
+    }
+    return SpecError(sorted(found, key=lambda problem: problem.line or 0))
+
+
+def _check_kind(value: object) -> list[FieldProblem]:
+    """Another kind of file gets one sentence, not one for each of its fields."""
+    if not isinstance(value, dict):
+        return [FieldProblem((), to_found(value), "a mapping with apiVersion, kind, contest, ...")]
+    return [
+        FieldProblem((key,), to_found(value.get(key)), right)
+        for key, right in (("apiVersion", API_VERSION), ("kind", KIND))
+        if value.get(key) != right
+    ]
+
+
+def _check_references(manifest: ContestManifest, platform: Platform | None) -> list[FieldProblem]:
+    """What is wrong between the parts, each of them valid by itself."""
+    contest = to_contest_properties(manifest, generation=0)
+    problems = [*check_contest(contest), *_check_profiles(manifest, contest)]
+    problems += _check_egress(manifest, platform)
+    if platform is not None:
+        problems += check_datasets(manifest.datasets, platform)
+    size = len(contest.to_canonical_json().encode())
+    if size > SPEC_MAX_BYTES - _TEAM_SHARE_BYTES:
+        found = f"{size} bytes that all teams share"
+        expected = f"at most {SPEC_MAX_BYTES - _TEAM_SHARE_BYTES}: each namespace holds a copy"
+        problems.append(FieldProblem(("contest",), found, expected))
+    for team, entry in manifest.teams.items():
+        where: Path = ("teams", team)
+        properties = to_team_properties(manifest.contest.id, entry, generation=0)
+        for p in check_team(properties, contest):
+            problems.append(FieldProblem((*where, *p.path), p.found, p.expected))
+        size = len(properties.to_canonical_json().encode()) + 20  # room for a long generation
+        if size > TEAM_PROPERTIES_MAX_BYTES:
+            expected = f"at most {TEAM_PROPERTIES_MAX_BYTES} bytes besides its members"
+            problems.append(FieldProblem(where, f"{size} bytes", expected))
+        if platform is not None:
+            for p in check_namespace(team, platform):
+                problems.append(FieldProblem(where, p.found, p.expected, at_key=True))
+        problems += _check_members(where, entry.members)
+    return problems
+
+
+def _check_members(where: Path, members: tuple[str, ...]) -> list[FieldProblem]:
+    problems: list[FieldProblem] = []
+    seen: set[str] = set()
+    for i, member in enumerate(members):
+        path = (*where, "members", i)
+        if member in seen:
+            problems.append(FieldProblem(path, f"{to_found(member)} again", "each member once"))
+        if member != member.strip():
+            expected = "a user name without spaces around it"
+            problems.append(FieldProblem(path, to_found(member), expected))
+        seen.add(member)
+    return problems
+
+
+def _check_egress(manifest: ContestManifest, platform: Platform | None) -> list[FieldProblem]:
+    """Rules for networks that this platform, or an unknown one, does not open."""
+    problems: list[FieldProblem] = []
+    for i, rule in enumerate(manifest.egress):
+        path = ("egress", i, "cidr")
+        if platform is not None:
+            reason = egress.refusal(rule, platform)
+            if reason is not None:
+                problems.append(FieldProblem(path, reason, "a public network"))
+            continue
+        special = egress.special_range_of(ip_network(str(rule.cidr)))
+        if special is not None and special.nameable:
+            found = f"{rule.cidr}, which is {special.what} ({special.network})"
+            expected = "a public network, or the settings of a platform that allows this one"
+            problems.append(FieldProblem(path, found, expected))
+    return problems
+
+
+def _check_profiles(manifest: ContestManifest, contest: ContestProperties) -> list[FieldProblem]:
+    """Profiles that no team could ever start: larger than every tier."""
+    tiers = list(contest.tiers.values()) + [
+        effective_tier(to_team_properties("x", entry, generation=0), contest)
+        for entry in manifest.teams.values()
+        if entry.tier in contest.tiers
+    ]
+    problems: list[FieldProblem] = []
+    for key, profile in contest.profiles.items():
+        fits = any(
+            profile.cpu_millicores <= tier.cpu_millicores
+            and profile.memory_bytes <= tier.memory_bytes
+            and profile.gpu_count <= tier.gpu_count
+            and profile.ephemeral_storage_bytes <= tier.ephemeral_storage_bytes
+            for tier in tiers
+        )
+        if not fits:
+            size = profile.to_wire()
+            found = ", ".join(
+                f"{k} {size[k]}" for k in ("cpu", "memory", "gpu", "ephemeralStorage")
+            )
+            expected = f"a size that fits into one of the tiers ({', '.join(contest.tiers)})"
+            problems.append(FieldProblem(("profiles", key), found, expected))
+    return problems
