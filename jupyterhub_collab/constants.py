@@ -26,6 +26,7 @@ COMPONENT_DATASET_VOLUME: Final = "dataset-volume"
 ANNOTATION_SPEC: Final = f"{DOMAIN}/spec"  # the merged team spec, canonical JSON
 ANNOTATION_SPEC_HASH: Final = f"{DOMAIN}/spec-hash"  # its SHA-256, 64 hex digits
 ANNOTATION_READY_HASH: Final = f"{DOMAIN}/ready-hash"  # the spec hash whose whole tenancy stands
+ANNOTATION_TOLD: Final = f"{DOMAIN}/told"  # when a portal was told that this team is ready
 ANNOTATION_OBJECT_HASH: Final = f"{DOMAIN}/object-hash"  # SHA-256 of the manifest as applied
 ANNOTATION_USERNAME: Final = "hub.jupyter.org/username"  # KubeSpawner's own
 
@@ -68,3 +69,4 @@ SECRET_KEY_API_TOKEN: Final = "api-token"  # noqa: S105 - the name of a key
 SECRET_KEY_CREDENTIAL: Final = "server-credential"  # noqa: S105
 ENV_CREDENTIAL: Final = "COLLAB_SERVER_CREDENTIAL"
 PROVISIONER_LEASE_NAME: Final = "jupyterhub-collab-provisioner"  # in the hub's namespace
+SCOPE_PROVISION: Final = "custom:collab:provision"  # hub scope: may set the provisioner to work
