@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from base64 import b64decode
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -106,6 +108,49 @@ class Cluster:
         options += ["-c", container] if container else []
         options += ["-i"] if stdin is not None else []
         return self.kubectl(*options, "--", *command, stdin=stdin, check=check, timeout_s=timeout_s)
+
+    def in_node(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command of this machine in the node's namespaces (level `node`, ours only).
+
+        Raises
+        ------
+        ClusterError
+            If this is no node of ours, or if `check` and the command fails.
+        """
+        record = read_record(self.directory) if self.directory is not None else None
+        if record is None or record.init is None:
+            raise ClusterError("only a node that was started here can be entered")
+        enter = ["nsenter", f"--target={record.init}", "--net", "--mount", "--pid"]
+        result = subprocess.run(
+            [*enter, "--", *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check and result.returncode != 0:
+            raise ClusterError(f"{' '.join(command)} in the node: {result.stderr.strip()}")
+        return result
+
+    def load_images(self, archives: Iterable[Path]) -> None:
+        """Import image archives into a running node of ours."""
+        ctr = str(self.kubectl_program.with_name("ctr"))
+        for archive in archives:
+            options = ["-a", "/run/collab/containerd.sock", "-n", "k8s.io"]
+            self.in_node(ctr, *options, "images", "import", "--local", str(archive))
+
+    def kill(self, program: str) -> None:
+        """Kill one program of ours (``kube-apiserver``, ``kubelet``, ...) with SIGKILL.
+
+        It is started again after 0.3 s; wait for what you need of it.
+        """
+        if self.directory is None:
+            raise ClusterError("programs of a foreign cluster are not ours to kill")
+        pid = (self.directory / "pid" / program).read_text().strip()
+        if self.level is Level.NODE:
+            self.in_node("kill", "-KILL", pid)
+        else:
+            os.kill(int(pid), signal.SIGKILL)
 
     def service_account_kubeconfig(self, namespace: str, name: str, path: Path) -> Path:
         """Write a kubeconfig of service account `name`, with a token from TokenRequest."""

@@ -1,7 +1,7 @@
 """Builds the images that the tests run, and a store of them that a node starts with.
 
 The Dockerfiles in ``images/`` are the product's; their base is a build argument, which is a
-Debian bootstrapped here. buildah builds them; each becomes an OCI archive in the cache, named
+Debian bootstrapped here. buildah builds them; each becomes an archive in the cache, named
 after the hash of everything that goes into it, so that what has not changed is not built.
 
 The store is containerd's own folder with all images imported. A node gets a copy made of hard
@@ -29,27 +29,39 @@ from tests.cluster.programs_build import hold_lock, run_step
 SUITE: Final = "bookworm"
 BASE_PACKAGES: Final = ("ca-certificates", "python3", "python3-venv", "tini")
 #: Raise when the way of building changes without a change of what goes in.
-IMAGE_RECIPE: Final = "1"
+IMAGE_RECIPE: Final = "2"
 
 BASE_IMAGE: Final = "collab.test/base:1"
 SINGLEUSER_IMAGE: Final = "collab.test/singleuser-basic:1"
 HUB_IMAGE: Final = "collab.test/hub:1"
-#: Dockerfile of each image, below the root of the repository.
-DOCKERFILES: Final = {
-    SINGLEUSER_IMAGE: "images/singleuser-basic/Dockerfile",
-    HUB_IMAGE: "images/hub/Dockerfile",
-}
-#: What the Dockerfiles copy from the repository.
-CONTEXT: Final = (
-    "constraints.txt",
-    "setup.py",
-    "pyproject.toml",
-    "README.md",
-    "LICENSE",
-    "jupyterhub_collab",
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A Dockerfile of the product, and what it copies from the repository."""
+
+    dockerfile: str
+    context: tuple[str, ...]
+
+
+LOWEST_FLOOR: Final = tuple(
+    f"jupyterhub_collab/{name}.py" for name in ("__init__", "constants", "errors", "names", "units")
 )
+PACKAGING: Final = ("constraints.txt", "setup.py", "pyproject.toml", "LICENSE")
+RECIPES: Final = {
+    SINGLEUSER_IMAGE: Recipe(
+        "images/singleuser-basic/Dockerfile",
+        (*PACKAGING, *LOWEST_FLOOR, "jupyterhub_collab/singleuser"),
+    ),
+    HUB_IMAGE: Recipe("images/hub/Dockerfile", (*PACKAGING, "jupyterhub_collab")),
+}
+#: What a node starts with; others are loaded by those who need them.
+NODE_IMAGES: Final = (PAUSE_IMAGE, BASE_IMAGE, SINGLEUSER_IMAGE)
+ALL_IMAGES: Final = (*NODE_IMAGES, HUB_IMAGE)
 #: Files of the store that containerd writes to; all others are shared by hard links.
 DATABASES: Final = ("meta.db", "metadata.db")
+#: In a store: the archives that it holds.
+IMPORTED: Final = "collab-images.txt"
 #: Where Debian and most others keep the authorities they trust. A machine behind a proxy with an
 #: authority of its own has it in there, and image builds must trust it too.
 TRUSTED: Final = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -58,7 +70,7 @@ STORE_TIMEOUT_S: Final = 60.0
 
 @dataclass(frozen=True)
 class Image:
-    """A built image: its name in the cluster and its OCI archive."""
+    """A built image: its name in the cluster and its archive."""
 
     name: str
     archive: Path
@@ -69,8 +81,8 @@ def image_folder() -> Path:
     return pins.cache_root() / "images"
 
 
-def ensure_images() -> list[Image]:
-    """Build what is not built yet, and return all images.
+def ensure_images(names: Iterable[str] = NODE_IMAGES) -> list[Image]:
+    """Build which of `names` are not built yet (the first two always), and return them.
 
     Raises
     ------
@@ -79,7 +91,7 @@ def ensure_images() -> list[Image]:
     BuildFailed
         If a step fails; names its log.
     """
-    if os.name != "posix" or os.geteuid() != 0:
+    if os.geteuid() != 0:
         raise CannotHave("images for the node are built as root (buildah and debootstrap need it)")
     debian.demand(debian.IMAGE_PACKAGES)
     image_folder().mkdir(parents=True, exist_ok=True)
@@ -88,18 +100,17 @@ def ensure_images() -> list[Image]:
         base_inputs = [SUITE, *BASE_PACKAGES, IMAGE_RECIPE]
         base = ensure_image(BASE_IMAGE, base_inputs, build_base)
         built = [pause, base]
-        context = digest_context()
-        for name, dockerfile in DOCKERFILES.items():
-            content = (pins.REPOSITORY / dockerfile).read_text()
-            inputs = [base.archive.name, content, context, IMAGE_RECIPE]
-            built.append(ensure_image(name, inputs, build_from_dockerfile))
+        for name in names:
+            if name in RECIPES:
+                inputs = [base.archive.name, digest_recipe(RECIPES[name]), IMAGE_RECIPE]
+                built.append(ensure_image(name, inputs, build_from_dockerfile))
     return built
 
 
-def digest_context() -> str:
-    """Hash what the Dockerfiles copy from the repository."""
+def digest_recipe(recipe: Recipe) -> str:
+    """Hash a Dockerfile and what it copies from the repository."""
     files: list[Path] = []
-    for name in CONTEXT:
+    for name in (recipe.dockerfile, *recipe.context):
         path = pins.REPOSITORY / name
         found = path.rglob("*") if path.is_dir() else [path]
         files += [item for item in found if item.is_file() and "__pycache__" not in item.parts]
@@ -119,7 +130,8 @@ def ensure_image(
         log = scratch / "log"
         build(name, scratch, log)
         target = scratch / "image.tar"
-        command = ["push", "--disable-compression", name, f"oci-archive:{target}:{name}"]
+        # Not compressed: that took a quarter of a minute at every change, to save disk.
+        command = ["push", name, f"docker-archive:{target}:{name}"]
         run_step(f"the archive of {name}", buildah(*command), folder=scratch, log=log)
         for old in image_folder().glob(f"{stem}-*.tar"):
             old.unlink()
@@ -177,7 +189,7 @@ def build_from_dockerfile(name: str, scratch: Path, log: Path) -> None:
     if subprocess.run(buildah("inspect", BASE_IMAGE), capture_output=True, check=False).returncode:
         (base,) = image_folder().glob("base-1-*.tar")
         run_step("the base again", buildah("pull", f"oci-archive:{base}"), folder=scratch, log=log)
-    file = pins.REPOSITORY / DOCKERFILES[name]
+    file = pins.REPOSITORY / RECIPES[name].dockerfile
     run_step(
         f"{name} (about 2 minutes the first time)",
         buildah("build", *options, "-t", name, "-f", str(file), str(pins.REPOSITORY)),
@@ -190,13 +202,17 @@ def ensure_store(images: Iterable[Image]) -> Path:
     """Return a containerd folder in which all of `images` are imported."""
     chosen = list(images)
     names = [image.archive.name for image in chosen]
-    digest = pins.digest_files([], root=Path(), extra=[*names, pins.program_pin()])
+    digest = pins.digest_files([], root=Path(), extra=names)
     store = image_folder() / f"store-{digest}"
     with hold_lock(image_folder() / "store.lock"):
         if store.is_dir():
             return store
         scratch = Path(tempfile.mkdtemp(prefix="importing-", dir=image_folder()))
         try:
+            # What has not changed since the last store need not be imported again.
+            for old in image_folder().glob("store-*"):
+                copy_store(old, scratch / "containerd")
+                break
             import_images(chosen, scratch)
             for old in image_folder().glob("store-*"):
                 shutil.rmtree(old)
@@ -229,10 +245,16 @@ def import_images(images: Sequence[Image], scratch: Path) -> None:
                 log_text = (scratch / "containerd.log").read_text(errors="replace")
                 raise ClusterError(f"containerd did not start: {log_text[-1500:]}")
             time.sleep(0.05)
+        imported = paths.containerd_root / IMPORTED
+        present = imported.read_text().split() if imported.exists() else []
         for image in images:
+            if image.archive.name in present:
+                continue
             command = [*ctr, "images", "import", "--local", str(image.archive)]
             title = f"the store: {image.name}"
             run_step(title, command, folder=scratch, log=scratch / "import.log")
+        imported.unlink(missing_ok=True)  # not through the link: the old store has it too
+        imported.write_text("".join(f"{image.archive.name}\n" for image in images))
     finally:
         process.terminate()
         process.wait()

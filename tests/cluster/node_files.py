@@ -19,6 +19,9 @@ from tests.cluster.supervisor import Program
 NODE_NAME: Final = "collab-node"
 PAUSE_IMAGE: Final = "collab.test/pause:1"
 CNI_PROGRAMS: Final = "/usr/lib/cni"
+#: CSI driver whose volumes are folders of this machine (volume attribute ``path``): it stands in
+#: for what a production cluster mounts data sets with.
+CSI_DRIVER: Final = "folder.collab.test"
 #: Pods of one node: more than a test ever starts, less than the range has addresses.
 MAX_PODS: Final = 250
 
@@ -159,7 +162,7 @@ def make_proxy_settings(plan: AddressPlan, kubeconfig: Path) -> dict[str, Any]:
 def make_node_programs(
     plan: AddressPlan, paths: NodePaths, *, node_kubeconfig: Path, proxy_kubeconfig: Path
 ) -> tuple[Program, ...]:
-    """Write the settings and return kubelet, kube-proxy and the agent."""
+    """Write the settings and return kubelet, kube-proxy, the CSI driver and the agent."""
     kubelet_settings = paths.write(
         "kubelet.yaml", json.dumps(make_kubelet_settings(plan, paths), indent=2)
     )
@@ -175,10 +178,20 @@ def make_node_programs(
         f"--node-ip={plan.node_address}",
     )
     proxy = (str(paths.binaries / "kube-proxy"), f"--config={proxy_settings}")
+    sockets = paths.directory / "kubelet" / "plugins_registry"
+    sockets.mkdir(parents=True)
+    driver = (
+        str(paths.binaries / "csi-folder"),
+        f"--driver-name={CSI_DRIVER}",
+        f"--node-id={NODE_NAME}",
+        "--endpoint=/run/collab/csi.sock",
+        f"--registration={sockets / 'csi-reg.sock'}",
+    )
     agent = (sys.executable, "-m", "tests.cluster.agent", str(paths.directory), str(plan.index))
     return (
         Program("kubelet", kubelet),
         Program("kube-proxy", proxy),
+        Program("csi-folder", driver),
         Program("agent", agent, {"PYTHONPATH": str(pins.REPOSITORY)}),
     )
 

@@ -31,7 +31,7 @@ API_PROGRAMS: Final = (
     "kube-scheduler",
     "kubectl",
 )
-NODE_PROGRAMS: Final = ("kubelet", "kube-proxy")
+NODE_PROGRAMS: Final = ("kubelet", "kube-proxy", "csi-folder")
 CONTAINERD_PROGRAMS: Final = ("containerd", "containerd-shim-runc-v2", "ctr")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tests.cluster.node_files import NODE_NAME
+from tests.cluster.node_files import CSI_DRIVER, NODE_NAME
 from tests.cluster.watch import Api
 
 PROVISIONER: Final = "collab.test/folder"
@@ -22,6 +22,7 @@ CLASS_NAME: Final = "folder"
 PROVISIONED_BY: Final = "pv.kubernetes.io/provisioned-by"
 IS_DEFAULT: Final = "storageclass.kubernetes.io/is-default-class"
 CLASSES: Final = "/apis/storage.k8s.io/v1/storageclasses"
+DRIVERS: Final = "/apis/storage.k8s.io/v1/csidrivers"
 VOLUMES: Final = "/api/v1/persistentvolumes"
 
 Object = Mapping[str, Any]
@@ -36,6 +37,17 @@ def make_storage_class() -> dict[str, Any]:
         "provisioner": PROVISIONER,
         "reclaimPolicy": "Delete",
         "volumeBindingMode": "Immediate",
+    }
+
+
+def make_csi_driver() -> dict[str, Any]:
+    """Return the object that tells the scheduler and kubelet how the folder driver mounts."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "CSIDriver",
+        "metadata": {"name": CSI_DRIVER},
+        # Nothing to attach; the folder's owner is somebody else's, so no fsGroup is applied.
+        "spec": {"attachRequired": False, "podInfoOnMount": False, "fsGroupPolicy": "None"},
     }
 
 
@@ -105,6 +117,7 @@ class VolumeAgent:
     async def run(self) -> None:
         """Serve until cancelled."""
         await self._api.call("POST", CLASSES, make_storage_class())
+        await self._api.call("POST", DRIVERS, make_csi_driver())
         keep, changed = self._api.keep, self._dirty.set
         await asyncio.gather(
             keep(CLASSES, self._classes, changed),
