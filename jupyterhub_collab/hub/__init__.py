@@ -1,0 +1,58 @@
+"""What runs inside JupyterHub: TeamSpawner, its spawn page, and who may ask about a server.
+
+`configure` is the one line for a hub's configuration file. This module imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+INTROSPECT_SCOPE = "custom:collab:introspect"
+PROVISION_SCOPE = "custom:collab:provision"
+
+
+def configure(
+    c: Any,
+    *,
+    platform_file: str,
+    provisioner_url: str = "",
+    provisioner_token: str = "",
+    credential_key_file: str = "server-credential.key",
+) -> None:
+    """Set all that a hub with teams needs. Call it early; what you set after it counts.
+
+    Parameters
+    ----------
+    c
+        JupyterHub's configuration object.
+    platform_file
+        JSON of the platform's settings, the same that the provisioner is given.
+    provisioner_url, provisioner_token
+        The provisioner's service URL, and a service token with the scopes
+        ``access:services!service=provisioner`` and ``custom:collab:provision``. The token may come
+        from the environment variable COLLAB_PROVISIONER_TOKEN instead.
+    credential_key_file
+        Private key of the server credential; made at the first start.
+
+    Notes
+    -----
+    JupyterHub logs that ``extra_handlers`` is deprecated: it would have these two be a service.
+    They say which servers run at this moment, and only the hub itself knows.
+    """
+    c.JupyterHub.spawner_class = "collab"
+    c.JupyterHub.allow_named_servers = True
+    c.JupyterHub.cleanup_servers = False  # servers outlive the hub, and it finds them again
+    c.TeamSpawner.platform_file = platform_file
+    c.TeamSpawner.provisioner_url = provisioner_url
+    if provisioner_token:
+        c.TeamSpawner.provisioner_token = provisioner_token
+    c.TeamSpawner.credential_key_file = credential_key_file
+    from .handlers import HANDLERS  # needs JupyterHub, which whoever configures it has
+
+    c.JupyterHub.extra_handlers.extend(HANDLERS)
+    c.JupyterHub.custom_scopes.update(
+        {
+            INTROSPECT_SCOPE: {"description": "Ask which server a server credential belongs to."},
+            PROVISION_SCOPE: {"description": "Have the provisioner prepare a team's space."},
+        }
+    )

@@ -1,0 +1,292 @@
+"""One start of a server, from the ready namespace to a pod that serves: volume, pod, Secret, wait.
+
+Every step can be repeated after a lost answer and finds its own work again: the pod bears the id of
+this start. What a step leaves behind when the hub dies is either owned by the pod or found by the
+state that was written before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Final
+
+from jupyterhub.utils import maybe_future
+
+from .. import constants, names
+from ..errors import KubeError, NotOursError
+from ..identity.server_credential import ServerClaims
+from ..kube.errors import ConflictError, NotFoundError, PermanentKubeError
+from ..kube.kinds import PERSISTENT_VOLUME_CLAIM, POD
+from ..models import Gate
+from ..policy.pod import PodRules, ServerIdentity, enforce_pod
+from ..policy.quota import parse_exceeded
+from .cluster import ClusterLink, Leaving, retry
+from .progress import ProgressLog
+from .readiness import is_ours
+from .reflector import PodView
+from .refusals import SpawnRefusedError
+from .server_objects import is_personal_claim_of, make_personal_claim, make_server_secret
+
+if TYPE_CHECKING:
+    from .spawner import TeamSpawner
+
+_RETRY_S: Final = 30.0  # a request that fails for the moment is repeated for so long
+_FREED_S: Final = 10.0  # a pod that went so short ago may still count against the quota
+_FREE_WAIT_S: Final = 3.0  # how long its share is waited for
+_STUCK_S: Final = 60.0  # a container that cannot be made for so long will not be
+_HOPELESS: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+_STUCK: Final = frozenset(
+    {"CreateContainerConfigError", "CreateContainerError", "ImagePullBackOff", "RunContainerError"}
+)
+
+
+class ServerStart:
+    """Starts one server. Used once."""
+
+    def __init__(
+        self, spawner: TeamSpawner, link: ClusterLink, rules: PodRules, progress: ProgressLog
+    ) -> None:
+        self._spawner = spawner
+        self._link = link
+        self._rules = rules
+        self._progress = progress
+        server_id = secrets.token_hex(16)
+        platform, spec = rules.platform, rules.spec
+        credential = spawner.issuer.mint(
+            ServerClaims(
+                hub_id=platform.hub_id,
+                username=spawner.user.name,
+                server_name=spawner.name,
+                team=spec.team,
+                contest=spec.contest,
+                server_id=server_id,
+                issued_at=datetime.now(timezone.utc),
+            )
+        )
+        self._secret_values = {
+            constants.SECRET_KEY_API_TOKEN: spawner.api_token,
+            constants.SECRET_KEY_CREDENTIAL: credential,
+        }
+        pod_name = names.server_pod(spawner.user.name, spawner.name)
+        self._server = ServerIdentity(
+            username=spawner.user.name,
+            server_name=spawner.name,
+            server_id=server_id,
+            pod_name=pod_name,
+            namespace=names.namespace_of(spec.team, prefix=platform.namespace_prefix),
+            # Of this start alone: the one before may take a moment to be collected.
+            secret_name=f"{pod_name}-{server_id[:8]}",
+            secret_env={
+                "JUPYTERHUB_API_TOKEN": constants.SECRET_KEY_API_TOKEN,
+                "JPY_API_TOKEN": constants.SECRET_KEY_API_TOKEN,
+                constants.ENV_CREDENTIAL: constants.SECRET_KEY_CREDENTIAL,
+            },
+            secret_values=frozenset(self._secret_values.values()),
+        )
+
+    async def run(self) -> str:
+        """URL of the server, once it serves."""
+        spawner, server = self._spawner, self._server
+        await self._ensure_personal_volume()
+        manifest = await self._make_manifest()
+        # Written before the pod exists: a hub that dies now finds it by namespace, name and id.
+        spawner.server_id, spawner.pod_uid = server.server_id, ""
+        spawner.remember()
+        self._progress.say("Your server is being made.", percent=40)
+        pod = await self._create_pod(manifest)
+        spawner.pod_uid = pod["metadata"]["uid"]
+        self._link.pods.note(pod)
+        unfollow = self._link.events.follow(spawner.pod_uid, self._progress.tell)
+        try:
+            await self._create_secret(spawner.pod_uid)
+            spawner.remember()
+            if spawner.after_pod_created_hook:
+                await maybe_future(spawner.after_pod_created_hook(spawner, pod))
+            view = await self._wait_serving()
+        finally:
+            unfollow()
+        self._progress.say("JupyterLab answers.", percent=95)
+        return spawner.url_of(view)
+
+    # -- personal volume ----------------------------------------------------------------------
+
+    async def _ensure_personal_volume(self) -> None:
+        """Make the member's volume in this team unless it is there; never touch a foreign one."""
+        server, client = self._server, self._link.client
+        wanted = make_personal_claim(
+            server, self._rules, access_modes=self._spawner.storage_access_modes
+        )
+        name = wanted["metadata"]["name"]
+
+        async def attempt() -> dict[str, Any]:
+            # First a look: quota admission refuses a create even of what is there already.
+            try:
+                return await client.get(PERSISTENT_VOLUME_CLAIM, name, server.namespace)
+            except NotFoundError:
+                if self._rules.spec.gate is Gate.FROZEN:
+                    raise SpawnRefusedError(
+                        f"Team {self._rules.spec.team} is frozen, and you have no files in it yet.",
+                        reason="frozen",
+                    ) from None
+            try:
+                self._progress.say("A volume for your own files is being made.", percent=30)
+                return await client.create(wanted)
+            except ConflictError:  # another server of this member was faster
+                return await client.get(PERSISTENT_VOLUME_CLAIM, name, server.namespace)
+
+        claim = await retry(attempt, for_s=_RETRY_S, log_name=f"volume {name}")
+        if not is_personal_claim_of(claim, server, self._rules):
+            raise NotOursError(
+                f"Under the name of your personal volume, {name}, there is a volume of somebody"
+                " else. It is left alone."
+            )
+        if claim["metadata"].get("deletionTimestamp"):
+            raise NotOursError("Your personal volume is being deleted.")
+
+    # -- pod ----------------------------------------------------------------------------------
+
+    async def _make_manifest(self) -> dict[str, Any]:
+        spawner = self._spawner
+        pod = await spawner.get_pod_manifest()
+        if spawner.modify_pod_hook:
+            pod = await maybe_future(spawner.modify_pod_hook(spawner, pod))
+        plain = spawner.api.api_client.sanitize_for_serialization(pod)
+        manifest = enforce_pod(plain, self._server, self._rules)
+        return {**manifest, "apiVersion": "v1", "kind": "Pod"}
+
+    async def _create_pod(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        free_until = loop.time() + _FREE_WAIT_S
+        while True:
+            try:
+                return await retry(
+                    lambda: self._link.client.create(manifest),
+                    for_s=_RETRY_S,
+                    log_name=f"pod {self._server.pod_name}",
+                )
+            except ConflictError as error:
+                if error.reason != "AlreadyExists":  # the quota's own bookkeeping, for a moment
+                    await asyncio.sleep(0.1)
+                    continue
+                found = await self._find_pod()
+                if found is not None:
+                    return found
+            except PermanentKubeError as error:
+                if loop.time() > free_until or not self._may_free_soon(error):
+                    raise
+                await asyncio.sleep(0.2)
+
+    async def _find_pod(self) -> dict[str, Any] | None:
+        """The pod that stands under our name: ours (an answer was lost), or an earlier one to go.
+
+        None: it is gone, create again.
+        """
+        server, client = self._server, self._link.client
+        try:
+            pod = await retry(
+                lambda: client.get(POD, server.pod_name, server.namespace), for_s=_RETRY_S
+            )
+        except NotFoundError:
+            return None
+        meta = pod["metadata"]
+        annotations = meta.get("annotations") or {}
+        if annotations.get(constants.ANNOTATION_SERVER_ID) == server.server_id:
+            return pod
+        owner = (
+            annotations.get(constants.ANNOTATION_USERNAME),
+            annotations.get(constants.ANNOTATION_SERVERNAME, ""),
+        )
+        ours = is_ours(meta.get("labels") or {}, self._rules.spec.team, self._rules.platform)
+        if not ours or owner != (server.username, server.server_name):
+            raise NotOursError(
+                f"Under the name of your server's pod, {server.pod_name}, there is a pod of"
+                " somebody else. It is left alone."
+            )
+        self._progress.say("An earlier server of yours is still being stopped.", percent=35)
+        self._link.pods.note(pod)
+        await self._link.see_off(Leaving(server.namespace, server.pod_name, "", meta["uid"]))
+        return None
+
+    def _may_free_soon(self, error: KubeError) -> bool:
+        """Whether a quota refuses because of a pod that has just gone, or is going."""
+        if error.status != 403 or not parse_exceeded(error.message):
+            return False
+        pods, namespace = self._link.pods, self._server.namespace
+        going = any(view.is_terminating or view.is_dead for view in pods.in_namespace(namespace))
+        return going or pods.seconds_since_one_went(namespace) < _FREED_S
+
+    async def _create_secret(self, pod_uid: str) -> None:
+        manifest = make_server_secret(
+            self._server, self._rules, pod_uid=pod_uid, values=self._secret_values
+        )
+
+        async def attempt() -> None:
+            try:
+                await self._link.client.create(manifest)
+            except ConflictError as error:
+                # The name is this start's alone: it is there since an answer was lost.
+                if error.reason != "AlreadyExists":
+                    raise
+
+        await retry(attempt, for_s=_RETRY_S, log_name=f"secret {self._server.secret_name}")
+
+    # -- wait ---------------------------------------------------------------------------------
+
+    async def _wait_serving(self) -> PodView:
+        """The pod, once it serves. The caller's time limit ends it."""
+        server, uid = self._server, self._spawner.pod_uid
+        loop = asyncio.get_running_loop()
+        stuck_since: float | None = None
+        last: PodView | None = None
+        while True:
+            try:
+                view = await self._link.pods.wait_for(
+                    server.namespace,
+                    server.pod_name,
+                    lambda v, last=last: v != last,  # type: ignore[misc]
+                    timeout_s=_STUCK_S,
+                )
+            except TimeoutError:
+                view = last
+            last = view
+            if view is None or view.uid != uid:
+                raise SpawnRefusedError(
+                    "Your server was removed while it started. Start it again.", reason="removed"
+                )
+            if view.is_serving:
+                return view
+            if view.is_dead:
+                raise SpawnRefusedError(to_last_words(view), reason="exited", status_code=502)
+            if view.waiting not in _STUCK | _HOPELESS:
+                stuck_since = None
+                continue
+            stuck_since = loop.time() if stuck_since is None else stuck_since
+            if view.waiting in _HOPELESS or loop.time() - stuck_since >= _STUCK_S:
+                raise SpawnRefusedError(self._stuck(view), reason="stuck", status_code=502)
+
+    def _stuck(self, view: PodView) -> str:
+        image = self._rules.choice.image_id
+        if "Image" in view.waiting:
+            return (
+                f"The environment {image} cannot be fetched. Choose another one, and tell the host"
+                " of the contest."
+            )
+        return f"Your server could not be made: {view.waiting_message or view.waiting}."
+
+
+def to_last_words(view: PodView) -> str:
+    """Why a server ended while it started, as a sentence."""
+    if view.exit_reason == "OOMKilled":
+        return (
+            "Your server used more memory than its profile has, and was stopped. Choose a larger"
+            " profile."
+        )
+    if view.status_reason == "Evicted":
+        return f"The machine gave your server up: {view.status_message or 'it ran out of space'}"
+    code = f" with exit code {view.exit_code}" if view.exit_code is not None else ""
+    return (
+        f"Your server ended{code} while it started. Something in your home folder may keep it from"
+        " starting (.jupyter, .local), or the environment is broken."
+    )

@@ -1,0 +1,61 @@
+"""Teams as the hub's own database has them at this moment: who is in them, what they may.
+
+Read anew each time it is asked; nothing is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jupyterhub import orm
+from sqlalchemy.orm import object_session
+
+from .. import names
+from ..constants import PROPERTIES_KEY
+from ..errors import UserError
+from ..models import TeamSpec
+from ..policy.problems import to_found
+from ..policy.spec import is_team_group, merge_team_spec
+
+
+def teams_of(user: Any) -> tuple[str, ...]:
+    """Teams that a user (JupyterHub's wrapper or its row) is in, sorted."""
+    groups = user.groups
+    return tuple(sorted(g.name for g in groups if is_team_group(g.name, g.properties or {})))
+
+
+def is_member(user: Any, team: str) -> bool:
+    """Whether the user is in the team now."""
+    return team in teams_of(user)
+
+
+def team_spec(user: Any, team: str) -> TeamSpec:
+    """Spec of a team that the user is in now.
+
+    Raises
+    ------
+    UserError
+        Not a member (any more).
+    SpecError
+        The team's or its contest's properties are not valid.
+    """
+    for group in user.groups:
+        if group.name == team and is_team_group(group.name, group.properties or {}):
+            break
+    else:
+        raise UserError(f"You are not a member of a team {to_found(team)}.")
+    properties = group.properties
+    contest = _contest_of(properties)
+    shared = None if contest is None else orm.Group.find(_session(user), contest)
+    return merge_team_spec(team, properties, None if shared is None else shared.properties or {})
+
+
+def _contest_of(properties: dict[str, Any]) -> str | None:
+    """Group of the contest that a team's properties name, if they name one at all."""
+    corner = properties[PROPERTIES_KEY]
+    contest = corner.get("contest") if isinstance(corner, dict) else None
+    return names.contest_group(str(contest)) if names.is_team_id(contest) else None
+
+
+def _session(user: Any) -> Any:
+    return object_session(getattr(user, "orm_user", user))
