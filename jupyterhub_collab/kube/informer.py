@@ -122,6 +122,12 @@ class Informer:
         """Take in what the API answered to a write of ours. Not news, so nobody is called."""
         self._store(obj, silent=True)
 
+    def forget(self, name: str, namespace: str | None = None, *, uid: str) -> None:
+        """Take in that an object is gone, as the API answered. Not news, so nobody is called."""
+        known = self.get(name, namespace)
+        if known is not None and known["metadata"].get("uid") == uid:
+            self._remove(known, silent=True)
+
     async def run(self) -> None:
         """List and watch until cancelled."""
         while True:

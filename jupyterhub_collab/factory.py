@@ -1,0 +1,105 @@
+"""Wiring: the one place that builds managers from their parts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import PermanentError
+from .hubapi.client import HubClient
+from .kube.client import KubeClient
+from .managers.tenancy import GroupReader, TenancyManager, TenancySettings
+from .managers.tenancy_status import TeamStatus
+from .models import Platform
+from .policy.problems import DocumentError, to_document, to_field
+from .reconcile.engine import Engine, Outcome
+from .reconcile.observed import ClusterView
+
+
+def make_platform(path: Path | str) -> Platform:
+    """The platform's settings from a JSON file.
+
+    Raises
+    ------
+    PermanentError
+        The file cannot be read, or is not what it should be; all problems are named.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        return to_document(Platform, value)
+    except (OSError, ValueError) as error:
+        problems = error.problems if isinstance(error, DocumentError) else ()
+        said = "; ".join(
+            f"{to_field(p.path)}: found {p.found}, expected {p.expected}" for p in problems
+        )
+        raise PermanentError(f"The platform file {path} cannot be used: {said or error}") from error
+
+
+async def make_kube_client(
+    kubeconfig: Path | str | None,
+    *,
+    timeout_s: float = 30.0,
+    on_request: Callable[[str, str, int], None] | None = None,
+) -> KubeClient:
+    """Client of the cluster that a kubeconfig names; None: the one this pod runs in.
+
+    Raises
+    ------
+    PermanentError
+        It cannot be told which cluster, or as whom.
+    """
+    if kubeconfig is None:
+        return KubeClient.in_cluster(timeout_s=timeout_s, on_request=on_request)
+    return await KubeClient.from_kubeconfig(kubeconfig, timeout_s=timeout_s, on_request=on_request)
+
+
+def make_hub_client(api_url: str, token: str) -> HubClient:
+    """Client of the hub's REST API, such as JUPYTERHUB_API_URL names it."""
+    return HubClient(api_url, token)
+
+
+@dataclass(frozen=True)
+class Tenancy:
+    """The tenancy manager and the caches it looks at."""
+
+    manager: TenancyManager
+    view: ClusterView
+
+
+def make_tenancy(
+    kube: KubeClient,
+    groups: GroupReader,
+    platform: Platform,
+    *,
+    settings: TenancySettings | None = None,
+    on_ready: Callable[[TeamStatus, Mapping[str, Any]], None] = lambda _status, _namespace: None,
+    on_pass: Callable[[str, float, Outcome | None], None] = lambda _team, _seconds, _outcome: None,
+    informer_options: Mapping[str, Any] | None = None,
+) -> Tenancy:
+    """All that keeps teams' namespaces."""
+    manager: TenancyManager | None = None
+
+    def on_drift(team: str) -> None:
+        if manager is not None:
+            manager.on_drift(team)
+
+    view = ClusterView(
+        kube,
+        hub_id=platform.hub_id,
+        namespace_prefix=platform.namespace_prefix,
+        on_drift=on_drift,
+        informer_options=informer_options,
+    )
+    manager = TenancyManager(
+        Engine(kube, view),
+        view,
+        groups,
+        platform,
+        settings=settings,
+        on_ready=on_ready,
+        on_pass=on_pass,
+    )
+    return Tenancy(manager, view)

@@ -1,0 +1,482 @@
+"""Keeps every team's namespace as the hub's groups say.
+
+Wanted: the hub's groups, read every few seconds and at once when somebody nudges. There: the
+cluster's watches. A team whose two sides differ is queued; workers take teams from the queue, a
+few of them kept free for what is urgent. While nothing differs, nothing is asked of Kubernetes.
+
+Where a team's spec cannot be had any more (its group is gone, its properties are not valid), what
+it has is kept as its namespace's annotation says, so that its walls still stand. Nothing is ever
+deleted because a group is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any, Final, Protocol
+
+from pydantic import ValidationError
+
+from .. import names
+from ..constants import ANNOTATION_READY_HASH, ANNOTATION_SPEC, ANNOTATION_SPEC_HASH
+from ..errors import PermanentError, RetryableError, SpecError
+from ..manifests.tenancy import make_tenancy
+from ..models import HubGroup, Platform, TeamSpec
+from ..reconcile.backoff import Backoff
+from ..reconcile.conditions import State
+from ..reconcile.engine import Engine, Outcome
+from ..reconcile.issues import Issue, IssueType
+from ..reconcile.objects import Manifest, Owner, is_terminating
+from ..reconcile.observed import ClusterView
+from ..reconcile.plan import Plan
+from ..reconcile.queue import Lane, WorkQueue
+from .tenancy_desired import DesiredTeams, Properties
+from .tenancy_status import TeamStatus, next_status
+
+log = logging.getLogger(__name__)
+
+_REFUSED_DELAY_S: Final = 5.0  # shortest wait where time alone heals nothing
+
+
+class GroupReader(Protocol):
+    """Where the hub's groups are read. `hubapi.HubClient` is one."""
+
+    async def list_groups(self) -> Mapping[str, HubGroup]:
+        """All groups by name."""
+
+    async def read_group(self, name: str) -> HubGroup | None:
+        """One group, None when there is none."""
+
+
+@dataclass(frozen=True)
+class TenancySettings:
+    """How eager to be.
+
+    Attributes
+    ----------
+    poll_s
+        Seconds between two reads of all groups.
+    concurrency, urgent_concurrency
+        Teams worked on at once, and how many of these places only urgent work may take.
+    """
+
+    poll_s: float = 10.0
+    concurrency: int = 16
+    urgent_concurrency: int = 4
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What a team should have now.
+
+    Attributes
+    ----------
+    manifests, target_hash
+        The tenancy and its spec's hash; empty when nobody knows: nothing can be done.
+    issues
+        Why that is not what the groups say, if it is not.
+    spec_hash
+        Of what the groups say; None when they say nothing valid.
+    """
+
+    manifests: tuple[Manifest, ...] = ()
+    target_hash: str = ""
+    issues: tuple[Issue, ...] = ()
+    spec_hash: str | None = None
+    state: State = State.READY  # once all stands
+
+
+class TenancyManager:
+    """The use case. `run` it as a task; everything else is called from the same event loop.
+
+    Parameters
+    ----------
+    on_ready
+        Told of a team that stands, with its namespace, at each pass that finds it so.
+    on_pass
+        Told of each pass: team, seconds, outcome (None: it had nothing to do with the cluster).
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        view: ClusterView,
+        groups: GroupReader,
+        platform: Platform,
+        *,
+        settings: TenancySettings | None = None,
+        on_ready: Callable[[TeamStatus, Mapping[str, Any]], None] = lambda _status, _ns: None,
+        on_pass: Callable[[str, float, Outcome | None], None] = lambda _team, _s, _outcome: None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._engine, self._view, self._groups = engine, view, groups
+        self._platform = platform
+        self._settings = settings or TenancySettings()
+        self._on_ready, self._on_pass = on_ready, on_pass
+        self._clock, self._now, self._sleep = clock, now, sleep
+        self._desired = DesiredTeams()
+        self._queue = WorkQueue(self._settings.backoff)
+        self._statuses: dict[str, TeamStatus] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._has_groups = False
+        self._started = False
+        self.hub_error: str | None = None
+
+    # ---- what can be asked
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether both sides are known: answers before that would be guesses."""
+        return self._view.is_synced and self._has_groups
+
+    @property
+    def queue_length(self) -> int:
+        """Teams that wait for work."""
+        return len(self._queue)
+
+    def watches_down(self) -> list[str]:
+        """Kinds of objects whose changes are not seen at the moment."""
+        return self._view.lagging()
+
+    def status(self, team: str) -> TeamStatus | None:
+        """State of one team, None when neither the hub nor the cluster knows it."""
+        return self._statuses.get(team)
+
+    def statuses(self) -> list[TeamStatus]:
+        """State of all teams, by id."""
+        return [self._statuses[team] for team in sorted(self._statuses)]
+
+    def plan(
+        self,
+        team: str,
+        properties: Properties | None = None,
+        contest_properties: Properties | None = None,
+    ) -> Plan:
+        """What a pass would change now, or would if the groups said so.
+
+        Raises
+        ------
+        SpecError
+            The properties are not valid.
+        KeyError
+            No such team, and no properties given.
+        """
+        if properties is None:
+            spec = self._desired.spec_of(team)
+        else:
+            spec = self._desired.merge(team, properties, contest_properties)
+        return self._engine.plan(
+            make_tenancy(spec, self._platform), owner=self._owner(team), ready_hash=spec.hash()
+        )
+
+    async def refresh(self, team: str) -> TeamStatus | None:
+        """Read one team's groups now and have it worked on at once. None: there is no such group.
+
+        Raises
+        ------
+        SpecError
+            What the groups say is not valid.
+        RetryableError, PermanentError
+            The hub did not answer as it should.
+        """
+        await self._reread(team)
+        contest = self._desired.contest_of(team)
+        if contest:
+            await self._reread(names.contest_group(contest))
+        if team not in self._desired:
+            return None
+        spec = self._desired.spec_of(team)
+        plan = self._engine.plan(
+            make_tenancy(spec, self._platform), owner=self._owner(team), ready_hash=spec.hash()
+        )
+        status = self._statuses.get(team)
+        if plan.steps or plan.is_blocked or status is None or status.spec_hash != spec.hash():
+            self._enqueue(team, Lane.URGENT)
+        return self._statuses.get(team)
+
+    async def refresh_groups(self, group_names: list[str]) -> set[str]:
+        """Read these groups now. Returns the teams that changed, all of which are queued."""
+        changed: set[str] = set()
+        for name in group_names:
+            changed |= await self._reread(name, is_urgent=False)
+        return changed
+
+    async def _reread(self, name: str, *, is_urgent: bool = True) -> set[str]:
+        asked_at = self._clock()
+        group = await self._groups.read_group(name)
+        properties = group.properties if group is not None else None
+        changed = self._desired.replace_one(name, properties, asked_at=asked_at)
+        for team in changed:
+            self._enqueue(team, Lane.URGENT if is_urgent and team == name else Lane.BULK)
+        return changed
+
+    # ---- the loops
+
+    async def run(self) -> None:
+        """Work until cancelled. A pass that is cut off is taken up by the next run."""
+        self._queue = WorkQueue(self._settings.backoff)
+        self._started = False
+        tasks = [asyncio.create_task(self._view.run()), asyncio.create_task(self._work())]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            tasks += self._running.values()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work(self) -> None:
+        await self._view.wait_synced()
+        while not await self._poll():
+            pass
+        self._started = True
+        for team in self._view.teams() | set(self._desired):
+            self._enqueue(team)
+        poller = asyncio.create_task(self._poll_forever())
+        try:
+            await self._dispatch()
+        finally:
+            poller.cancel()
+            await asyncio.gather(poller, return_exceptions=True)
+
+    async def _poll_forever(self) -> None:
+        while True:
+            await self._sleep(self._settings.poll_s)
+            await self._poll()
+
+    async def _poll(self) -> bool:
+        """Read all groups; whether the hub answered. Waits before it says no."""
+        asked_at = self._clock()
+        try:
+            groups = await self._groups.list_groups()
+        except (RetryableError, PermanentError) as error:
+            self.hub_error = str(error)
+            log.warning("Cannot read the hub's groups: %s", error)
+            asked_s = error.retry_after_s if isinstance(error, RetryableError) else None
+            await self._sleep(max(asked_s or 0.0, min(2.0, self._settings.poll_s)))
+            return False
+        self.hub_error = None
+        changed, gone = self._desired.replace_all(groups.values(), asked_at=asked_at)
+        self._has_groups = True
+        for team in changed | gone:
+            self._enqueue(team)
+        return True
+
+    def on_drift(self, team: str) -> None:
+        """One of a team's objects changed and not by our own hand."""
+        if self._started:
+            self._enqueue(team, Lane.URGENT)
+
+    def _enqueue(self, team: str, lane: Lane = Lane.BULK) -> None:
+        group = self._desired.contest_of(team)
+        self._queue.add(team, group=group, lane=lane, now=self._clock())
+        if team not in self._statuses and team in self._desired:
+            self._set(team, State.PENDING)
+        self._wake.set()
+
+    async def _dispatch(self) -> None:
+        """Start passes as places come free. One team is never worked on twice at a time."""
+        places, kept = self._settings.concurrency, self._settings.urgent_concurrency
+        while True:
+            self._wake.clear()
+            while len(self._running) < places:
+                only = len(self._running) >= places - kept
+                team = self._queue.take(self._clock(), urgent_only=only)
+                if team is None:
+                    break
+                self._running[team] = asyncio.create_task(self._pass(team))
+            due = self._queue.next_due()
+            timeout = None if due is None else max(0.0, due - self._clock())
+            try:
+                await asyncio.wait_for(self._wake.wait(), timeout)
+            except asyncio.TimeoutError:
+                continue
+
+    async def _pass(self, team: str) -> None:
+        began = self._clock()
+        outcome: Outcome | None = None
+        try:
+            outcome = await self._reconcile(team)
+        except Exception as error:  # a bug must cost one team one pass, not all teams everything
+            log.exception("A pass over team %s broke", team)
+            self._fail(team, error)
+            outcome = Outcome(False, error=RetryableError(str(error)))
+        finally:
+            del self._running[team]
+            self._wake.set()
+        self._on_pass(team, self._clock() - began, outcome)
+        now = self._clock()
+        if outcome is None or (outcome.error is None and not _is_stuck(outcome)):
+            self._queue.done(team, now)
+            return
+        error_ = outcome.error
+        asked_s = error_.retry_after_s if isinstance(error_, RetryableError) else None
+        at_least_s = 0.0 if isinstance(error_, RetryableError) else _REFUSED_DELAY_S
+        self._queue.failed(team, now, asked_s=asked_s, at_least_s=at_least_s)
+        self._wake.set()
+
+    # ---- one team
+
+    def _owner(self, team: str) -> Owner:
+        return Owner(self._platform.hub_id, team)
+
+    async def _reconcile(self, team: str) -> Outcome | None:
+        desired = self._desire(team)
+        if desired is None:
+            self._statuses.pop(team, None)
+            return None
+        if not desired.manifests:
+            self._set(
+                team,
+                desired.state,
+                issues=desired.issues,
+                spec_hash=desired.spec_hash,
+                last_error=_message(desired.issues),
+            )
+            return None
+        if desired.state is State.READY and self._ready_hash(team) != desired.target_hash:
+            self._set(team, State.PROVISIONING, spec_hash=desired.spec_hash)
+        outcome = await self._engine.reconcile(
+            desired.manifests, owner=self._owner(team), ready_hash=desired.target_hash
+        )
+        self._tell(team, desired, outcome)
+        return outcome
+
+    def _desire(self, team: str) -> Desired | None:
+        """What a team should have; None when it is known neither here nor there."""
+        if team not in self._desired:
+            if self._view.namespace_of(team) is None:
+                return None
+            message = (
+                f"The hub has no group {team!r} any more. What the team has in the cluster is kept "
+                "as it is; it is deleted only by a decision of its owner."
+            )
+            issue = Issue(IssueType.ORPHANED, "GroupGone", message)
+            return self._as_written(team, issue, State.ORPHANED)
+        namespace = names.namespace_of(team, prefix=self._platform.namespace_prefix)
+        if names.is_reserved_namespace(namespace, hub_namespace=self._platform.hub_namespace):
+            message = (
+                f"The namespace of team {team!r} would be {namespace}, which no team may have. "
+                "Give the team another id."
+            )
+            issue = Issue(IssueType.RESERVED_NAMESPACE, "Reserved", message)
+            return Desired(issues=(issue,), state=State.FAILED)
+        try:
+            spec = self._desired.spec_of(team)
+            manifests = make_tenancy(spec, self._platform)
+        except SpecError as error:
+            issue = Issue(IssueType.SPEC_INVALID, "Invalid", str(error))
+            return self._as_written(team, issue, State.FAILED)
+        return Desired(manifests, spec.hash(), spec_hash=spec.hash())
+
+    def _as_written(self, team: str, issue: Issue, state: State) -> Desired:
+        """Keep up what the team's namespace says it was given last."""
+        spec = self._written_spec(team)
+        try:
+            manifests = make_tenancy(spec, self._platform) if spec is not None else ()
+        except SpecError:  # written for a platform that allowed more
+            manifests = ()
+        target_hash = spec.hash() if spec is not None else ""
+        return Desired(manifests, target_hash, (issue,), state=state)
+
+    def _written_spec(self, team: str) -> TeamSpec | None:
+        """The spec on the team's namespace, if it is ours and says what its hash says."""
+        namespace = self._view.namespace_of(team)
+        if namespace is None or not self._owner(team).owns(namespace):
+            return None
+        annotations = namespace["metadata"].get("annotations") or {}
+        try:
+            spec = TeamSpec.model_validate_json(annotations.get(ANNOTATION_SPEC, ""))
+        except ValidationError:
+            return None
+        if spec.team != team or spec.hash() != annotations.get(ANNOTATION_SPEC_HASH):
+            return None
+        return spec
+
+    def _ready_hash(self, team: str) -> str | None:
+        namespace = self._view.namespace_of(team)
+        if namespace is None or is_terminating(namespace):
+            return None
+        return (namespace["metadata"].get("annotations") or {}).get(ANNOTATION_READY_HASH)
+
+    def _tell(self, team: str, desired: Desired, outcome: Outcome) -> None:
+        issues = (*desired.issues, *outcome.issues)
+        state: State
+        if desired.state is not State.READY or outcome.is_ready:
+            state = desired.state
+        elif isinstance(outcome.error, RetryableError) or all(
+            issue.type is IssueType.TERMINATING for issue in issues if issue.is_blocking
+        ):
+            state = State.PROVISIONING
+        else:
+            state = State.FAILED
+        last_error = _message(i for i in issues if i.is_blocking)
+        status = self._set(
+            team, state, issues=issues, spec_hash=desired.spec_hash, last_error=last_error
+        )
+        namespace = self._view.namespace_of(team)
+        if status.is_ready and namespace is not None:
+            self._on_ready(status, namespace)
+
+    def _fail(self, team: str, error: Exception) -> None:
+        issue = Issue(
+            IssueType.UNREACHABLE,
+            type(error).__name__,
+            "The provisioner failed in a way nobody foresaw; its log says more. Trying again.",
+        )
+        before = self._statuses.get(team)
+        self._set(
+            team,
+            State.PROVISIONING,
+            issues=(issue,),
+            spec_hash=before.spec_hash if before else None,
+            last_error=issue.message,
+        )
+
+    def _set(
+        self,
+        team: str,
+        state: State,
+        *,
+        issues: tuple[Issue, ...] = (),
+        spec_hash: str | None = None,
+        last_error: str | None = None,
+    ) -> TeamStatus:
+        before = self._statuses.get(team)
+        status = next_status(
+            before,
+            team=team,
+            contest=self._desired.contest_of(team) or (before.contest if before else ""),
+            namespace=self._platform.namespace_prefix + team,
+            state=state,
+            now=self._now(),
+            issues=issues,
+            spec_hash=spec_hash,
+            ready_hash=self._ready_hash(team),
+            last_error=last_error,
+        )
+        if before is not None and replace(before, updated=status.updated) == status:
+            return before
+        self._statuses[team] = status
+        if before is None or before.state is not status.state:
+            is_news = status.state not in (State.PENDING, State.PROVISIONING)
+            level = logging.INFO if is_news else logging.DEBUG
+            log.log(level, "Team %s is %s", team, status.state.value)
+        return status
+
+
+def _is_stuck(outcome: Outcome) -> bool:
+    """Whether something no watch tells of is in the way, so that only looking again helps."""
+    return any(issue.type is IssueType.NOT_OURS for issue in outcome.issues)
+
+
+def _message(issues: Iterable[Issue]) -> str | None:
+    return "\n".join(issue.message for issue in issues) or None

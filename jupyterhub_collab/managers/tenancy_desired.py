@@ -1,0 +1,117 @@
+"""Which teams there should be, and what each should have: the hub's groups, remembered raw.
+
+Only raw properties are kept; a spec is merged when it is needed (a contest's images and profiles
+stand once in memory, not once a team). It does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from .. import names
+from ..constants import PROPERTIES_KEY
+from ..models import HubGroup, TeamSpec
+from ..policy.spec import is_team_group, merge_team_spec
+
+Properties = Mapping[str, Any]
+
+
+class DesiredTeams:
+    """Teams and contests as the hub's groups hold them.
+
+    Times are seconds of one monotonic clock: an answer to a question that was asked before a newer
+    one was answered does not count.
+    """
+
+    def __init__(self) -> None:
+        self._teams: dict[str, Properties] = {}
+        self._contests: dict[str, Properties] = {}
+        self._read_at: dict[str, float] = {}
+        self._missing: set[str] = set()  # not in the last list; believed when it happens again
+
+    def __len__(self) -> int:
+        return len(self._teams)
+
+    def __contains__(self, team: str) -> bool:
+        return team in self._teams
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._teams))
+
+    def contest_of(self, team: str) -> str:
+        """The team's contest, empty when its properties name none."""
+        corner = self._teams.get(team, {}).get(PROPERTIES_KEY)
+        contest = corner.get("contest") if isinstance(corner, Mapping) else None
+        return contest if isinstance(contest, str) else ""
+
+    def spec_of(self, team: str) -> TeamSpec:
+        """The merged spec. Raises SpecError when it is not valid, KeyError for no such team."""
+        return self.merge(team, self._teams[team])
+
+    def merge(
+        self, team: str, properties: Properties, contest_properties: Properties | None = None
+    ) -> TeamSpec:
+        """Spec of a team with such properties, in its contest as known, or in another."""
+        if contest_properties is None:
+            corner = properties.get(PROPERTIES_KEY)
+            contest = corner.get("contest") if isinstance(corner, Mapping) else None
+            if isinstance(contest, str):
+                contest_properties = self._contests.get(contest)
+        return merge_team_spec(team, properties, contest_properties)
+
+    def replace_all(
+        self, groups: Iterable[HubGroup], *, asked_at: float
+    ) -> tuple[set[str], set[str]]:
+        """Take in a complete list of groups.
+
+        Returns
+        -------
+        changed, gone
+            Teams that are new or not what they were, and teams whose group is gone. Pages shift
+            when a group is deleted between them, so a team is gone when two lists miss it.
+        """
+        seen: set[str] = set()
+        changed: set[str] = set()
+        for group in groups:
+            seen.add(group.name)
+            changed |= self._take(group.name, group.properties, asked_at)
+        known = set(self._teams) | {names.contest_group(c) for c in self._contests}
+        missing = {g for g in known - seen if self._read_at.get(g, asked_at) <= asked_at}
+        gone = missing & self._missing
+        self._missing = missing - gone
+        for name in gone:
+            changed |= self._take(name, None, asked_at)
+        return changed - gone, {name for name in gone if names.is_team_id(name)}
+
+    def replace_one(self, name: str, properties: Properties | None, *, asked_at: float) -> set[str]:
+        """Take in one group, or that there is none of that name. Returns teams that changed."""
+        changed = self._take(name, properties, asked_at)
+        self._read_at[name] = asked_at
+        return changed
+
+    def _take(self, name: str, properties: Properties | None, asked_at: float) -> set[str]:
+        read_at = self._read_at.get(name)
+        if read_at is not None:
+            if asked_at < read_at:
+                return set()
+            del self._read_at[name]
+        contest = names.contest_of_group(name)
+        if contest is not None:
+            if self._contests.get(contest) == properties:
+                return set()
+            _set(self._contests, contest, properties)
+            return {team for team in self._teams if self.contest_of(team) == contest}
+        if properties is not None and not is_team_group(name, properties):
+            properties = None
+        if self._teams.get(name) == properties:
+            return set()
+        _set(self._teams, name, properties)
+        return {name}
+
+
+def _set(table: dict[str, Properties], key: str, value: Properties | None) -> None:
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value

@@ -1,0 +1,189 @@
+"""What is in the cluster, as eight cluster-wide watches tell it.
+
+One informer a kind, never one a namespace. Only objects with our managed-by and hub labels are
+watched, but for NetworkPolicies: of those, others' in our namespaces are kept as well (names only),
+for they may let through what a team's rules do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from .. import names
+from ..constants import LABEL_HUB, LABEL_MANAGED_BY, LABEL_TEAM, MANAGED_BY
+from ..kube import kinds
+from ..kube.client import KubeClient
+from ..kube.informer import Change, Informer, label_selector, without
+from .objects import Manifest, ObjectKey, key_of
+
+_IN_NAMESPACE: Final = (
+    kinds.RESOURCE_QUOTA,
+    kinds.LIMIT_RANGE,
+    kinds.SERVICE_ACCOUNT,
+    kinds.ROLE_BINDING,
+    kinds.PERSISTENT_VOLUME_CLAIM,
+)
+_trim = without("status")
+
+
+class ClusterView:
+    """Caches of all that teams have in the cluster.
+
+    Parameters
+    ----------
+    on_drift
+        Called with a team's id when one of its objects changed and not by our own hand.
+    informer_options
+        For each informer: page size, stall time, clock.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        hub_id: str,
+        namespace_prefix: str,
+        on_drift: Callable[[str], None],
+        informer_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._hub_id, self._prefix, self._on_drift = hub_id, namespace_prefix, on_drift
+        selector = label_selector({LABEL_MANAGED_BY: MANAGED_BY, LABEL_HUB: hub_id})
+        options = dict(informer_options or {})
+
+        def make(kind: kinds.Kind) -> Informer:
+            return Informer(
+                client,
+                kind,
+                on_change=self._changed,
+                label_selector=selector,
+                transform=_trim,
+                **options,
+            )
+
+        self._namespaces = make(kinds.NAMESPACE)
+        self._volumes = make(kinds.PERSISTENT_VOLUME)
+        self._volumes_of: dict[str, set[str]] = {}
+        self._policies = Informer(
+            client,
+            kinds.NETWORK_POLICY,
+            on_change=self._changed,
+            transform=self._trim_policy,
+            **options,
+        )
+        self._inside = tuple(map(make, _IN_NAMESPACE))
+        self._all = (self._namespaces, self._volumes, self._policies, *self._inside)
+        self._by_kind = {informer.kind.name: informer for informer in self._all}
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether every kind has been listed once."""
+        return all(informer.synced.is_set() for informer in self._all)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether every watch is open."""
+        return all(informer.live for informer in self._all)
+
+    def lagging(self) -> list[str]:
+        """Kinds whose watch is not open."""
+        return [informer.kind.plural for informer in self._all if not informer.live]
+
+    async def run(self) -> None:
+        """Keep the caches true until cancelled."""
+        tasks = [asyncio.create_task(informer.run()) for informer in self._all]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def wait_synced(self) -> None:
+        """Wait until every kind has been listed once."""
+        await asyncio.gather(*(informer.synced.wait() for informer in self._all))
+
+    def teams(self) -> set[str]:
+        """Teams that have a namespace of ours."""
+        found = (self._team_of_namespace(obj) for obj in self._namespaces)
+        return {team for team in found if team is not None}
+
+    def namespace_of(self, team: str) -> Manifest | None:
+        """The team's namespace, if it bears our hub's labels. Do not change it."""
+        return self._namespaces.get(self._prefix + team)
+
+    def objects_of(self, team: str) -> dict[ObjectKey, Manifest]:
+        """All that is there of a team, others' policies in its namespace among them."""
+        namespace = self._prefix + team
+        found: list[Manifest] = []
+        own = self._namespaces.get(namespace)
+        if own is not None:
+            found.append(own)
+        for informer in (*self._inside, self._policies):
+            found += informer.in_namespace(namespace).values()
+        for name in self._volumes_of.get(team, ()):
+            volume = self._volumes.get(name)
+            if volume is not None:
+                found.append(volume)
+        return {key_of(obj): obj for obj in found}
+
+    def note(self, obj: Manifest) -> None:
+        """Take in the answer to a write of ours, or a read."""
+        informer = self._by_kind[obj["kind"]]
+        labels = obj["metadata"].get("labels") or {}
+        is_ours = labels.get(LABEL_MANAGED_BY) == MANAGED_BY and (
+            labels.get(LABEL_HUB) == self._hub_id
+        )
+        if is_ours or informer is self._policies:
+            informer.note(obj)
+            self._index(obj)
+        else:  # it left the selector: the watch will say so too
+            self.forget(key_of(obj), str(obj["metadata"].get("uid", "")))
+
+    def forget(self, key: ObjectKey, uid: str) -> None:
+        """This object is gone."""
+        self._by_kind[key.kind].forget(key.name, key.namespace or None, uid=uid)
+
+    def _index(self, obj: Manifest) -> None:
+        if obj["kind"] == kinds.PERSISTENT_VOLUME.name:
+            team = (obj["metadata"].get("labels") or {}).get(LABEL_TEAM)
+            if team is not None:
+                self._volumes_of.setdefault(team, set()).add(obj["metadata"]["name"])
+
+    def _changed(self, change: Change) -> None:
+        if change.new is None and change.kind is kinds.PERSISTENT_VOLUME:
+            labels = change.obj["metadata"].get("labels") or {}
+            self._volumes_of.get(labels.get(LABEL_TEAM, ""), set()).discard(
+                change.obj["metadata"]["name"]
+            )
+        elif change.new is not None:
+            self._index(change.new)
+        team = self._team_of(change.obj)
+        if team is not None:
+            self._on_drift(team)
+
+    def _team_of(self, obj: Manifest) -> str | None:
+        if obj["kind"] == kinds.NAMESPACE.name:
+            return self._team_of_namespace(obj)
+        namespace = obj["metadata"].get("namespace")
+        if namespace is not None:
+            return names.team_of_namespace(namespace, prefix=self._prefix)
+        return (obj["metadata"].get("labels") or {}).get(LABEL_TEAM)
+
+    def _team_of_namespace(self, obj: Manifest) -> str | None:
+        return names.team_of_namespace(obj["metadata"]["name"], prefix=self._prefix)
+
+    def _trim_policy(self, obj: Manifest) -> Manifest | None:
+        meta = obj["metadata"]
+        if names.team_of_namespace(meta["namespace"], prefix=self._prefix) is None:
+            return None
+        labels = meta.get("labels") or {}
+        if labels.get(LABEL_MANAGED_BY) == MANAGED_BY and labels.get(LABEL_HUB) == self._hub_id:
+            return _trim(obj)
+        kept = ("name", "namespace", "uid", "resourceVersion", "labels", "deletionTimestamp")
+        return {
+            "apiVersion": obj["apiVersion"],
+            "kind": obj["kind"],
+            "metadata": {key: meta[key] for key in kept if key in meta},
+        }

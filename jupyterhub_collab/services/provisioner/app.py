@@ -1,0 +1,284 @@
+"""The provisioner's process: settings, one at a time by lease, orderly end.
+
+A second provisioner of the same hub serves /health and waits for the lease; it works when the first
+one ends, or has not renewed its lease for the whole of its duration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from jupyterhub.services.auth import HubOAuth
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application as WebApplication
+from traitlets import Float, Integer, Unicode, default
+from traitlets.config import Application
+
+from ... import __version__, factory
+from ...constants import PROVISIONER_LEASE_NAME
+from ...errors import CollabError, PermanentError
+from ...kube.lease import Lease
+from ...managers.tenancy import TenancySettings
+from .handlers import NotFoundHandler, Work, make_routes
+from .metrics import Metrics
+from .webhook import Webhook
+
+_MAX_BODY_BYTES = 1 << 20  # a contest's properties, generously
+
+
+def _env(name: str) -> str:
+    return os.environ.get(name, "")
+
+
+class ProvisionerApp(Application):
+    """Settings and life of the service."""
+
+    name = "jupyterhub-collab-provisioner"
+    version = __version__
+    description = "Keeps teams' namespaces as the hub's groups say."
+
+    config_file = Unicode("", help="A Python or JSON file with settings.").tag(config=True)
+    platform_file = Unicode(
+        help="JSON of the platform, the same that the hub is given ($COLLAB_PLATFORM_FILE)."
+    ).tag(config=True)
+    kubeconfig = Unicode(
+        help="Which cluster, and as whom ($KUBECONFIG); empty: the pod's service account."
+    ).tag(config=True)
+    hub_api_url = Unicode(help="The hub's REST API ($JUPYTERHUB_API_URL).").tag(config=True)
+    service_url = Unicode(
+        help="Where to listen ($JUPYTERHUB_SERVICE_URL): its port, and its address where that is "
+        "one of this machine's; otherwise all addresses."
+    ).tag(config=True)
+    prefix = Unicode(help="Path below the hub's proxy ($JUPYTERHUB_SERVICE_PREFIX).").tag(
+        config=True
+    )
+    poll_seconds = Float(
+        10.0, min=0.1, help="Seconds between two reads of all hub groups; a nudge does not wait."
+    ).tag(config=True)
+    concurrency = Integer(16, min=2, max=256, help="Teams worked on at once.").tag(config=True)
+    urgent_concurrency = Integer(
+        4, min=1, help="How many of these places are kept for drift and for people who wait."
+    ).tag(config=True)
+    lease_seconds = Float(
+        15.0, min=3.0, help="Seconds after which a provisioner that is gone is replaced."
+    ).tag(config=True)
+    webhook_url = Unicode(
+        help="Told by POST once a team is ready for the first time ($COLLAB_WEBHOOK_URL)."
+    ).tag(config=True)
+    webhook_secret_file = Unicode(
+        help="File with the secret that signs these ($COLLAB_WEBHOOK_SECRET_FILE)."
+    ).tag(config=True)
+
+    aliases = {  # noqa: RUF012 - as traitlets has it
+        "config": "ProvisionerApp.config_file",
+        "log-level": "ProvisionerApp.log_level",
+        "platform": "ProvisionerApp.platform_file",
+        "kubeconfig": "ProvisionerApp.kubeconfig",
+    }
+
+    @default("platform_file")
+    def _default_platform_file(self) -> str:
+        return _env("COLLAB_PLATFORM_FILE")
+
+    @default("kubeconfig")
+    def _default_kubeconfig(self) -> str:
+        return _env("KUBECONFIG")
+
+    @default("hub_api_url")
+    def _default_hub_api_url(self) -> str:
+        return _env("JUPYTERHUB_API_URL")
+
+    @default("service_url")
+    def _default_service_url(self) -> str:
+        return _env("JUPYTERHUB_SERVICE_URL") or "http://127.0.0.1:8081"
+
+    @default("prefix")
+    def _default_prefix(self) -> str:
+        return _env("JUPYTERHUB_SERVICE_PREFIX") or "/services/provisioner/"
+
+    @default("webhook_url")
+    def _default_webhook_url(self) -> str:
+        return _env("COLLAB_WEBHOOK_URL")
+
+    @default("webhook_secret_file")
+    def _default_webhook_secret_file(self) -> str:
+        return _env("COLLAB_WEBHOOK_SECRET_FILE")
+
+    @default("log_level")
+    def _default_log_level(self) -> int:
+        return logging.INFO
+
+    def initialize(self, argv: list[str] | None = None) -> None:
+        super().initialize(argv)
+        if self.config_file:
+            path = Path(self.config_file).absolute()
+            self.load_config_file(path.name, path=str(path.parent))
+            self.parse_command_line(argv)  # the command line has the last word
+
+    def start(self) -> None:
+        level: Any = self.log_level
+        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        try:
+            asyncio.run(self.run())
+        except CollabError as error:
+            sys.exit(f"provisioner: {error}")
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises
+        ------
+        PermanentError
+            A setting is missing or wrong, or the port is taken.
+        """
+        token = _env("JUPYTERHUB_API_TOKEN")
+        if not (self.hub_api_url and token):
+            raise PermanentError(
+                "The provisioner does not know its hub. Set JUPYTERHUB_API_URL and "
+                "JUPYTERHUB_API_TOKEN, as for any JupyterHub service."
+            )
+        if not self.platform_file:
+            raise PermanentError("Set COLLAB_PLATFORM_FILE to the platform's JSON file.")
+        platform = factory.make_platform(self.platform_file)
+        metrics = Metrics()
+        async with AsyncExitStack() as stack:
+            kube = await stack.enter_async_context(
+                await factory.make_kube_client(
+                    self.kubeconfig or None, on_request=metrics.on_request
+                )
+            )
+            groups = await stack.enter_async_context(
+                factory.make_hub_client(self.hub_api_url, token)
+            )
+            webhook: Webhook | None = None
+            tenancy = factory.make_tenancy(
+                kube,
+                groups,
+                platform,
+                settings=TenancySettings(
+                    poll_s=self.poll_seconds,
+                    concurrency=self.concurrency,
+                    urgent_concurrency=min(self.urgent_concurrency, self.concurrency - 1),
+                ),
+                on_ready=lambda status, ns: webhook.offer(status, ns) if webhook else None,
+                on_pass=metrics.on_pass,
+            )
+            if self.webhook_url:
+                webhook = Webhook(
+                    self.webhook_url,
+                    self._read_webhook_secret(),
+                    kube,
+                    note=tenancy.view.note,
+                    on_try=metrics.on_webhook,
+                )
+            lease = Lease(
+                kube,
+                PROVISIONER_LEASE_NAME,
+                platform.hub_namespace,
+                duration_s=self.lease_seconds,
+            )
+            metrics.observe_teams(tenancy.manager.statuses, lambda: tenancy.manager.queue_length)
+            work = Work(tenancy.manager, metrics, self.prefix)
+            server = self._listen(work)
+            try:
+                await self._until_stopped(lease, work, webhook)
+            finally:
+                server.stop()
+                await server.close_all_connections()
+
+    def _read_webhook_secret(self) -> bytes:
+        try:
+            secret = Path(self.webhook_secret_file).read_bytes().strip()
+        except OSError as error:
+            raise PermanentError(
+                f"The webhook's secret cannot be read: {error}. Set COLLAB_WEBHOOK_SECRET_FILE."
+            ) from error
+        if len(secret) < 16:
+            raise PermanentError(
+                "The webhook's secret is shorter than 16 bytes. Make a longer one."
+            )
+        return secret
+
+    def _listen(self, work: Work) -> HTTPServer:
+        url = urlsplit(self.service_url)
+        host, port = url.hostname or "", url.port or 80
+        try:
+            address = str(ipaddress.ip_address(host))
+        except ValueError:
+            address = "127.0.0.1" if host == "localhost" else ""
+        try:
+            sockets = bind_sockets(port, address)
+        except OSError as error:
+            raise PermanentError(
+                f"Cannot listen on {address or 'all addresses'}, port {port}: {error.strerror}. "
+                "Another program has it, another provisioner perhaps; stop it, or set "
+                "JUPYTERHUB_SERVICE_URL."
+            ) from error
+        HubOAuth.instance(parent=self)
+        web = WebApplication(
+            make_routes(work),
+            default_handler_class=NotFoundHandler,
+            default_handler_args={"work": work},
+            cookie_secret=os.urandom(32),
+            log_function=_log_request,
+        )
+        server = HTTPServer(web, max_body_size=_MAX_BODY_BYTES, max_buffer_size=_MAX_BODY_BYTES)
+        server.add_sockets(sockets)
+        self.log.info("Provisioner listens on %s, port %s", address or "all addresses", port)
+        return server
+
+    async def _until_stopped(self, lease: Lease, work: Work, webhook: Webhook | None) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        leading = asyncio.create_task(self._lead_forever(lease, work, webhook))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({leading, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (leading, stopped):
+            task.cancel()
+        results = await asyncio.gather(leading, stopped, return_exceptions=True)
+        await lease.release()
+        if isinstance(results[0], Exception):
+            raise results[0]
+
+    async def _lead_forever(self, lease: Lease, work: Work, webhook: Webhook | None) -> None:
+        while True:
+            work.waiting_for = "another provisioner of this hub holds the lease"
+            await lease.acquire()
+            self.log.info("Lease %s taken; working", PROVISIONER_LEASE_NAME)
+            work.waiting_for = None
+            work.metrics.leader.set(1)
+            tasks = [asyncio.create_task(work.manager.run()), asyncio.create_task(lease.hold())]
+            if webhook is not None:
+                tasks.append(asyncio.create_task(webhook.run()))
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                work.metrics.leader.set(0)
+                work.waiting_for = "the lease was lost"
+                for task in tasks:
+                    task.cancel()
+                results = await asyncio.gather(*tasks, return_exceptions=True)
+            for result in results:
+                if isinstance(result, Exception):
+                    raise result
+
+
+def _log_request(handler: Any) -> None:
+    status = handler.get_status()
+    level = logging.DEBUG if status < 400 else logging.WARNING if status >= 500 else logging.INFO
+    request = handler.request
+    logging.getLogger(__name__).log(
+        level, "%s %s %s", status, request.method, urlsplit(request.uri).path
+    )

@@ -1,0 +1,403 @@
+"""The provisioner's HTTP API, as JupyterHub services do it.
+
+Programs come with a token of the hub, people through the hub's login. To read takes access to this
+service; to set it to work takes `custom:collab:provision` besides, or to be an admin. Every answer
+but the page and the metrics is JSON; every error says what happened and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from jupyterhub.services.auth import (
+    HubOAuthCallbackHandler,
+    HubOAuthenticated,
+    UserNotAllowed,
+)
+from tornado.web import HTTPError, RequestHandler
+
+from ... import names
+from ...constants import SCOPE_PROVISION
+from ...errors import CollabError, PermanentError, Problem, RetryableError, SpecError
+from ...managers.tenancy import TenancyManager
+from ...reconcile.conditions import State
+from ...reconcile.plan import Plan
+from .metrics import Metrics
+from .openapi import make_openapi
+from .page import make_page
+from .requests import (
+    BadRequest,
+    EmptyRequest,
+    NudgeRequest,
+    PlanRequest,
+    check_plan,
+    parse,
+    refusal,
+    to_wire_problems,
+)
+
+log = logging.getLogger(__name__)
+
+_PAGE_SIZE: Final = 200  # teams in one answer
+
+
+@dataclass
+class Work:
+    """What the handlers look at.
+
+    Attributes
+    ----------
+    waiting_for
+        Why this process does not work now, in words; None while it does.
+    """
+
+    manager: TenancyManager
+    metrics: Metrics
+    prefix: str
+    waiting_for: str | None = "it has only just started"
+
+    def not_ready(self) -> str | None:
+        """Why answers would be guesses, None when they are not."""
+        if self.waiting_for is not None:
+            return self.waiting_for
+        if not self.manager.is_ready:
+            return self.manager.hub_error or "the first lists are not complete"
+        return None
+
+
+class Handler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]
+    """Base: who asks, and errors as JSON."""
+
+    is_public = False
+    is_write = False
+    work: Work
+
+    def initialize(self, work: Work) -> None:
+        self.work = work
+
+    async def prepare(self) -> None:
+        if self.is_public:
+            return
+        model = await self.hub_auth.get_user(self, sync=False)
+        if model is None:
+            self._hub_auth_user_cache = None
+            if self.request.method == "GET" and self._wants_page():
+                self.redirect(self.get_login_url())
+                return
+            raise HTTPError(401, "Send a token of the hub: 'Authorization: token ...'.")
+        try:
+            self._hub_auth_user_cache = self.check_hub_user(model)
+        except UserNotAllowed as error:
+            self._hub_auth_user_cache = None
+            scope = " or ".join(sorted(self.hub_scopes or ()))
+            raise HTTPError(403, f"This needs the hub scope {scope}.") from error
+        if self.request.method not in ("GET", "HEAD", "OPTIONS"):
+            self.check_xsrf_cookie()
+        if self.is_write and not (
+            SCOPE_PROVISION in model.get("scopes", ()) or model.get("admin") is True
+        ):
+            raise HTTPError(403, f"This needs the hub scope {SCOPE_PROVISION}, or an admin.")
+
+    def check_xsrf_cookie(self) -> None:
+        # tornado calls this before `prepare` knows who asks; prepare calls it again
+        if hasattr(self, "_cached_hub_user"):
+            super().check_xsrf_cookie()
+
+    def _wants_page(self) -> bool:
+        return "text/html" in self.request.headers.get("Accept", "")
+
+    def set_default_headers(self) -> None:
+        self.set_header("Content-Type", "application/json")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header(
+            "Content-Security-Policy",
+            "default-src 'none'; style-src 'unsafe-inline'; "
+            "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        )
+
+    def send(self, value: Any, status: int = 200) -> None:
+        """Answer with JSON."""
+        self.set_status(status)
+        self.finish(json.dumps(value))
+
+    def refuse(self, status: int, message: str, **more: Any) -> None:
+        """Answer with an error."""
+        self.send({"status": status, "message": message, **more}, status)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        message = self._reason
+        if isinstance(error, HTTPError) and error.log_message:
+            message = error.log_message
+        self.refuse(status_code, message)
+
+    def require_ready(self) -> bool:
+        """Answer 503 unless both sides are known."""
+        why = self.work.not_ready()
+        if why is not None:
+            self.set_header("Retry-After", "2")
+            self.refuse(503, f"The provisioner cannot say yet: {why}. Ask again in a moment.")
+        return why is None
+
+    def answer_error(self, error: CollabError | BadRequest) -> None:
+        """Answer what went wrong."""
+        if isinstance(error, SpecError):
+            error = refusal(error)
+        if isinstance(error, BadRequest):
+            problems = to_wire_problems(error.problems)
+            self.refuse(error.status, error.message, problems=problems)
+        elif isinstance(error, RetryableError):
+            self.set_header("Retry-After", str(max(1, round(error.retry_after_s or 2))))
+            self.refuse(503, f"The hub does not answer as it should: {error}")
+        else:
+            self.refuse(502, f"The hub refuses: {error}")
+
+    def no_team(self, team: str) -> None:
+        """Answer 404."""
+        self.refuse(404, f"There is no team {team[:60]!r}: no such group on the hub.")
+
+
+class TeamsHandler(Handler):
+    """All teams, in pages; a table for people."""
+
+    async def get(self) -> None:
+        if not self.require_ready():
+            return
+        statuses = self.work.manager.statuses()
+        state = self.get_query_argument("state", "")
+        contest = self.get_query_argument("contest", "")
+        states = [s.value for s in State]
+        if state and state not in states:
+            self.answer_error(_bad_query("state", state, "one of " + ", ".join(states)))
+            return
+        statuses = [
+            s
+            for s in statuses
+            if (not state or s.state.value == state) and (not contest or s.contest == contest)
+        ]
+        try:
+            offset = self._number("offset", 0, 10**9)
+            limit = self._number("limit", _PAGE_SIZE, _PAGE_SIZE)
+        except BadRequest as error:
+            self.answer_error(error)
+            return
+        page = statuses[offset : offset + limit]
+        after = offset + limit if offset + limit < len(statuses) else None
+        if self._wants_page():
+            self.set_header("Content-Type", "text/html; charset=utf-8")
+            self.finish(make_page(page, total=len(statuses), offset=offset, after=after))
+            return
+        self.send(
+            {"total": len(statuses), "next": after, "teams": [status.to_wire() for status in page]}
+        )
+
+    def _number(self, name: str, default: int, most: int) -> int:
+        text = self.get_query_argument(name, str(default))
+        if not text.isascii() or not text.isdecimal() or int(text[:12]) > most:
+            raise _bad_query(name, text, f"a number from 0 to {most}")
+        return int(text)
+
+
+def _bad_query(name: str, found: str, expected: str) -> BadRequest:
+    return BadRequest(422, "The query is not right.", [Problem(name, repr(found[:60]), expected)])
+
+
+class TeamHandler(Handler):
+    """One team."""
+
+    async def get(self, team: str) -> None:
+        if not self.require_ready():
+            return
+        status = self.work.manager.status(team)
+        if status is None:
+            self.no_team(team)
+        else:
+            self.send(status.to_wire())
+
+
+class ProvisionHandler(Handler):
+    """Have one team worked on now."""
+
+    is_write = True
+
+    async def post(self, team: str) -> None:
+        if not self.require_ready():
+            return
+        try:
+            parse(EmptyRequest, self.request.body)
+            if not names.is_team_id(team):
+                self.no_team(team)
+                return
+            status = await self.work.manager.refresh(team)
+        except (BadRequest, SpecError, RetryableError, PermanentError) as error:
+            self.answer_error(error)
+            return
+        if status is None:
+            self.no_team(team)
+            return
+        url = f"{self.work.prefix}teams/{quote(team, safe='')}"
+        if status.is_ready:
+            self.send({**status.to_wire(), "status_url": url})
+        else:
+            self.set_header("Location", url)
+            self.send({**status.to_wire(), "status_url": url}, 202)
+
+
+class PlanHandler(Handler):
+    """What would be changed. Changes nothing."""
+
+    async def post(self) -> None:
+        if not self.require_ready():
+            return
+        manager = self.work.manager
+        try:
+            request = parse(PlanRequest, self.request.body)
+            check_plan(request)
+            if request.team is not None:
+                plan = manager.plan(request.team, request.properties, request.contest_properties)
+                plans = {request.team: _to_wire_plan(plan)}
+            else:
+                plans = {team: self._plan(team) for team in request.teams}
+        except (BadRequest, SpecError) as error:
+            self.answer_error(error)
+            return
+        self.send({"plans": plans})
+
+    def _plan(self, team: str) -> dict[str, Any]:
+        try:
+            return _to_wire_plan(self.work.manager.plan(team))
+        except KeyError:
+            return {"error": "There is no such team."}
+        except SpecError as error:
+            return {
+                "error": "The team's spec is not valid.",
+                "problems": to_wire_problems(error.problems),
+            }
+
+
+def _to_wire_plan(plan: Plan) -> dict[str, Any]:
+    return {
+        "steps": [
+            {
+                "action": step.action.value,
+                "kind": step.key.kind,
+                "namespace": step.key.namespace or None,
+                "name": step.key.name,
+                "reason": step.reason,
+            }
+            for step in plan.steps
+        ],
+        "issues": [
+            {
+                "type": issue.type.value,
+                "reason": issue.reason,
+                "message": issue.message,
+                "blocking": issue.is_blocking,
+            }
+            for issue in plan.issues
+        ],
+    }
+
+
+class NudgeHandler(Handler):
+    """Read some hub groups now instead of within seconds."""
+
+    is_write = True
+
+    async def post(self) -> None:
+        if not self.require_ready():
+            return
+        try:
+            request = parse(NudgeRequest, self.request.body)
+            changed = await self.work.manager.refresh_groups(list(dict.fromkeys(request.groups)))
+        except (BadRequest, RetryableError, PermanentError) as error:
+            self.answer_error(error)
+            return
+        self.send({"changed": sorted(changed)}, 202)
+
+
+class HealthHandler(Handler):
+    """Whether this process can do its work."""
+
+    is_public = True
+
+    async def get(self) -> None:
+        why = self.work.not_ready()
+        state = {
+            "status": "ok" if why is None else "waiting",
+            "waitingFor": why,
+            "hubError": self.work.manager.hub_error,
+            "watchesDown": self.work.manager.watches_down(),
+            "queue": self.work.manager.queue_length,
+        }
+        self.send(state, 200 if why is None else 503)
+
+
+class LiveHandler(Handler):
+    """Whether this process runs at all, one that waits its turn too."""
+
+    is_public = True
+
+    async def get(self) -> None:
+        self.send({"status": "ok"})
+
+
+class MetricsHandler(Handler):
+    """Prometheus."""
+
+    async def get(self) -> None:
+        self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.finish(self.work.metrics.to_text())
+
+
+class OpenApiHandler(Handler):
+    """What this API is."""
+
+    is_public = True
+
+    async def get(self) -> None:
+        self.send(make_openapi(self.work.prefix))
+
+
+class RootHandler(Handler):
+    """The way to the table."""
+
+    is_public = True
+
+    async def get(self) -> None:
+        self.redirect(f"{self.work.prefix}teams")
+
+
+class NotFoundHandler(Handler):
+    """Everything else."""
+
+    is_public = True
+
+    async def prepare(self) -> None:
+        self.refuse(404, "There is nothing here; openapi.json says what there is.")
+
+
+def make_routes(work: Work) -> list[tuple[Any, ...]]:
+    """Handlers below the service's prefix."""
+    more: Mapping[str, Any] = {"work": work}
+    table: list[tuple[str, type[RequestHandler]]] = [
+        ("", RootHandler),
+        ("teams", TeamsHandler),
+        ("teams/([^/]+)", TeamHandler),
+        ("teams/([^/]+)/provision", ProvisionHandler),
+        ("plan", PlanHandler),
+        ("nudge", NudgeHandler),
+        ("health", HealthHandler),
+        ("health/live", LiveHandler),
+        ("metrics", MetricsHandler),
+        ("openapi.json", OpenApiHandler),
+    ]
+    routes: list[tuple[Any, ...]] = [(work.prefix + path, h, more) for path, h in table]
+    routes.append((f"{work.prefix}oauth_callback", HubOAuthCallbackHandler))
+    return routes
