@@ -42,6 +42,7 @@ setup(
             "**/*.yaml",
             "**/*.ipynb",
             "**/*.csv",
+            "samples/**/*.md",
         ]
     },
     install_requires=[

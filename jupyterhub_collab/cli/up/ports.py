@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from contextlib import closing
@@ -86,12 +87,19 @@ def find_port_user(port: int) -> PortUser | None:
     for process in Path("/proc").iterdir():
         if not process.name.isdigit():
             continue
-        try:
-            links = {os.readlink(fd) for fd in (process / "fd").iterdir()}
-            if links & inodes:
+        if inodes & _read_open_files(process):
+            with contextlib.suppress(OSError):
                 words = (process / "cmdline").read_bytes().split(b"\0")
                 command = Path(words[0].decode(errors="replace")).name or "a program"
                 return PortUser(pid=int(process.name), command=command)
-        except OSError:
-            continue  # ended, or not ours to see
     return None
+
+
+def _read_open_files(process: Path) -> set[str]:
+    """What a process has open; nothing when it ended or is not ours to see."""
+    links = set()
+    with contextlib.suppress(OSError):
+        for fd in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):  # closed since the listing
+                links.add(os.readlink(fd))
+    return links
