@@ -1,0 +1,1 @@
+"""The hub's REST API: groups, their properties and members, users."""

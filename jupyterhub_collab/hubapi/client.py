@@ -1,0 +1,272 @@
+"""Client of the hub's groups and users.
+
+Every call is safe to repeat: what is there already is not an error, so an answer that was lost
+costs a second call and nothing else. Lists of names go out 20 at a time: the hub looks each up
+while it serves nobody else (500 names in one call stop it for seconds). Nothing is retried here:
+who asks knows how long it may wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timezone
+from types import TracebackType
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from ..models import HubGroup
+from .errors import HubRefusedError, HubUnavailableError
+
+NAMES_PER_CALL: Final = 20
+PAGE_SIZE: Final = 200  # a page of teams stays below 1 MiB
+TIMEOUT_S: Final = 30.0
+_LIST_TRIES: Final = 4
+_PAGES: Final = "application/jupyterhub-pagination+json"
+_NO_ANSWER = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
+_SCOPES: Final = (
+    "it needs the scopes list:groups, admin:groups, groups, read:groups and admin:users"
+)
+
+
+def to_api_url(url: str) -> str:
+    """API of a hub from its address, with or without ``/hub/api``.
+
+    Raises
+    ------
+    HubRefusedError
+        It is no http(s) address, or holds a user name or password.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise HubRefusedError(f"{url!r} is no address of a hub; write https://hub.example.org")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise HubRefusedError("the hub's address must not hold a user, password, query or fragment")
+    base = url.rstrip("/")
+    return base if base.endswith("/hub/api") else f"{base.removesuffix('/hub')}/hub/api"
+
+
+class HubClient:
+    """Talks to one hub with one token. An async context manager.
+
+    Parameters
+    ----------
+    api_url
+        Such as ``http://127.0.0.1:8081/hub/api`` (services: JUPYTERHUB_API_URL).
+    now
+        Clock for a Retry-After that is a date.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        token: str,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        self.api_url = api_url.rstrip("/")
+        self._token = token
+        self._timeout_s = timeout_s
+        self._now = now
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> HubClient:
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"token {self._token}"},
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def list_groups(self) -> dict[str, HubGroup]:
+        """All groups by name.
+
+        Pages are cut by position: a group deleted meanwhile would move the others, and one be
+        missed. So a list whose length changed on the way is read again.
+
+        Raises
+        ------
+        HubUnavailableError
+            No answer, or the list changed all the time.
+        """
+        for _ in range(_LIST_TRIES):
+            groups: dict[str, HubGroup] = {}
+            totals: set[int] = set()
+            offset: int | None = 0
+            while offset is not None:
+                path = f"groups?offset={offset}&limit={PAGE_SIZE}"
+                page = await self._call("GET", path, accept=_PAGES)
+                try:
+                    pagination = page["_pagination"]
+                    totals.add(int(pagination["total"]))
+                    following = pagination.get("next")
+                    items = [_to_group(item) for item in page["items"]]
+                except (KeyError, TypeError, ValueError) as e:
+                    raise HubRefusedError(f"{self.api_url} answered with no list of groups") from e
+                groups.update((group.name, group) for group in items)
+                offset = int(following["offset"]) if following else None
+            if totals == {len(groups)}:
+                return groups
+        raise HubUnavailableError("the hub's groups changed each time they were read")
+
+    async def read_group(self, name: str) -> HubGroup | None:
+        """One group; None when there is none of that name."""
+        try:
+            return _to_group(await self._call("GET", _path(name)))
+        except HubRefusedError as e:
+            if e.status == 404:
+                return None
+            raise
+
+    async def create_group(self, name: str) -> None:
+        """Make an empty group; one that is there already is left as it is."""
+        await self._call("POST", _path(name), {}, fine=(409,))
+
+    async def delete_group(self, name: str) -> None:
+        """Delete a group; none there is fine. Its members stay users."""
+        await self._call("DELETE", _path(name), fine=(404,))
+
+    async def put_properties(self, name: str, properties: Mapping[str, Any]) -> None:
+        """Replace *all* properties of a group. The hub has no compare-and-swap: one writer."""
+        await self._call("PUT", f"{_path(name)}/properties", dict(properties))
+
+    async def add_members(self, name: str, users: Iterable[str]) -> None:
+        """Add users, who must exist, to a group.
+
+        Raises
+        ------
+        HubRefusedError
+            No such user, or the hub keeps one of them under another name.
+        """
+        for some in _chunks(users):
+            answer = await self._call("POST", f"{_path(name)}/users", {"users": some})
+            present = set(_to_group(answer).users)
+            missing = [user for user in some if user not in present]
+            if missing:
+                raise HubRefusedError(
+                    f"the hub knows {', '.join(map(repr, missing))} by another name (it may write"
+                    " names in lower case); name members as the hub shows them"
+                )
+
+    async def remove_members(self, name: str, users: Iterable[str]) -> None:
+        """Take users out of a group. They stay users, and keep their data."""
+        for some in _chunks(users):
+            await self._call("DELETE", f"{_path(name)}/users", {"users": some})
+
+    async def create_users(self, users: Iterable[str]) -> None:
+        """Make sure that these users exist."""
+        for some in _chunks(users):
+            await self._call("POST", "users", {"usernames": some}, fine=(409,))
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        fine: tuple[int, ...] = (),
+        accept: str = "application/json",
+    ) -> Any:
+        """One call. Statuses in ``fine`` are successes without an answer."""
+        if self._session is None:
+            raise RuntimeError("use HubClient as a context manager")
+        url = URL(f"{self.api_url}/{path}", encoded=True)
+        headers = {"Accept": accept, "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body)
+        try:
+            # A redirect would carry the token elsewhere; the API never sends any.
+            async with self._session.request(
+                method, url, data=data, headers=headers, allow_redirects=False
+            ) as response:
+                status, text = response.status, await response.text(errors="replace")
+                retry_after_s = self._retry_after_s(response.headers.get("Retry-After"))
+        except _NO_ANSWER as e:
+            what = f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
+            raise HubUnavailableError(f"no answer from the hub at {self.api_url} ({what})") from e
+        what = f"{method} {url.path}"
+        if status in fine:
+            return None
+        if status in (408, 429) or status >= 500:
+            raise HubUnavailableError(
+                f"the hub could not {what} just now ({status}): {_reason(text)}",
+                retry_after_s=retry_after_s,
+            )
+        if status in (401, 403):
+            raise HubRefusedError(
+                f"the hub refused {what} ({status}): {_reason(text)}. Check the token; {_SCOPES}",
+                status=status,
+            )
+        if status >= 300:
+            raise HubRefusedError(
+                f"the hub refused {what} ({status}): {_reason(text)}", status=status
+            )
+        if not text:
+            return None
+        try:
+            return json.loads(text)
+        except ValueError as e:
+            message = f"{self.api_url} answered {what} with no JSON: is it the address of a hub?"
+            raise HubRefusedError(message, status=status) from e
+
+    def _retry_after_s(self, header: str | None) -> float | None:
+        """Seconds of a Retry-After header, which is a number or a date (RFC 9110)."""
+        if header is None:
+            return None
+        try:
+            return max(0.0, float(header))
+        except ValueError:
+            pass
+        try:
+            moment = email.utils.parsedate_to_datetime(header)
+        except ValueError:
+            return None
+        return max(0.0, (moment - self._now()).total_seconds())
+
+
+def _path(group: str) -> str:
+    return f"groups/{quote(group, safe='')}"
+
+
+def _chunks(names: Iterable[str]) -> Iterable[list[str]]:
+    everything = list(names)
+    for start in range(0, len(everything), NAMES_PER_CALL):
+        yield everything[start : start + NAMES_PER_CALL]
+
+
+def _to_group(model: Any) -> HubGroup:
+    """Group from the API's model.
+
+    Raises
+    ------
+    HubRefusedError
+        It lacks members or properties: the token may read names only.
+    """
+    try:
+        return HubGroup(str(model["name"]), dict(model["properties"]), tuple(model["users"]))
+    except (KeyError, TypeError) as e:
+        message = "the hub shows groups without members or properties; the token lacks read:groups"
+        raise HubRefusedError(message) from e
+
+
+def _reason(text: str) -> str:
+    """The hub's own sentence, from its JSON; at most a line."""
+    try:
+        said = json.loads(text)["message"]
+    except (ValueError, KeyError, TypeError):
+        said = text
+    return " ".join(str(said).split())[:200] or "no reason given"

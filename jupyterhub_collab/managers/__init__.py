@@ -1,0 +1,1 @@
+"""Use cases: they decide the order and call I/O."""

@@ -1,0 +1,126 @@
+"""Plan and apply a contest manifest on the hub.
+
+Apply repeats safely: each step makes a thing as it should be, so a run that was interrupted is
+finished by the next. The contest's group comes first, so that no team names what is not there yet.
+Nothing is deleted but memberships.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from .. import names
+from ..errors import PermanentError, RetryableError
+from ..hubapi.client import HubClient
+from ..models import ContestManifest, HubGroup
+from ..policy.contest_manifest import ContestPlan, GroupChange, plan_contest
+
+TRIES: Final = 6
+FIRST_WAIT_S: Final = 0.5  # doubles; six tries span about 15 s, a restart of the hub
+LONGEST_WAIT_S: Final = 60.0  # whatever Retry-After says
+AT_ONCE: Final = 4  # the hub works on one call at a time; this only hides the way there and back
+
+T = TypeVar("T")
+Sleep = Callable[[float], Awaitable[None]]
+Report = Callable[[GroupChange], None]
+
+
+class TeamRegistry:
+    """The seam: where teams, their properties and members are kept.
+
+    Now that is the hub's groups themselves. A service that owns teams replaces this class; the
+    hub's groups are then its projection.
+    """
+
+    def __init__(self, hub: HubClient, *, sleep: Sleep = asyncio.sleep) -> None:
+        self._hub = hub
+        self._sleep = sleep
+
+    async def read(self) -> dict[str, HubGroup]:
+        """All groups by name, also those that are not ours."""
+        return await self._retry(self._hub.list_groups)
+
+    async def write(self, change: GroupChange) -> None:
+        """Make one group as it should be. Members who are no users yet become users."""
+        hub, group = self._hub, change.group
+        if not change.exists:
+            await self._retry(lambda: hub.create_group(group))
+        properties = change.properties
+        if properties is not None:
+            await self._retry(lambda: hub.put_properties(group, properties))
+        # Out before in: who leaves must not stay because a new name is misspelt.
+        if change.remove:
+            await self._retry(lambda: hub.remove_members(group, change.remove))
+        if change.add:
+            await self._retry(lambda: hub.create_users(change.add))
+            await self._retry(lambda: hub.add_members(group, change.add))
+
+    async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:
+        wait_s = FIRST_WAIT_S
+        for _ in range(TRIES - 1):
+            try:
+                return await call()
+            except RetryableError as e:
+                await self._sleep(min(LONGEST_WAIT_S, max(wait_s, e.retry_after_s or 0.0)))
+                wait_s *= 2
+        return await call()
+
+
+class ContestManager:
+    """Brings the registry to what a manifest says."""
+
+    def __init__(self, registry: TeamRegistry) -> None:
+        self._registry = registry
+
+    async def plan(self, manifest: ContestManifest) -> ContestPlan:
+        """What would change. Raises SpecError as `plan_contest`."""
+        return plan_contest(manifest, await self._registry.read())
+
+    async def apply(
+        self, manifest: ContestManifest, *, report: Report = lambda change: None
+    ) -> ContestPlan:
+        """Make it so; returns what was done.
+
+        Parameters
+        ----------
+        report
+            Called after each group.
+
+        Raises
+        ------
+        SpecError
+            A group is not ours to write; nothing was changed.
+        PermanentError
+            The hub refused, or still differs afterwards. What was done stays done; apply again.
+        """
+        plan = await self.plan(manifest)
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def write(change: GroupChange) -> None:
+            async with room:
+                await self._registry.write(change)
+            report(change)
+
+        contest = names.contest_group(plan.contest)
+        for change in plan.changes:
+            if change.group == contest:
+                await write(change)
+        teams = [write(change) for change in plan.changes if change.group != contest]
+        # One team's refusal does not keep the others from what is theirs.
+        results = await asyncio.gather(*teams, return_exceptions=True)
+        failures = [result for result in results if isinstance(result, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, (PermanentError, RetryableError)):
+                raise failure
+        if failures:
+            raise PermanentError("\n".join(dict.fromkeys(str(failure) for failure in failures)))
+        rest = await self.plan(manifest) if plan.changes else plan
+        if not rest.is_empty:
+            groups = ", ".join(change.group for change in rest.changes)
+            raise PermanentError(
+                f"after applying, the hub still differs in: {groups}. Somebody else writes these"
+                " groups (an authenticator with manage_groups?), or the hub changes members' names"
+            )
+        return plan
