@@ -25,8 +25,8 @@ func init() {
 // folderDriver is the node half of a CSI driver whose volumes are folders of this machine.
 //
 // It stands in for the driver that a production cluster mounts data sets with: static volumes
-// only, each named by the volume attribute "path", which must lie below root. What a volume
-// asks to be read-only is mounted read-only by the kernel.
+// only, each named by the volume attribute "path", which must lie below root. What is asked to be
+// read-only is mounted read-only by the kernel.
 type folderDriver struct {
 	csi.UnimplementedIdentityServer
 	csi.UnimplementedNodeServer
@@ -130,7 +130,7 @@ func (d *folderDriver) NodePublishVolume(_ context.Context, request *csi.NodePub
 	if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
 		return nil, status.Errorf(codes.Internal, "bind %s: %v", source, err)
 	}
-	if request.GetReadonly() {
+	if isReadOnly(request) {
 		flags := uintptr(unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV)
 		if err := unix.Mount("", target, "", flags, ""); err != nil {
 			_ = unix.Unmount(target, 0)
@@ -151,6 +151,17 @@ func (d *folderDriver) NodeUnpublishVolume(_ context.Context, request *csi.NodeU
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	return &csi.NodeUnpublishVolumeResponse{}, nil
+}
+
+// isReadOnly looks at both ways to ask: the pod's claim, and the volume's own mount options. What
+// the volume says as csi.readOnly never gets here: kubelet passes on the pod's word alone.
+func isReadOnly(request *csi.NodePublishVolumeRequest) bool {
+	for _, flag := range request.GetVolumeCapability().GetMount().GetMountFlags() {
+		if flag == "ro" {
+			return true
+		}
+	}
+	return request.GetReadonly()
 }
 
 // source resolves symbolic links before it looks whether the folder lies below root.

@@ -1,0 +1,124 @@
+"""The node's CSI driver: a folder of the machine, mounted read-only by the kernel.
+
+Kubernetes has three places that say read-only, and one of them does nothing at a mount: a volume's
+``csi.readOnly`` is never passed on by kubelet. A volume's mount options are, and so is the pod's
+``persistentVolumeClaim.readOnly``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.images import SINGLEUSER_IMAGE
+from tests.cluster.node_files import CSI_DRIVER
+
+NAMESPACE = "folder-driver"
+
+
+def make_volume(path: Path, options: list[str]) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"{NAMESPACE}.data"},
+        "spec": {
+            "accessModes": ["ReadOnlyMany"],
+            "capacity": {"storage": "1Gi"},
+            "claimRef": {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "name": "data",
+                "namespace": NAMESPACE,
+            },
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": "static",
+            "mountOptions": options,
+            "csi": {
+                "driver": CSI_DRIVER,
+                "readOnly": True,
+                "volumeHandle": "data",
+                "volumeAttributes": {"path": str(path)},
+            },
+        },
+    }
+
+
+def make_claim() -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data", "namespace": NAMESPACE},
+        "spec": {
+            "accessModes": ["ReadOnlyMany"],
+            "resources": {"requests": {"storage": "1Gi"}},
+            "storageClassName": "static",
+            "volumeName": f"{NAMESPACE}.data",
+        },
+    }
+
+
+def make_reader(*, is_read_only: bool) -> dict[str, Any]:
+    """A pod that runs as root, so that what stops it from writing is the mount alone."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "reader", "namespace": NAMESPACE},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [
+                {
+                    "name": "reader",
+                    "image": SINGLEUSER_IMAGE,
+                    "command": ["sleep", "600"],
+                    "securityContext": {"runAsUser": 0},
+                    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                }
+            ],
+            "volumes": [
+                {
+                    "name": "data",
+                    "persistentVolumeClaim": {"claimName": "data", "readOnly": is_read_only},
+                }
+            ],
+        },
+    }
+
+
+@pytest.mark.node
+@pytest.mark.parametrize(
+    ("options", "pod_says", "may_write"),
+    [
+        pytest.param([], False, True, id="csi.readOnly alone stops nobody"),
+        pytest.param(["ro"], False, False, id="mount options of the volume"),
+        pytest.param([], True, False, id="the pod's claim"),
+    ],
+)
+def test_who_makes_a_csi_volume_read_only(
+    node_cluster: Cluster,
+    tmp_path: Path,
+    options: list[str],
+    pod_says: bool,
+    may_write: bool,
+) -> None:
+    (tmp_path / "numbers.csv").write_text("a,b\n1,2\n")
+    node_cluster.kubectl("create", "namespace", NAMESPACE)
+    try:
+        node_cluster.apply(make_volume(tmp_path, options), make_claim())
+        node_cluster.kubectl(
+            "wait", "-n", NAMESPACE, "--for=create", "serviceaccount/default", "--timeout=30s"
+        )
+        node_cluster.apply(make_reader(is_read_only=pod_says))
+        node_cluster.kubectl(
+            "wait", "-n", NAMESPACE, "--for=condition=Ready", "pod/reader", "--timeout=60s"
+        )
+        read = node_cluster.exec(NAMESPACE, "reader", "cat", "/data/numbers.csv")
+        assert read.stdout == "a,b\n1,2\n"
+        written = node_cluster.exec(NAMESPACE, "reader", "touch", "/data/new", check=False)
+        assert (written.returncode == 0) is may_write
+        assert may_write or "Read-only file system" in written.stderr
+    finally:
+        node_cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=60s")
+        node_cluster.kubectl("delete", "persistentvolume", f"{NAMESPACE}.data")
