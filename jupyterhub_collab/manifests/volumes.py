@@ -118,7 +118,8 @@ def _make_source(dataset: Dataset) -> dict[str, Any]:
             csi["fsType"] = source.fs_type
         if source.volume_attributes:
             csi["volumeAttributes"] = dict(source.volume_attributes)
-        return {"csi": csi}
+        # kubelet never passes csi.readOnly on to the driver; the volume's mount options it does.
+        return {"csi": csi, "mountOptions": ["ro"]}
     if dataset.nfs is None:
         raise ValueError("a data set without csi and nfs; policy.spec refuses these")
     # nosuid and nodev: what an export holds is data, never a way to other rights.
