@@ -163,7 +163,6 @@ def make_node_programs(
     plan: AddressPlan, paths: NodePaths, *, node_kubeconfig: Path, proxy_kubeconfig: Path
 ) -> tuple[Program, ...]:
     """Write the settings and return kubelet, kube-proxy, the CSI driver and the agent."""
-    kubelet_root = paths.directory / "kubelet"
     kubelet_settings = paths.write(
         "kubelet.yaml", json.dumps(make_kubelet_settings(plan, paths), indent=2)
     )
@@ -174,7 +173,7 @@ def make_node_programs(
         str(paths.binaries / "kubelet"),
         f"--config={kubelet_settings}",
         f"--kubeconfig={node_kubeconfig}",
-        f"--root-dir={kubelet_root}",
+        f"--root-dir={paths.directory / 'kubelet'}",
         f"--hostname-override={NODE_NAME}",
         f"--node-ip={plan.node_address}",
     )
@@ -188,12 +187,10 @@ def make_node_programs(
         "--endpoint=/run/collab/csi.sock",
         f"--registration={sockets / 'csi-reg.sock'}",
     )
-    folders = (str(paths.binaries / "folder-csi"), str(kubelet_root), NODE_NAME)
     agent = (sys.executable, "-m", "tests.cluster.agent", str(paths.directory), str(plan.index))
     return (
         Program("kubelet", kubelet),
         Program("kube-proxy", proxy),
-        Program("folder-csi", folders),
         Program("csi-folder", driver),
         Program("agent", agent, {"PYTHONPATH": str(pins.REPOSITORY)}),
     )

@@ -23,9 +23,6 @@ PROVISIONED_BY: Final = "pv.kubernetes.io/provisioned-by"
 IS_DEFAULT: Final = "storageclass.kubernetes.io/is-default-class"
 CLASSES: Final = "/apis/storage.k8s.io/v1/storageclasses"
 DRIVERS: Final = "/apis/storage.k8s.io/v1/csidrivers"
-DRIVERS: Final = "/apis/storage.k8s.io/v1/csidrivers"
-#: Served by programs/folder_csi_linux.go, for static volumes alone.
-FOLDER_DRIVER: Final = "collab.embedded"
 VOLUMES: Final = "/api/v1/persistentvolumes"
 
 Object = Mapping[str, Any]
@@ -51,21 +48,6 @@ def make_csi_driver() -> dict[str, Any]:
         "metadata": {"name": CSI_DRIVER},
         # Nothing to attach; the folder's owner is somebody else's, so no fsGroup is applied.
         "spec": {"attachRequired": False, "podInfoOnMount": False, "fsGroupPolicy": "None"},
-    }
-
-
-def make_folder_driver() -> dict[str, Any]:
-    """Return the driver whose volumes are folders of the node that they name (data sets)."""
-    return {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "CSIDriver",
-        "metadata": {"name": FOLDER_DRIVER},
-        "spec": {
-            "attachRequired": False,
-            "podInfoOnMount": False,
-            "fsGroupPolicy": "None",
-            "volumeLifecycleModes": ["Persistent"],
-        },
     }
 
 
@@ -135,7 +117,6 @@ class VolumeAgent:
     async def run(self) -> None:
         """Serve until cancelled."""
         await self._api.call("POST", CLASSES, make_storage_class())
-        await self._api.call("POST", DRIVERS, make_folder_driver())
         await self._api.call("POST", DRIVERS, make_csi_driver())
         keep, changed = self._api.keep, self._dirty.set
         await asyncio.gather(
