@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..errors import CollabError
+from . import cluster, contest
 from .doctor import DoctorOptions, run_doctor
 from .up.command import DEFAULT_IMAGE, UpOptions, run_up
 from .up.samples import CSI_DRIVER
@@ -84,6 +85,10 @@ def doctor(data: Data = DEFAULT_DATA, port: Port = 8000, kubeconfig: Kubeconfig 
     options = DoctorOptions(data=data, port=port, kubeconfig=kubeconfig)
     if not run_doctor(options, Console(highlight=False, soft_wrap=True)):
         raise typer.Exit(1)
+
+
+contest.register(app)
+cluster.register(app)
 
 
 def main() -> None:

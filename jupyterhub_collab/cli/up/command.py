@@ -15,11 +15,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ...errors import UserError
 from ...hub.demo_settings import DemoSettings
-from .contests import apply_manifest
+from ...models import ContestManifest, Platform
+from .contests import apply_manifest, read_manifest
 from .data_folder import DataFolder, choose_ports, open_data_folder, write_file
-from .ground import Ground, make_embedded_ground, make_platform, make_real_ground
+from .ground import (
+    Ground,
+    ensure_hub_namespace,
+    make_embedded_ground,
+    make_platform,
+    make_real_ground,
+)
 from .lease import end_leftover
 from .ports import check_port
 from .program import Program
@@ -80,7 +86,8 @@ class _Prepared:
     settings: DemoSettings
     ground: Ground
     programs: list[Program]
-    manifests: list[Path]
+    manifests: list[ContestManifest]
+    platform: Platform
 
 
 def _end_leftovers(folder: DataFolder, console: Console) -> None:
@@ -92,9 +99,6 @@ def _end_leftovers(folder: DataFolder, console: Console) -> None:
 
 
 def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepared:
-    for manifest in options.manifests:
-        if not manifest.is_file():
-            raise UserError(f"The contest manifest {manifest} does not exist.")
     check_port(BIND_ADDRESS, options.port, option="--port")
     local = {"proxy_api": "127.0.0.1", "provisioner": "127.0.0.1"}
     if options.kubeconfig is None:
@@ -129,11 +133,12 @@ def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepa
     write_file(folder.settings, settings.to_json())
     write_file(folder.root / "run" / "environment", _environment(folder, settings))
     sample = SampleSettings(options.image, options.sample_driver, options.sample_datasets)
-    manifests = list(options.manifests) or put_samples(folder, sample)
+    files = list(options.manifests) or put_samples(folder, sample)
+    manifests = [read_manifest(file, platform) for file in files]
     with console.status("Installing the proxy (first start only)"):
         script = install_proxy(tell=lambda line: _say(console, f"[dim]{line}[/]"))
     programs = make_programs(folder, settings, ground, proxy_script=script)
-    return _Prepared(folder, settings, ground, programs, manifests)
+    return _Prepared(folder, settings, ground, programs, manifests, platform)
 
 
 def _environment(folder: DataFolder, settings: DemoSettings) -> str:
@@ -176,6 +181,8 @@ async def _bring_up(prepared: _Prepared, supervisor: Supervisor, console: Consol
     if prepared.ground.warning:
         console.print(f"[bold yellow]![/] {prepared.ground.warning}")
     for program in prepared.programs:
+        if program.name == "provisioner":
+            await ensure_hub_namespace(prepared.ground, prepared.platform)
         began = time.monotonic()
         with console.status(f"Starting: {program.title.lower()}"):
             await supervisor.start(program)
@@ -184,7 +191,7 @@ async def _bring_up(prepared: _Prepared, supervisor: Supervisor, console: Consol
     api_url = f"{prepared.settings.hub_url}/hub/api"
     token = prepared.folder.read_token("contests")
     for manifest in prepared.manifests:
-        with console.status(f"Applying {manifest.name}"):
+        with console.status(f"Applying {manifest.contest.title}"):
             outcome = await apply_manifest(manifest, api_url=api_url, token=token)
         _say(console, outcome)
 

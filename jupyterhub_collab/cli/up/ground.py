@@ -21,6 +21,7 @@ import yaml
 from ...embedded import WARNING, prepare
 from ...errors import CollabError, KubeError, UserError
 from ...kube.client import KubeClient
+from ...kube.errors import NotFoundError, PermanentKubeError
 from ...kube.kinds import NAMESPACE
 from ...models.platform import CidrPeer, Endpoint, Platform
 from .samples import CSI_DRIVER
@@ -146,6 +147,33 @@ async def check_reachable(kubeconfig: Path) -> None:
             f"The cluster of {kubeconfig} at {read_server(kubeconfig)} does not answer or does "
             f"not let us in: {e}"
         ) from e
+
+
+async def ensure_hub_namespace(ground: Ground, platform: Platform) -> None:
+    """The namespace that holds the provisioner's lease: made on the embedded cluster, demanded of
+    another, where its roles come with it.
+
+    Raises
+    ------
+    UserError
+        The cluster has no such namespace.
+    """
+    name = platform.hub_namespace
+    client = await KubeClient.from_kubeconfig(ground.provisioner_kubeconfig)
+    async with client:
+        try:
+            await client.get(NAMESPACE, name)
+        except NotFoundError as e:
+            if not ground.embedded:
+                raise UserError(
+                    f"The cluster has no namespace {name}; let its admin apply what "
+                    "`jupyterhub-collab rbac` prints."
+                ) from e
+            namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+            await client.create(namespace)
+        except PermanentKubeError as e:
+            if e.status != 403:  # may not look: it will be seen soon enough
+                raise
 
 
 def _address_toward(server: str) -> str:
