@@ -182,6 +182,8 @@ class Controllers:
                 claim = self._store.get(CLAIMS, reference["namespace"], reference["name"])
                 if claim is None or claim["metadata"]["uid"] != reference["uid"]:
                     self._set_status(VOLUMES, volume, phase="Released")
+            elif volume["status"]["phase"] == "Released" and not reference.get("uid"):
+                self._set_status(VOLUMES, volume, phase="Available")  # somebody let it go
         self._unprotect(VOLUMES, "")
 
     @staticmethod

@@ -109,23 +109,23 @@ def record_update(before: Json | None, after: Json, manager: str, now: str) -> N
     _write_owners(after, owners, before, now)
 
 
-def _remove(value: Any, path: Path) -> None:
-    """Take the leaf at `path` out of `value`, and what becomes empty with it."""
-    head, rest = path[0], path[1:]
-    if head.startswith("f:") and isinstance(value, dict) and head[2:] in value:
-        child = value[head[2:]]
-        if rest:
-            _remove(child, rest)
-        if not rest or child in ({}, []):
-            del value[head[2:]]
-    elif head.startswith("v:") and isinstance(value, list):
-        value.remove(json.loads(head[2:]))
-    elif head.startswith("k:") and isinstance(value, list):
-        key = json.loads(head[2:])
-        for item in [i for i in value if all(i.get(k) == v for k, v in key.items())]:
-            _remove(item, rest)
-            if not item:
-                value.remove(item)
+def _prune(value: Any, fields: Json) -> None:
+    """Take the leaves `fields` out of `value`, and what becomes empty with them."""
+    for part, below in fields.items():
+        kind, name = part[:2], part[2:]
+        if kind == "f:" and name in value:
+            if below:
+                _prune(value[name], below)
+            if not below or value[name] in ({}, []):
+                del value[name]
+        elif kind == "v:":
+            value.remove(json.loads(name))
+        elif kind == "k:":
+            key = json.loads(name)
+            for item in [i for i in value if key.items() <= i.items()]:
+                _prune(item, below)
+                if not item:
+                    value.remove(item)
 
 
 def _conflict(resource: Resource, name: str, found: list[tuple[str, str, Path]]) -> ApiError:
@@ -160,7 +160,7 @@ def apply(
         (*who, path)
         for who, paths in owners.items()
         for path in sorted(paths & wanted.keys())
-        if who != me and current.get(path) != wanted[path]
+        if who != me and wanted[path] not in ({}, current.get(path))  # {} sets nothing
     ]
     if conflicts and not force:
         raise _conflict(resource, config["metadata"]["name"], conflicts)
@@ -169,8 +169,6 @@ def apply(
     dropped = owners.get(me, set()) - wanted.keys()
     owners[me] = set(wanted)
     merged: Json = merge(copy.deepcopy(live or {}), config, keyed=True)
-    for path in dropped:
-        if not any(path in paths for paths in owners.values()):
-            _remove(merged, path)
+    _prune(merged, _to_fields(dropped.difference(*owners.values())))
     _write_owners(merged, owners, live, now)
     return merged
