@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -16,13 +17,18 @@ from typing import Annotated, Final, TypeVar
 import typer
 from rich.console import Console
 
-from ..errors import UserError
+from ..errors import SpecError, UserError
 from ..factory import make_platform
 from ..hubapi.client import HubClient, to_api_url
 from ..managers.contest import ContestManager, TeamRegistry
 from ..models import ContestManifest
-from ..policy.contest_manifest import GroupChange, contest_schema, parse_contest_manifest
-from .plan_table import make_plan_table, make_summary, to_label
+from ..policy.contest_manifest import (
+    ContestPlan,
+    GroupChange,
+    contest_schema,
+    parse_contest_manifest,
+)
+from .plan_table import make_gone_note, make_plan_table, make_summary, to_label
 
 HUB_URL_VARIABLE: Final = "JUPYTERHUB_COLLAB_HUB_URL"
 TOKEN_VARIABLE: Final = "JUPYTERHUB_COLLAB_TOKEN"  # noqa: S105 - a name
@@ -68,6 +74,7 @@ def plan(
     if found.changes or found.gone:
         console.print(make_plan_table(found))
     console.print(make_summary(found), markup=False)
+    _print_gone(console, found)
     if detailed_exitcode and not found.is_empty:
         raise typer.Exit(EXIT_CHANGES)
 
@@ -87,13 +94,20 @@ def apply(
         console.print(f"{to_label(change.group)} {done}", markup=False)
 
     done = _run(hub_url, token_file, lambda manager: manager.apply(manifest, report=report))
-    if done.is_empty or done.gone:
+    if done.is_empty:
         console.print(make_summary(done), markup=False)
+    _print_gone(console, done)
 
 
 def schema() -> None:
     """Print the manifest's JSON Schema, for editors that complete YAML."""
     print(json.dumps(contest_schema(), indent=2))
+
+
+def _print_gone(console: Console, done: ContestPlan) -> None:
+    note = make_gone_note(done)
+    if note is not None:
+        console.print(note, markup=False)
 
 
 def _console() -> Console:
@@ -106,7 +120,14 @@ def _read_manifest(file: Path, platform: Path | None) -> ContestManifest:
     except OSError as e:
         raise UserError(f"{file} cannot be read: {e.strerror or e}") from e
     settings = make_platform(platform) if platform is not None else None
-    return parse_contest_manifest(text, file=str(file), platform=settings)
+    try:
+        return parse_contest_manifest(text, file=str(file), platform=settings)
+    except SpecError as e:
+        # Bare lines, so that editors and CI find FILE:LINE at their beginnings.
+        print(e, file=sys.stderr)
+        count = len(e.problems)
+        print(f"{count} {'problem' if count == 1 else 'problems'} in {file}", file=sys.stderr)
+        raise typer.Exit(1) from e
 
 
 def _read_token(token_file: Path | None) -> str:

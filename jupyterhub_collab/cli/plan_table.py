@@ -5,13 +5,15 @@ Names and titles come from files and from the hub: they are shown as text, never
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
 
 from rich.table import Table
 from rich.text import Text
 
 from .. import names
-from ..policy.contest_manifest import Action, ContestPlan, GroupChange
+from ..policy.contest_manifest import Action, ContestPlan, FieldChange, GroupChange
 
 _NAMES_SHOWN = 10  # of members in one cell
 _WIDTH_SHOWN = 60  # of a value
@@ -31,24 +33,26 @@ def make_plan_table(plan: ContestPlan) -> Table:
 
 
 def make_summary(plan: ContestPlan) -> str:
-    """One or two sentences for below the table."""
+    """What the plan comes to, for below its table."""
+    if plan.is_empty:
+        return "No changes: the hub is as the manifest says."
     created = sum(change.action is Action.CREATE for change in plan.changes)
-    changed = len(plan.changes) - created
     joining = sum(len(change.add) for change in plan.changes)
     leaving = sum(len(change.remove) for change in plan.changes)
-    if plan.is_empty:
-        text = "No changes: the hub is as the manifest says."
-    else:
-        text = (
-            f"{created} to create, {changed} to change; "
-            f"{joining} memberships to add, {leaving} to remove."
-        )
-    if plan.gone:
-        text += (
-            f" {len(plan.gone)} in the contest but not in the manifest: left as they are. "
-            'To keep a team from starting servers, list it with "gate: closed".'
-        )
-    return text
+    return (
+        f"Groups: {created} to create, {len(plan.changes) - created} to change. "
+        f"Memberships: {joining} to add, {leaving} to remove."
+    )
+
+
+def make_gone_note(plan: ContestPlan) -> str | None:
+    """What to know of teams that the manifest has no more; None when there are none."""
+    if not plan.gone:
+        return None
+    return (
+        f"In the contest but not in the manifest: {_some(plan.gone)}. Left as they are; to keep a"
+        ' team from starting servers, list it with "gate: closed".'
+    )
 
 
 def to_label(group: str) -> str:
@@ -58,16 +62,47 @@ def to_label(group: str) -> str:
 
 
 def _add_rows(table: Table, change: GroupChange) -> None:
-    style = "green" if change.action is Action.CREATE else "cyan"
-    sign = "+" if change.action is Action.CREATE else "~"
-    rows = [(field.field, field.before or "", field.after or "") for field in change.fields]
+    is_new = change.action is Action.CREATE
+    sign, style = ("+", "green") if is_new else ("~", "cyan")
+    rows = [
+        (field.field, _plain(field.before), _plain(field.after))
+        for field in (_summarize(change.fields) if is_new else change.fields)
+    ]
     if change.add:
         rows.append(("members", "", f"+ {_some(change.add)}"))
     if change.remove:
         rows.append(("members", f"- {_some(change.remove)}", ""))
-    for number, row in enumerate(rows or [("(kept properties)", "", "")]):
+    for number, row in enumerate(rows or [("(form of the properties)", "", "")]):
         first = (sign, to_label(change.group)) if number == 0 else ("", "")
-        table.add_row(*(Text(cell, style=style) for cell in (*first, *map(_short, row))))
+        table.add_row(*(Text(_printable(cell), style=style) for cell in (*first, *row)))
+
+
+def _summarize(fields: Iterable[FieldChange]) -> list[FieldChange]:
+    """Of a new group: one row for each field at the top, with the names of what is in it."""
+    parts: dict[str, list[str]] = {}
+    values: dict[str, str | None] = {}
+    for field in fields:
+        top, *inner = re.split(r"[.\[]", field.field, maxsplit=2)
+        values[top] = field.after
+        names_inside = parts.setdefault(top, [])
+        if inner and inner[0].rstrip("]") not in names_inside:
+            names_inside.append(inner[0].rstrip("]"))
+    return [
+        FieldChange(top, None, ", ".join(inside) if inside else values[top])
+        for top, inside in parts.items()
+    ]
+
+
+def _plain(value: str | None) -> str:
+    """A JSON value as people write it: without the quotes of a plain string; shortened."""
+    if value is None:
+        return ""
+    try:
+        loaded = json.loads(value)
+    except ValueError:
+        loaded = value
+    text = loaded if isinstance(loaded, str) else value
+    return text if len(text) <= _WIDTH_SHOWN else text[: _WIDTH_SHOWN - 3] + "..."
 
 
 def _some(users: Iterable[str]) -> str:
@@ -77,8 +112,6 @@ def _some(users: Iterable[str]) -> str:
     return f"{text} and {more} more" if more > 0 else text
 
 
-def _short(text: str) -> str:
-    printable = "".join(c if c.isprintable() else "�" for c in text)
-    if printable[:2] in ("+ ", "- ") or len(printable) <= _WIDTH_SHOWN:
-        return printable
-    return printable[: _WIDTH_SHOWN - 3] + "..."
+def _printable(text: str) -> str:
+    """Without control characters, which could rewrite what the terminal shows."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -269,4 +269,4 @@ def _reason(text: str) -> str:
         said = json.loads(text)["message"]
     except (ValueError, KeyError, TypeError):
         said = text
-    return " ".join(str(said).split())[:200] or "no reason given"
+    return " ".join(str(said).split())[:200].rstrip(".") or "no reason given"

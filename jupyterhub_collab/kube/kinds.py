@@ -62,6 +62,16 @@ CLUSTER_ROLE_BINDING = Kind(
 )
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", namespaced=False)
+_ADMISSION = "admissionregistration.k8s.io/v1"
+ADMISSION_POLICY = Kind(
+    _ADMISSION, "ValidatingAdmissionPolicy", "validatingadmissionpolicies", namespaced=False
+)
+ADMISSION_POLICY_BINDING = Kind(
+    _ADMISSION,
+    "ValidatingAdmissionPolicyBinding",
+    "validatingadmissionpolicybindings",
+    namespaced=False,
+)
 
 _KINDS = {
     (kind.api_version, kind.name): kind
@@ -85,6 +95,8 @@ _KINDS = {
         CLUSTER_ROLE_BINDING,
         LEASE,
         STORAGE_CLASS,
+        ADMISSION_POLICY,
+        ADMISSION_POLICY_BINDING,
     )
 }
 
