@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
-from jupyterhub import orm
+import sqlalchemy
 from kubespawner import KubeSpawner
 from traitlets import TraitError, default, validate
 
@@ -416,8 +417,10 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         link = await open_link(hub_id=self.platform.hub_id)
         if not link.is_swept:
             link.is_swept = True
-            for (state,) in self.user.db.query(orm.Spawner.state):
-                for leaving in _leavings_in(state):
+            query = sqlalchemy.text("SELECT state FROM spawners WHERE state LIKE :with_leavings")
+            found = self.user.db.execute(query, {"with_leavings": f"%{_LEAVINGS_KEY}%"})
+            for (state,) in found:
+                for leaving in _leavings_in(json.loads(state)):
                     link.see_off(leaving)
         for leaving in list(self._leavings):
             self._follow_leaving(link, leaving)
@@ -438,7 +441,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         if self.server_id:
             state["collab"] = {key: getattr(self, key) for key in _STATE_KEYS}
         if self._leavings:
-            state["collab_leavings"] = [leaving.to_state() for leaving in self._leavings]
+            state[_LEAVINGS_KEY] = [leaving.to_state() for leaving in self._leavings]
         return state
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -461,11 +464,12 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         self._spec = self._choice = None
 
 
+_LEAVINGS_KEY: Final = "collab_leavings"
 _STATE_KEYS: Final = ("team", "contest", "namespace", "pod_name", "server_id", "pod_uid")
 
 
 def _leavings_in(state: Mapping[str, Any] | None) -> list[Leaving]:
-    raw = (state or {}).get("collab_leavings")
+    raw = (state or {}).get(_LEAVINGS_KEY)
     found = [Leaving.from_state(item) for item in raw] if isinstance(raw, list) else []
     return [leaving for leaving in found if leaving is not None]
 

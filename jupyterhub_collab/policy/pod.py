@@ -22,7 +22,7 @@ from typing import Any
 from .. import constants, names, units
 from ..errors import PermanentError
 from ..models import Gate, Platform, TeamSpec
-from .pod_additions import NOTEBOOK, added_problems, literal_problems
+from .pod_additions import NOTEBOOK, added_problems, literal_problems, shape_problems
 from .spawning import ServerChoice
 
 VOLUME_PERSONAL = "collab-personal"
@@ -122,6 +122,9 @@ def enforce_pod(pod: Mapping[str, Any], server: ServerIdentity, rules: PodRules)
     """
     result = copy.deepcopy(dict(pod))
     spec = result.setdefault("spec", {})
+    misshapen = shape_problems(spec)
+    if misshapen:
+        raise PodRefusedError(misshapen)
     problems = [
         f"spec.{key} is set"
         for key in sorted(spec)

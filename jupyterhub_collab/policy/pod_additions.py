@@ -47,6 +47,40 @@ _MOUNT_KEYS = frozenset({"name", "mountPath", "readOnly", "subPath"})
 _EMPTY: tuple[object, ...] = (None, False, "", [], {})
 
 
+def shape_problems(spec: object) -> list[str]:
+    """What is not a list or a mapping where Kubernetes has one: nothing else can be read then."""
+    if not isinstance(spec, Mapping):
+        return ["spec is not a mapping"]
+    problems = _not_mappings(spec, "spec", ("nodeSelector", "affinity", "securityContext"))
+    for key in ("volumes", "containers", "initContainers"):
+        problems += _not_named(spec.get(key), f"spec.{key}")
+    if problems:
+        return problems
+    for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
+        where = f"container {container['name']}"
+        problems += _not_mappings(container, where, ("securityContext", "resources"))
+        for key in ("env", "volumeMounts"):
+            problems += _not_named(container.get(key), f"{where}: {key}")
+        ports = container.get("ports") or []
+        if not isinstance(ports, list) or not all(isinstance(port, Mapping) for port in ports):
+            problems.append(f"{where}: ports is not a list of mappings")
+    return problems
+
+
+def _not_mappings(parent: Mapping[str, Any], where: str, keys: tuple[str, ...]) -> list[str]:
+    wrong = [k for k in keys if not isinstance(parent.get(k) or {}, Mapping)]
+    return [f"{where}: {key} is not a mapping" for key in wrong]
+
+
+def _not_named(items: object, where: str) -> list[str]:
+    items = items or []
+    if isinstance(items, list) and all(
+        isinstance(item, Mapping) and isinstance(item.get("name"), str) for item in items
+    ):
+        return []
+    return [f"{where} is not a list of mappings with names"]
+
+
 def added_problems(
     spec: Mapping[str, Any], team: TeamSpec, extra_images: frozenset[str]
 ) -> list[str]:
