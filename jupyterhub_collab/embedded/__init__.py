@@ -14,6 +14,7 @@ It isolates nothing (see `WARNING`, which whoever starts it prints), and it impl
 no test in tests/contract asks for. Only the command line may import it.
 """
 
+from ..constants import LABEL_PROTECTED as PROTECTED_LABEL
 from .folder import Paths, prepare
 from .process import stop_all
 
@@ -23,4 +24,4 @@ WARNING = (
     "somebody must not see."
 )
 
-__all__ = ["WARNING", "Paths", "prepare", "stop_all"]
+__all__ = ["PROTECTED_LABEL", "WARNING", "Paths", "prepare", "stop_all"]
