@@ -301,9 +301,7 @@ def _flatten(value: object, path: Path) -> dict[Path, str]:
 def _located(problems: Any, file: str, lines: Lines) -> SpecError:
     """The same problems with file and line, in the file's order, each once."""
     found = {
-        Problem(
-            to_field(p.path), p.found, p.expected, file, lines.find(p.path, at_key=p.at_key)
-        ): None
+        Problem(to_field(p.path), p.found, p.expected, file, lines.find(p.path)): None
         for p in problems
     }
     return SpecError(sorted(found, key=lambda problem: problem.line or 0))
@@ -343,7 +341,7 @@ def _check_references(manifest: ContestManifest, platform: Platform | None) -> l
             problems.append(FieldProblem(where, f"{size} bytes", expected))
         if platform is not None:
             for p in check_namespace(team, platform):
-                problems.append(FieldProblem(where, p.found, p.expected, at_key=True))
+                problems.append(FieldProblem(where, p.found, p.expected))
         problems += _check_members(where, entry.members)
     return problems
 

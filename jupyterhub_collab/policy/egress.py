@@ -114,7 +114,12 @@ def effective_egress(rule: EgressRule, platform: Platform) -> tuple[str, tuple[s
     if reason is not None:
         raise SpecError([Problem(f"egress.{rule.name}.cidr", reason, "a public network")])
     network = ip_network(str(rule.cidr))
-    inside = [s.network for s in _ranges(platform) if is_within(s.network, network)]
+    # A platform may allow a special range as a whole; it is then not its own exception.
+    inside = [
+        s.network
+        for s in _ranges(platform)
+        if is_within(s.network, network) and s.network != network
+    ]
     return str(network), tuple(str(n) for n in _collapse(inside))
 
 

@@ -59,18 +59,13 @@ class Lines:
     of_key: dict[Path, int] = field(default_factory=dict)
     of_value: dict[Path, int] = field(default_factory=dict)
 
-    def find(self, path: Path, *, at_key: bool) -> int:
-        """Line of a path; of the nearest thing around it, where the path itself is missing."""
-        if at_key and path in self.of_key:
-            return self.of_key[path]
-        if path in self.of_value:
-            return self.of_value[path]
+    def find(self, path: Path) -> int:
+        """Line of a path: of its key, or of the nearest thing around what is missing."""
         while path:
-            path = path[:-1]
-            # What is missing is missing from something: its heading says where.
             line = self.of_key.get(path, self.of_value.get(path))
             if line is not None:
                 return line
+            path = path[:-1]
         return 1
 
 
@@ -144,8 +139,8 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> LocatedError:
     if "another document" in said or "single document" in (error.context or ""):
         return _one("a second document", "one document in a file", line)
     if "undefined alias" in said:
-        return _one(said, "an anchor (&name) that stands before its alias", line)
-    return _one(said, "valid YAML", line)
+        return _one("an alias to nothing", "an anchor (&name) that stands before its alias", line)
+    return _one(f"text that is no YAML ({said})", "valid YAML", line)
 
 
 def _indent(text: str, line_index: int) -> str:

@@ -38,15 +38,11 @@ D = TypeVar("D", bound=Document)
 
 @dataclass(frozen=True)
 class FieldProblem:
-    """A problem before it is known which file and line it stands in.
-
-    `at_key` says that the mapping's key is wrong, not the value behind it.
-    """
+    """A problem before it is known which file and line it stands in."""
 
     path: Path
     found: str
     expected: str
-    at_key: bool = False
 
 
 class DocumentError(ValueError):
@@ -114,20 +110,19 @@ def to_problems(error: ValidationError, model: type[BaseModel]) -> list[FieldPro
     problems: list[FieldProblem] = []
     for item in error.errors(include_url=False):
         loc = tuple(item["loc"])
-        at_key = bool(loc) and loc[-1] == "[key]"
-        path = loc[:-1] if at_key else loc
+        path = loc[:-1] if loc[-1:] == ("[key]",) else loc
         kind = str(item["type"])
         value = item["input"]
         if kind == "too_short" and len(value) >= item["ctx"]["min_length"]:
             continue  # pydantic counts what is left after other errors, which are told anyway
         if kind == "extra_forbidden":
             known = _field_names(_model_at(model, path[:-1]))
-            found, expected, at_key = "an unknown field", one_of(path[-1], known), True
+            found, expected = "an unknown field", one_of(path[-1], known)
         elif kind == "missing":
             found, expected = "nothing", _expected_of(model, path)
         else:
             found, expected = to_found(value), _expected(kind, item, model, path)
-        problem = FieldProblem(path, found, expected, at_key)
+        problem = FieldProblem(path, found, expected)
         if problem not in problems:
             problems.append(problem)
     return problems
@@ -151,7 +146,8 @@ def _expected(kind: str, item: Any, model: type[BaseModel], path: Path) -> str:
     if kind == "string_pattern_mismatch":
         return _pattern_rule(str(context["pattern"]))
     if kind in ("enum", "literal_error"):
-        return one_of(item["input"], re.findall(r"'([^']*)'", str(context["expected"])))
+        words = str(context["expected"])
+        return one_of(item["input"], re.findall(r"'([^']*)'", words) or [words])
     if kind == "string_too_long":
         return f"at most {context['max_length']} characters"
     if kind == "string_too_short":

@@ -1,0 +1,62 @@
+"""The table of permissions: what must never be in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from jupyterhub_collab.policy.permissions import PERMISSIONS, Holder, Permission, permissions_of
+
+KNOWN_VERBS = {"get", "list", "watch", "create", "update", "patch", "delete", "bind"}
+HUB = (Holder.HUB_IN_TEAM, Holder.HUB_EVERYWHERE)
+
+
+@pytest.mark.parametrize("permission", PERMISSIONS, ids=lambda p: f"{p.holder.name}-{p.resource}")
+def test_every_line_is_plain_and_has_a_reason(permission: Permission) -> None:
+    assert set(permission.verbs) <= KNOWN_VERBS, "no wildcard, no impersonation, no escalation"
+    assert "*" not in permission.resource + permission.api_group
+    assert len(set(permission.verbs)) == len(permission.verbs) > 0
+    assert permission.why
+
+
+def test_no_line_stands_twice() -> None:
+    keys = [(p.holder, p.api_group, p.resource, p.names) for p in PERMISSIONS]
+    assert len(set(keys)) == len(keys)
+
+
+def verbs(*holders: Holder, resource: str) -> set[str]:
+    return {
+        v for h in holders for p in permissions_of(h) if p.resource == resource for v in p.verbs
+    }
+
+
+def test_nobody_reads_secrets() -> None:
+    assert verbs(*Holder, resource="secrets") == {"create", "delete"}
+    assert verbs(Holder.PROVISIONER, Holder.PROVISIONER_AT_HOME, resource="secrets") == set()
+
+
+def test_the_hub_writes_nothing_in_the_whole_cluster() -> None:
+    for permission in permissions_of(Holder.HUB_EVERYWHERE):
+        assert set(permission.verbs) <= {"list", "watch"}
+        assert permission.resource in ("pods", "events")
+
+
+@pytest.mark.parametrize(
+    "resource",
+    ["namespaces", "networkpolicies", "resourcequotas", "limitranges", "rolebindings", "nodes"],
+)
+def test_the_hub_cannot_loosen_what_holds_a_team(resource: str) -> None:
+    assert verbs(*HUB, resource=resource) <= {"get", "list"}
+
+
+def test_the_provisioner_runs_nothing() -> None:
+    for resource in ("pods", "deployments", "jobs", "pods/exec"):
+        assert verbs(Holder.PROVISIONER, resource=resource) == set()
+
+
+def test_the_provisioner_binds_one_role_by_name_and_writes_none() -> None:
+    lines = [p for p in permissions_of(Holder.PROVISIONER) if "role" in p.resource]
+    assert [(p.resource, p.names) for p in lines] == [
+        ("rolebindings", ()),
+        ("clusterroles", ("jupyterhub-collab-hub",)),
+    ]
+    assert verbs(Holder.PROVISIONER, resource="clusterroles") == {"bind"}
