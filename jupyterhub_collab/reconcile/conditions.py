@@ -62,7 +62,8 @@ def to_conditions(
     since = {(c.type, c.status): c.last_transition for c in before}
     is_ready = state is State.READY
     blocking = [issue for issue in issues if issue.is_blocking]
-    message = "\n".join(issue.message for issue in blocking)
+    why = blocking if blocking or is_ready else issues
+    message = "\n".join(issue.message for issue in why)
     reason = blocking[0].type.value if blocking else state.value.capitalize()
     found = [Condition(READY, is_ready, reason, message, since.get((READY, is_ready), now))]
     for kind in IssueType:

@@ -90,6 +90,10 @@ class _PlanAnew(Exception):
     """The cluster is not as we thought; now we know better."""
 
 
+class _CannotBecome(Exception):
+    """A volume cannot become what it should; that is remembered."""
+
+
 class _Foreign(Exception):
     """Somebody else's object stands in the way."""
 
@@ -139,19 +143,29 @@ class Engine:
         foreign: dict[ObjectKey, Issue] = {}
         for _ in range(_ROUNDS):
             plan = self.plan(desired, owner=owner, ready_hash=ready_hash, foreign=foreign)
-            try:
-                for step in plan.steps:
+            is_as_planned = True
+            for step in plan.steps:
+                if not is_as_planned and step.action is Action.MARK_READY:
+                    break
+                try:
                     await self._execute(step, owner)
                     writes += 1
-            except _PlanAnew:
+                except _Foreign as found:
+                    foreign[step.key] = found.issue
+                    is_as_planned = False
+                    if step.key == key_of(desired[0]):
+                        break
+                except _CannotBecome:
+                    is_as_planned = False
+                except _PlanAnew:
+                    is_as_planned = False
+                    break
+                except (RetryableError, PermanentError) as error:
+                    if isinstance(error, PermanentError):
+                        writes += await self._unmark(desired[0], owner)
+                    return Outcome(False, (*plan.issues, _issue_of(error)), error, writes)
+            if not is_as_planned:
                 continue
-            except _Foreign as found:
-                foreign[step.key] = found.issue
-                continue
-            except (RetryableError, PermanentError) as error:
-                if isinstance(error, PermanentError):
-                    writes += await self._unmark(desired[0], owner)
-                return Outcome(False, (*plan.issues, _issue_of(error)), error, writes)
             return Outcome(not plan.is_blocked, plan.issues, None, writes)
         late = RetryableError(
             f"The objects of team {owner.team} changed while they were worked on. Trying again."
@@ -209,12 +223,12 @@ class Engine:
             await self._look_again(step)
             raise _PlanAnew from error
         except PermanentKubeError as error:
-            if step.key.kind not in VOLUME_KINDS or step.key in self._refused:
+            wish = _wish(step.manifest)
+            if step.key.kind not in VOLUME_KINDS or self._refused.get(step.key) == wish:
                 raise
             log.warning("%s stays as it is: %s", step.key, error)
-            wish = step.manifest["metadata"].get("annotations", {})
-            self._refused[step.key] = wish.get(ANNOTATION_OBJECT_HASH, "")
-            raise _PlanAnew from error
+            self._refused[step.key] = wish
+            raise _CannotBecome from error
         self._learn(step, answer)
 
     async def _delete(self, step: Step) -> None:
@@ -274,6 +288,10 @@ class Engine:
             self._settled[step.key] = left
         else:
             self._settled.pop(step.key, None)
+
+
+def _wish(manifest: Manifest) -> str:
+    return str((manifest["metadata"].get("annotations") or {}).get(ANNOTATION_OBJECT_HASH, ""))
 
 
 def _issue_of(error: RetryableError | PermanentError) -> Issue:
