@@ -1,0 +1,191 @@
+"""plan, apply, schema and rbac as a host types them, against a real hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jupyterhub_collab.cli.plan_table import make_gone_note, make_plan_table, make_summary
+from jupyterhub_collab.models import HubGroup
+from jupyterhub_collab.policy.contest_manifest import parse_contest_manifest, plan_contest
+from tests.cluster.cluster import Cluster
+from tests.policy.manifests import MANIFEST, replaced
+from tests.real_hub import RealHub, find_free_port
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "contest.yaml"
+    path.write_text(MANIFEST)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        base = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTERHUB")}
+        return subprocess.run(
+            [sys.executable, "-m", "jupyterhub_collab.cli.main", *map(str, arguments)],
+            env={**base, "COLUMNS": "120", "PYTHONPATH": os.getcwd(), **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def test_a_host_s_way(run: Run, file: Path, real_hub: RealHub, tmp_path: Path) -> None:
+    """Plan, apply, nothing to do; then a change of tier, a member out, a team gone."""
+    token = tmp_path / "token"
+    token.write_text(real_hub.token + "\n")
+    hub = {"JUPYTERHUB_COLLAB_HUB_URL": real_hub.api_url.removesuffix("/hub/api")}
+    options = (file, "--token-file", token)
+
+    planned = run("plan", *options, "--detailed-exitcode", **hub)
+    assert planned.returncode == 2, planned.stderr
+    assert "+  contest forecast" in planned.stdout
+    assert "Groups: 3 to create, 0 to change. Memberships: 3 to add" in planned.stdout
+    assert run("plan", *options, **hub).returncode == 0
+
+    applied = run("apply", *options, **hub)
+    assert applied.returncode == 0, applied.stderr
+    assert applied.stdout.splitlines()[0] == "contest forecast created"
+    assert set(applied.stdout.splitlines()[1:]) == {"team ocean created", "team ice created"}
+    for command in (("plan", *options, "--detailed-exitcode"), ("apply", *options)):
+        again = run(*command, **hub)
+        assert again.returncode == 0
+        assert again.stdout == "No changes: the hub is as the manifest says.\n"
+
+    changed = replaced("members: [ada, bob]", "members: [bob, eve]").split("  ice:")[0]
+    file.write_text(changed.replace("cpu: 2,", "cpu: 3,"))
+    planned = run("plan", *options, "--detailed-exitcode", **hub)
+    assert planned.returncode == 2
+    rows = [line.split() for line in planned.stdout.splitlines()]
+    assert ["~", "contest", "forecast", "tiers.small.cpu", "2", "3"] in rows
+    assert ["~", "team", "ocean", "members", "+", "eve"] in rows
+    assert ["members", "-", "ada"] in rows
+    assert "In the contest but not in the manifest: ice." in planned.stdout
+    assert run("apply", *options, **hub).returncode == 0
+    assert run("plan", *options, "--detailed-exitcode", **hub).returncode == 0
+    everything = (planned, applied, again)
+    assert not any(real_hub.token in r.stdout + r.stderr for r in everything)
+
+
+def test_mistakes_are_lines_that_editors_can_follow(run: Run, file: Path) -> None:
+    file.write_text(replaced("    tier: large\n", "    tier: lagre\n"))
+    result = run("plan", file)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        f'{file}:26: teams.ocean.tier: found "lagre"; expected one of: large, small'
+        ' (did you mean "large"?)',
+        f"1 problem in {file}",
+    ]
+
+
+def test_what_is_missing_gets_one_sentence(run: Run, file: Path, tmp_path: Path) -> None:
+    url = {"JUPYTERHUB_COLLAB_HUB_URL": f"http://127.0.0.1:{find_free_port()}"}
+    empty = tmp_path / "empty"
+    empty.touch()
+    cases = [
+        (run("plan", tmp_path / "none.yaml", **url), "none.yaml cannot be read"),
+        (run("plan", tmp_path, **url), "cannot be read"),
+        (run("plan", file), "no hub: give --hub-url URL or set JUPYTERHUB_COLLAB_HUB_URL"),
+        (run("plan", file, **url), "no API token"),
+        (run("plan", file, "--token-file", tmp_path / "none", **url), "cannot be read"),
+        (run("plan", file, "--token-file", empty, **url), "no API token"),
+        (run("plan", file, "--token-file", file, **url), "holds no token"),
+        (run("plan", file, "--platform", file, **url), "platform file"),
+        (run("plan", file, "--hub-url", "hub", JUPYTERHUB_COLLAB_TOKEN="t"), "no address"),
+    ]
+    for result, said in cases:
+        assert result.returncode == 1
+        assert said in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_token_cannot_be_given_as_an_argument(run: Run, file: Path) -> None:
+    assert "No such option" in run("plan", file, "--token", "secret").stderr
+
+
+def test_a_refused_token_is_said(run: Run, file: Path, real_hub: RealHub) -> None:
+    options = ("--hub-url", real_hub.api_url)
+    result = run("apply", file, *options, JUPYTERHUB_COLLAB_TOKEN="wrong-token")
+    assert result.returncode == 1
+    assert "Check the token" in result.stderr
+    assert "wrong-token" not in result.stdout + result.stderr
+
+
+def test_schema(run: Run) -> None:
+    schema = json.loads(run("schema").stdout)
+    assert schema["title"] == "ContestManifest"
+
+
+def test_names_from_the_hub_are_shown_as_text() -> None:
+    """Neither markup nor terminal codes of a group's members or titles have any effect."""
+    from rich.console import Console
+
+    manifest = parse_contest_manifest(MANIFEST, file="x")
+    current = {
+        group.group: HubGroup(group.group, group.properties or {}, ("[red]eve", "\x1b[2Jmallory"))
+        for group in plan_contest(manifest, {}).changes
+    }
+    plan = plan_contest(manifest, current)
+    console = Console(width=120, record=True, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
+    console.print(make_plan_table(plan))
+    console.file.close()
+    text = console.export_text()
+    assert "[red]eve" in text
+    assert "\x1b" not in text
+    assert "Groups: 0 to create, 3 to change" in make_summary(plan)
+    assert make_gone_note(plan) is None
+
+
+PLATFORM = {
+    "hub_id": "cli",
+    "hub_namespace": "cli-hub",
+    "hub_api": {"host": "h", "address": "10.0.0.1", "port": 80, "peer": {"cidr": "10.0.0.1/32"}},
+    "proxy": {"host": "h", "address": "10.0.0.1", "port": 80, "peer": {"cidr": "10.0.0.1/32"}},
+}
+
+
+def test_rbac_prints_manifests(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "platform.json"
+    file.write_text(json.dumps(PLATFORM))
+    kinds = [m["kind"] for m in yaml.safe_load_all(run("rbac", "--platform", file).stdout)]
+    assert kinds.count("ClusterRole") == 3
+    assert kinds[-1] == "ValidatingAdmissionPolicyBinding"
+    less = run("rbac", "--platform", file, "--no-guard").stdout
+    assert "ValidatingAdmissionPolicy" not in less
+    refused = run("rbac", "--platform", file, "--apply", KUBECONFIG="")
+    assert refused.returncode == 1
+    assert "no cluster" in refused.stderr
+
+
+@pytest.mark.api
+def test_rbac_applies_them(run: Run, tmp_path: Path, api_cluster: Cluster) -> None:
+    file = tmp_path / "platform.json"
+    file.write_text(json.dumps(PLATFORM))
+    api_cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "cli-hub"}})
+    for _ in range(2):
+        options = ("--apply", "--kubeconfig", api_cluster.kubeconfig)
+        result = run("rbac", "--platform", file, *options)
+        assert result.returncode == 0, result.stderr
+    account = "system:serviceaccount:cli-hub:provisioner"
+    may = api_cluster.kubectl("auth", "can-i", "create", "namespaces", f"--as={account}")
+    assert may.stdout.strip() == "yes"
+    for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
+        api_cluster.kubectl("delete", kind, "jupyterhub-collab-provisioner.cli-hub")
+    for role in ("jupyterhub-collab-hub-watch", "jupyterhub-collab-provisioner"):
+        api_cluster.kubectl("delete", "clusterrolebinding", f"{role}.cli-hub")
+    api_cluster.kubectl("delete", "namespace", "cli-hub", "--wait=false")
