@@ -106,12 +106,13 @@ class Lease:
         renewed = self._clock()
         while True:
             await self._sleep(self._duration_s / 3)
-            if await self._try():
-                renewed = self._clock()
+            began = self._clock()
+            if await self._try_in_time():
+                renewed = began
             elif self.holder not in ("", self.identity):
                 log.error("Another process took the lease %s: %s", self._name, self.holder)
                 break
-            elif self._clock() - renewed > self._duration_s * 2 / 3:
+            elif self._clock() - renewed >= self._duration_s * 2 / 3:
                 log.error("The lease %s could not be renewed in time", self._name)
                 break
         self.held = False
@@ -127,6 +128,13 @@ class Lease:
                 await self._write(lease, holder="")
         except CollabError as error:
             log.info("The lease %s was not given back: %s", self._name, error)
+
+    async def _try_in_time(self) -> bool:
+        """As `_try`, but an answer that would come too late is none."""
+        try:
+            return await asyncio.wait_for(self._try(), self._duration_s / 3)
+        except asyncio.TimeoutError:
+            return False
 
     async def _try(self) -> bool:
         """Take or renew it; False when another holds it or nobody answers."""
