@@ -68,6 +68,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     terminalreporter.section("suites")
     for suite, seconds in sorted(durations.items(), key=lambda pair: -pair[1]):
-        counts = ", ".join(f"{n} {how}" for how, n in sorted(config.stash[_OUTCOMES][suite].items()))
+        counts = ", ".join(
+            f"{n} {how}" for how, n in sorted(config.stash[_OUTCOMES][suite].items())
+        )
         terminalreporter.write_line(f"{seconds:8.1f} s  {suite:28s} {counts}")
     terminalreporter.write_line(f"{sum(durations.values()):8.1f} s  in all")
