@@ -1,7 +1,7 @@
 """The hub's view of 5,000 pods, beside KubeSpawner's reflectors: memory, and the longest stall.
 
 Pods lie in a real API server. Each run is a process of its own that lists and then watches for
-`WINDOW_S`, which is long enough for KubeSpawner's reflectors to list anew once, as they do every ten
+`WINDOW_S`: long enough for KubeSpawner to list anew once, as its reflectors do every ten
 seconds when nothing happens.
 """
 
