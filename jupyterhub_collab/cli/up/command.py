@@ -12,6 +12,7 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 
@@ -144,9 +145,9 @@ def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepa
 def _environment(folder: DataFolder, settings: DemoSettings) -> str:
     """For a shell that wants to run kubectl, plan or apply against this run."""
     return (
-        f"export JUPYTERHUB_COLLAB_HUB_URL={settings.hub_url}/hub/api\n"
-        f"export JUPYTERHUB_COLLAB_TOKEN_FILE={folder.secret('contests-token')}\n"
-        f"export KUBECONFIG={settings.kubeconfig}\n"
+        f"export JUPYTERHUB_COLLAB_HUB_URL={settings.hub_url}\n"
+        f"export JUPYTERHUB_COLLAB_TOKEN=$(cat {quote(str(folder.secret('contests-token')))})\n"
+        f"export KUBECONFIG={quote(settings.kubeconfig)}\n"
     )
 
 

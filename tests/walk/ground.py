@@ -1,0 +1,75 @@
+"""A run of `jupyterhub-collab up` for the walk: its process, its address, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from jupyterhub_collab.cli.up.ports import find_free_port
+
+UP_TIMEOUT_S = 180.0  # the first start installs the proxy
+STOP_TIMEOUT_S = 60.0
+
+
+@dataclass
+class Run:
+    """One run.
+
+    Attributes
+    ----------
+    url
+        What it said to open.
+    out
+        File of what it printed.
+    """
+
+    url: str
+    data: Path
+    out: Path
+    process: subprocess.Popen[bytes]
+
+
+@contextlib.contextmanager
+def running(data: Path, *options: str, port: int | None = None) -> Iterator[Run]:
+    """`up` until the end of the block, then Ctrl-C; its exit must be orderly."""
+    port = port or find_free_port("127.0.0.1")
+    out = data.parent / f"{data.name}.up.log"
+    command = [sys.executable, "-m", "jupyterhub_collab.cli.main", "up", f"--data={data}"]
+    began = out.stat().st_size if out.exists() else 0
+    with out.open("ab") as file:
+        process = subprocess.Popen(
+            [*command, f"--port={port}", *options], stdout=file, stderr=file, start_new_session=True
+        )
+    try:
+        url = _wait_for_url(process, out, began)
+        yield Run(url=url, data=data, out=out, process=process)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    assert process.returncode == 0, out.read_text()
+    assert "✓ Stopped." in out.read_text()
+
+
+def _wait_for_url(process: subprocess.Popen[bytes], out: Path, began: int) -> str:
+    """What this start says to open; ``began`` is where its own lines begin in the file."""
+    deadline = time.monotonic() + UP_TIMEOUT_S
+    while True:
+        text = out.read_bytes()[began:].decode()
+        found = re.search(r"Open  (http://\S+)", text)
+        if found:
+            return found[1]
+        assert process.poll() is None, text
+        assert time.monotonic() < deadline, text
+        time.sleep(0.1)

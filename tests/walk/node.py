@@ -1,0 +1,49 @@
+"""What an admin does with a real cluster before `up` runs on it, done here for the test node.
+
+The hub and the provisioner run on this machine under the service accounts and roles that we ship;
+only this arrangement uses the administrator's kubeconfig.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from jupyterhub_collab.cli.up.ground import Ground, make_platform
+from jupyterhub_collab.manifests.guard import make_guard
+from jupyterhub_collab.manifests.rbac import make_rbac
+from tests.cluster.cluster import Cluster
+from tests.cluster.images import SINGLEUSER_IMAGE
+from tests.cluster.node_files import CSI_DRIVER
+
+
+def arrange(cluster: Cluster, folder: Path) -> tuple[str, ...]:
+    """Make namespace, roles and credentials; the options with which `up` runs on the cluster."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    extra = folder / "platform.json"
+    extra.write_text(json.dumps({"dataset_csi_drivers": [CSI_DRIVER]}))
+    ground = Ground(
+        kubeconfig=cluster.kubeconfig,
+        provisioner_kubeconfig=cluster.kubeconfig,
+        hub_address=cluster.host_address,
+        embedded=False,
+    )
+    # Ports do not matter to roles; `up` chooses its own.
+    platform = make_platform(ground, hub_port=1, port=1, extra=extra)
+    home = platform.hub_namespace
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}})
+    cluster.apply(*make_rbac(platform), *make_guard(platform))
+    hub = cluster.service_account_kubeconfig(
+        home, platform.hub_service_account, folder / "hub.kubeconfig"
+    )
+    provisioner = cluster.service_account_kubeconfig(
+        home, platform.provisioner_service_account, folder / "provisioner.kubeconfig"
+    )
+    return (
+        f"--kubeconfig={hub}",
+        f"--provisioner-kubeconfig={provisioner}",
+        f"--hub-address={cluster.host_address}",
+        f"--platform={extra}",
+        f"--image={SINGLEUSER_IMAGE}",
+        f"--sample-driver={CSI_DRIVER}",
+    )

@@ -1,0 +1,173 @@
+"""The main job, walked through in a real browser, on the embedded cluster and on a real node.
+
+ada is in two teams. She chooses one, watches her server start, runs the starter notebook to its
+end, saves for the team, stops. grace, of the same team, reads it. alan, of another, cannot.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from playwright.sync_api import Browser, expect, sync_playwright  # noqa: E402
+
+from tests.cluster.cluster import Cluster  # noqa: E402
+from tests.walk.ground import Run, running  # noqa: E402
+from tests.walk.node import arrange  # noqa: E402
+from tests.walk.people import Person, meet  # noqa: E402
+from tests.walk.walls import check_healing, check_memory_limit, check_walls  # noqa: E402
+
+NOTEBOOK = "seattle-weather.ipynb"
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium with a profile of its own."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("NOT PROVED: what the pages look like and do in a browser (no chromium here)")
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=program, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    """Where screenshots go: COLLAB_WALK_SCREENSHOTS, or a folder that is forgotten."""
+    folder = Path(os.environ.get("COLLAB_WALK_SCREENSHOTS") or tmp_path / "screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def test_walk_on_the_embedded_cluster(browser: Browser, tmp_path: Path, shots: Path) -> None:
+    with running(tmp_path / "data") as run:
+        assert "isolates nothing" in run.out.read_text()
+        ada = meet(browser, "ada", hub=run.url, shots=shots)
+        ada.page.goto(run.url)
+        expect(ada.page.get_by_role("note")).to_contain_text("isolates nothing")
+        work_and_save(ada, run)
+        grace, alan = share_and_refuse(browser, run, shots)
+        results = run.data / "cluster/volumes/team-ocean/team/results"
+        assert (results / "summary.txt").read_text() == grace.read_file("team/results/summary.txt")
+        assert not (run.data / "cluster/volumes/team-forest/team/results").exists()
+        alan.page.context.close()
+    come_back(browser, run, tmp_path, shots)
+
+
+@pytest.mark.node
+def test_walk_on_a_real_node(
+    browser: Browser, node_cluster: Cluster, tmp_path: Path, shots: Path
+) -> None:
+    shots = shots / "node"
+    shots.mkdir(exist_ok=True)
+    with running(tmp_path / "data", *arrange(node_cluster, tmp_path / "credentials")) as run:
+        assert "isolates nothing" not in run.out.read_text()
+        ada = meet(browser, "ada", hub=run.url, shots=shots)
+        work_and_save(ada, run)
+        grace, alan = share_and_refuse(browser, run, shots)
+        check_walls(alan, cluster=node_cluster, run=run)
+        check_healing(alan, cluster=node_cluster)
+        alan.page.context.close()
+        # In two teams, with a server in the other one.
+        ada = meet(browser, "ada", hub=run.url, shots=shots)
+        ada.sign_in()
+        ada.start("payrolls")
+        assert ada.list_folder("team") == []
+        assert ada.list_folder("data") == ["us-employment"]
+        check_walls(ada, cluster=node_cluster, run=run)
+        assert grace.list_folder("team/results")  # the twin: who may, can, at the same time
+        check_memory_limit(ada, cluster=node_cluster)
+
+
+def work_and_save(ada: Person, run: Run) -> None:
+    """From the login page to the result in the team's volume, and the stop."""
+    ada.page.goto(run.url)
+    ada.page.wait_for_url(re.compile("/hub/login"))
+    ada.shoot("login")
+    ada.sign_in()
+    for page in ("home", "token", "spawn"):
+        ada.page.goto(f"{run.url}/hub/{page}")
+        assert not re.search(r"data-password|[a-z]{4}-[a-z]{4}-[a-z]{4}-\d\d", ada.page.content())
+    ada.start("ocean")
+    check_progress(ada)
+    assert ada.list_folder("data") == ["seattle-weather"]
+    assert ada.list_folder("team") == []
+    ada.run_notebook(NOTEBOOK, last_words="Saved for the team: forecast-2015.csv")
+    ada.shoot("notebook")
+    assert ada.list_folder("team/results") == ["forecast-2015.csv", "seattle.png", "summary.txt"]
+    ada.stop()
+    ada.shoot("stopped")
+    ada.page.context.close()
+
+
+def check_progress(person: Person) -> None:
+    """It was told while it happened: one after another, the first well before the last."""
+    times = [seconds for seconds, _ in person.progress]
+    texts = [text for _, text in person.progress]
+    assert len(set(texts)) >= 4, texts
+    assert times == sorted(times)
+    assert times[-1] - times[0] > 1.0, person.progress
+    assert any("ocean" in text for text in texts), texts
+
+
+def share_and_refuse(browser: Browser, run: Run, shots: Path) -> tuple[Person, Person]:
+    """A member reads the result; a member of another team gets at neither it nor the server."""
+    grace = meet(browser, "grace", hub=run.url, shots=shots)
+    grace.sign_in()
+    grace.start()
+    said = grace.read("team", "results", "summary.txt")
+    assert re.search(r"climatology: mean absolute error \d\.\d\d °C in 2015", said)
+    grace.shoot("teammate")
+
+    alan = meet(browser, "alan", hub=run.url, shots=shots)
+    alan.sign_in()
+    alan.start()
+    assert alan.list_folder("team") == []
+    for url in (f"{grace.server}/lab", f"{grace.server}/api/contents/team/results"):
+        answer = alan.page.goto(url)
+        assert answer is not None
+        assert answer.status in (403, 404), (url, answer.status)
+        assert "climatology" not in alan.page.content()
+        alan.shoot(f"refused-{url.rpartition('/')[2]}")
+    alan.page.goto(f"{run.url}/hub/home")
+    for path in ("users/grace", "users/grace/server", "groups/ocean", "groups"):
+        status, text = alan.fetch(f"{run.url}/hub/api/{path}")
+        assert status in (403, 404, 405), (path, status)
+        assert "grace" not in text
+    status, _ = alan.fetch(f"{run.url}/hub/api/users/grace/server", method="DELETE")
+    assert status in (403, 404)
+    alan.page.goto(f"{alan.server}/lab")
+    assert grace.list_folder("team/results")  # still there, still running
+    return grace, alan
+
+
+def come_back(browser: Browser, run: Run, tmp_path: Path, shots: Path) -> None:
+    """After a stop of everything: same accounts, same homes, same results."""
+    port = int(run.url.rpartition(":")[2])
+    with running(tmp_path / "data", port=port) as again:
+        assert again.url == run.url
+        ada = meet(browser, "ada", hub=again.url, shots=shots)
+        ada.sign_in()
+        ada.start("ocean")
+        assert "climatology" in ada.read_file("team/results/summary.txt")
+        saved = ada.fetch(f"{ada.server}/api/contents/{NOTEBOOK}")[1]
+        assert "Saved for the team" in saved  # with its outputs, in her own home
