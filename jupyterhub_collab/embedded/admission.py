@@ -17,17 +17,9 @@ from typing import Any, Final
 
 from ..constants import LABEL_PROTECTED
 from ..units import from_bytes, from_millicores, to_decimal
+from . import resources as r
 from .failures import bad_request, forbidden, invalid
-from .resources import (
-    CLAIMS,
-    LIMIT_RANGES,
-    NAMESPACES,
-    PODS,
-    RESOURCES,
-    SERVICES,
-    VOLUMES,
-    Resource,
-)
+from .resources import Resource
 
 Json = dict[str, Any]
 Lister = Callable[[Resource], list[Json]]  # the objects of the namespace in question
@@ -53,7 +45,7 @@ def check_name(resource: Resource, name: str) -> None:
     """Raises ApiError 422 for a name that the kind does not allow."""
     if resource.group.startswith("rbac."):  # these take any path segment
         return
-    label = resource in (NAMESPACES, SERVICES)
+    label = resource in (r.NAMESPACES, r.SERVICES)
     if not (_LABEL if label else _SUBDOMAIN).fullmatch(name) or len(name) > 253:
         what = "label" if label else "subdomain"
         why = f'Invalid value: "{name}": a lowercase RFC 1123 {what} must consist of lower case '
@@ -64,7 +56,7 @@ def check_name(resource: Resource, name: str) -> None:
 def check_unprotected(resource: Resource, obj: Json) -> None:
     """Raises ApiError 403 for protected data: nothing here keeps one user from another's files."""
     labels = obj["metadata"].get("labels") or {}
-    if resource in (PODS, CLAIMS, VOLUMES) and labels.get(LABEL_PROTECTED) == "true":
+    if resource in (r.PODS, r.CLAIMS, r.VOLUMES) and labels.get(LABEL_PROTECTED) == "true":
         why = f"{LABEL_PROTECTED}=true marks protected data, and the embedded cluster isolates "
         why += "nothing: use a real cluster for it"
         raise forbidden(resource, obj["metadata"]["name"], why)
@@ -85,7 +77,7 @@ def default_limit_range(obj: Json) -> None:
 
 def default_resources(pod: Json, list_namespace: Lister) -> None:
     """Give the containers requests for their limits, then the namespace's defaults."""
-    items = [i for r in list_namespace(LIMIT_RANGES) for i in r["spec"].get("limits", ())]
+    items = [i for o in list_namespace(r.LIMIT_RANGES) for i in o["spec"].get("limits", ())]
     for container in pod["spec"].get("containers", ()):
         own = container.get("resources") or {}
         limits = dict(own.get("limits") or {})
@@ -100,13 +92,13 @@ def default_resources(pod: Json, list_namespace: Lister) -> None:
 def check_limit_ranges(resource: Resource, obj: Json, list_namespace: Lister) -> None:
     """Raises ApiError 403 naming each bound that the pod's containers or the claim break."""
     spec, problems = obj.get("spec", {}), []
-    if resource is PODS:
+    if resource is r.PODS:
         scope, parts = "Container", [c.get("resources") or {} for c in spec.get("containers", ())]
-    elif resource is CLAIMS:
+    elif resource is r.CLAIMS:
         scope, parts = "PersistentVolumeClaim", [spec.get("resources") or {}]
     else:
         return
-    items = [i for r in list_namespace(LIMIT_RANGES) for i in r["spec"].get("limits", ())]
+    items = [i for o in list_namespace(r.LIMIT_RANGES) for i in o["spec"].get("limits", ())]
     for item in (i for i in items if i.get("type") == scope):
         for part in parts:
             limits, requests = part.get("limits") or {}, part.get("requests") or {}
@@ -164,11 +156,11 @@ def cost(resource: Resource, obj: Json, key: str) -> Decimal | None:
     """How much of the quota key `key` this object takes; None: the key is not about it."""
     if key == f"count/{resource.qualified}":
         return Decimal(1)
-    if resource is PODS:
+    if resource is r.PODS:
         return _pod_cost(obj, key)
-    if resource is CLAIMS:
+    if resource is r.CLAIMS:
         return _claim_cost(obj, key)
-    if resource is SERVICES and key.startswith("services."):
+    if resource is r.SERVICES and key.startswith("services."):
         return _service_cost(obj, key)
     counted = key == resource.plural and key in _COUNTED
     return Decimal(1) if counted else None
@@ -185,19 +177,15 @@ def quota_used(hard: Iterable[str], list_namespace: Lister) -> dict[str, str]:
     used = {}
     for key in hard:
         total = Decimal(0)
-        for resource in (r for r in RESOURCES if r.namespaced):
-            total += sum(
-                (cost(resource, o, key) or 0 for o in list_namespace(resource)), Decimal(0)
-            )
+        for resource in r.NAMESPACED:
+            total += sum(cost(resource, o, key) or 0 for o in list_namespace(resource))
         used[key] = _to_text(key, total)
     return used
 
 
-def check_quota(
-    resource: Resource, obj: Json, old: Json | None, quotas: list[Json], list_namespace: Lister
-) -> None:
+def check_quota(resource: Resource, obj: Json, old: Json | None, list_namespace: Lister) -> None:
     """Raises ApiError 403 when a quota names what the pod leaves open, or would be exceeded."""
-    for quota in quotas:
+    for quota in list_namespace(r.QUOTAS) if resource.namespaced else ():
         hard: dict[str, str] = quota["spec"].get("hard", {})
         name, missing, over = quota["metadata"]["name"], [], []
         for key in sorted(hard):
@@ -205,7 +193,7 @@ def check_quota(
             if added is None:
                 continue
             kind, _, what = _SHORT.get(key, key).partition(".")
-            if resource is PODS and old is None and what in _COMPUTE[:2]:
+            if resource is r.PODS and old is None and what in _COMPUTE[:2]:
                 without = [
                     c["name"]
                     for c in obj["spec"]["containers"]

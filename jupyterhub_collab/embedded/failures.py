@@ -14,17 +14,7 @@ Json = dict[str, Any]
 
 
 class ApiError(Exception):
-    """A refused request.
-
-    Parameters
-    ----------
-    code
-        HTTP status.
-    reason
-        The API's own word, such as ``AlreadyExists``.
-    details
-        Further members of `details`; None leaves it out.
-    """
+    """A refused request: HTTP status, the API's own word for it, its sentence, details."""
 
     def __init__(self, code: int, reason: str, message: str, details: Json | None = None) -> None:
         super().__init__(message)
@@ -35,23 +25,14 @@ class ApiError(Exception):
 
     def to_status(self) -> Json:
         """The body of the answer."""
-        body: Json = {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": {},
-            "status": "Failure",
-            "message": self.message,
-            "reason": self.reason,
-            "code": self.code,
-        }
-        if self.details is not None:
-            body["details"] = self.details
-        return body
+        told = {"message": self.message, "reason": self.reason, "code": self.code}
+        told |= {"details": self.details} if self.details is not None else {}
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", **told}
 
 
-def _details(resource: Resource, name: str, **more: Any) -> Json:
+def _details(resource: Resource, name: str) -> Json:
     group = {"group": resource.group} if resource.group else {}
-    return {"name": name, **group, "kind": resource.plural, **more}
+    return {"name": name, **group, "kind": resource.plural}
 
 
 def not_found(resource: Resource, name: str) -> ApiError:
@@ -59,21 +40,15 @@ def not_found(resource: Resource, name: str) -> ApiError:
     return ApiError(404, "NotFound", message, _details(resource, name))
 
 
-def unknown_path() -> ApiError:
-    return ApiError(404, "NotFound", "the server could not find the requested resource", {})
-
-
 def already_exists(resource: Resource, name: str) -> ApiError:
     message = f'{resource.qualified} "{name}" already exists'
     return ApiError(409, "AlreadyExists", message, _details(resource, name))
 
 
-def forbidden(
-    resource: Resource, name: str, why: str, causes: list[Json] | None = None
-) -> ApiError:
-    more = {"causes": causes} if causes else {}
+def forbidden(resource: Resource, name: str, why: str, *causes: Json) -> ApiError:
+    details = {**_details(resource, name), **({"causes": list(causes)} if causes else {})}
     message = f'{resource.qualified} "{name}" is forbidden: {why}'
-    return ApiError(403, "Forbidden", message, _details(resource, name, **more))
+    return ApiError(403, "Forbidden", message, details)
 
 
 def conflict(resource: Resource, name: str, why: str) -> ApiError:
@@ -82,10 +57,17 @@ def conflict(resource: Resource, name: str, why: str) -> ApiError:
 
 
 def invalid(resource: Resource, name: str, field: str, why: str) -> ApiError:
-    causes = [{"reason": "FieldValueInvalid", "message": why, "field": field}]
-    details = {**_details(resource, name), "kind": resource.kind, "causes": causes}
-    return ApiError(422, "Invalid", f'{resource.kind} "{name}" is invalid: {field}: {why}', details)
+    cause = {"reason": "FieldValueInvalid", "message": why, "field": field}
+    details = {"name": name, "group": resource.group, "kind": resource.kind, "causes": [cause]}
+    message = f'{resource.kind} "{name}" is invalid: {field}: {why}'
+    return ApiError(422, "Invalid", message, details)
 
 
 def bad_request(message: str) -> ApiError:
     return ApiError(400, "BadRequest", message)
+
+
+def unsupported(content_type: str) -> ApiError:
+    message = f"the body of the request was in an unknown format: {content_type} - accepted media "
+    message += "types include: application/json, application/yaml"
+    return ApiError(415, "UnsupportedMediaType", message)

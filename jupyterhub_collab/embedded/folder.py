@@ -15,7 +15,6 @@ import shutil
 import socket
 import ssl
 import tempfile
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import IO, Final
@@ -29,94 +28,69 @@ from ..errors import PermanentError
 
 _LIFE: Final = timedelta(days=3650)  # of the certificates; a laptop's folder is made anew sooner
 _HOST: Final = "127.0.0.1"
-_PKI: Final = ("ca.crt", "server.crt", "server.key", "token")
+_PEM: Final = serialization.Encoding.PEM
+_Signed = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
-@dataclass(frozen=True)
 class Paths:
-    """Where things are in an embedded cluster's folder."""
+    """Where things are in an embedded cluster's folder.
 
-    root: Path
+    Attributes
+    ----------
+    volumes
+        Data of persistent volumes: volumes/NAMESPACE/CLAIM.
+    pods
+        A folder for each pod, by UID.
+    """
 
-    @property
-    def kubeconfig(self) -> Path:
-        return self.root / "kubeconfig"
-
-    @property
-    def database(self) -> Path:
-        return self.root / "state.db"
-
-    @property
-    def volumes(self) -> Path:
-        """Data of persistent volumes: volumes/NAMESPACE/CLAIM."""
-        return self.root / "volumes"
-
-    @property
-    def pods(self) -> Path:
-        """A folder for each pod, by UID."""
-        return self.root / "pods"
-
-    @property
-    def ca_certificate(self) -> Path:
-        return self.root / "pki" / "ca.crt"
+    def __init__(self, directory: str | Path) -> None:
+        self.root: Final = Path(directory).resolve()
+        self.kubeconfig: Final = self.root / "kubeconfig"
+        self.database: Final = self.root / "state.db"
+        self.volumes: Final = self.root / "volumes"
+        self.pods: Final = self.root / "pods"
+        self.pki: Final = self.root / "pki"
+        self.ca_certificate: Final = self.pki / "ca.crt"
 
     @property
     def token(self) -> str:
         """The one bearer token; its holder may do everything."""
-        return (self.root / "pki" / "token").read_text()
+        return (self.pki / "token").read_text()
 
     @property
     def server(self) -> str:
         """URL of the API server."""
-        config = json.loads(self.kubeconfig.read_text())
-        return str(config["clusters"][0]["cluster"]["server"])
+        return str(json.loads(self.kubeconfig.read_text())["clusters"][0]["cluster"]["server"])
 
     def server_context(self) -> ssl.SSLContext:
+        """The API server's side of TLS."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        pki = self.root / "pki"
-        context.load_cert_chain(pki / "server.crt", pki / "server.key")
+        context.load_cert_chain(self.pki / "server.crt", self.pki / "server.key")
         return context
 
 
-def _certificate(
-    name: str, issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None
-) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """A certificate of the CA (`issuer` None) or of the server."""
+def _sign(name: str, issuer: _Signed | None) -> _Signed:
+    """A certificate of the authority (`issuer` None) or of the server, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(timezone.utc)
     signer = issuer[1] if issuer else key
-    usage = x509.KeyUsage(
-        digital_signature=issuer is not None,
-        key_cert_sign=issuer is None,
-        crl_sign=issuer is None,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer[0].subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))  # clocks differ
-        .not_valid_after(now + _LIFE)
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False
-        )
-    )
+    uses = [issuer is not None, *[False] * 4, issuer is None, issuer is None, False, False]
+    extensions: list[tuple[x509.ExtensionType, bool]] = [  # and whether it is critical
+        (x509.BasicConstraints(ca=issuer is None, path_length=None), True),
+        (x509.KeyUsage(*uses), True),  # digital_signature, ..., key_cert_sign, crl_sign, ...
+        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False),
+    ]
     if issuer:
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(_HOST))]
-        server_auth = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
-        builder = builder.add_extension(server_auth, False)
+        extensions.append((x509.SubjectAlternativeName(names), False))
+        extensions.append((x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False))
+    now = datetime.now(timezone.utc)
+    builder = x509.CertificateBuilder(issuer[0].subject if issuer else subject, subject)
+    builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + _LIFE)
+    for extension, is_critical in extensions:
+        builder = builder.add_extension(extension, is_critical)
     return builder.sign(signer, hashes.SHA256()), key
 
 
@@ -129,24 +103,26 @@ def _write_private(path: Path, content: bytes) -> None:
     fresh.replace(path)
 
 
-def _make_pki(root: Path) -> None:
-    ca, ca_key = _certificate("embedded-ca", None)
-    server, server_key = _certificate("embedded-api", (ca, ca_key))
-    pem = serialization.Encoding.PEM
-    fresh = Path(tempfile.mkdtemp(prefix=".pki-", dir=root))
-    key_format = serialization.PrivateFormat.PKCS8
-    key_pem = server_key.private_bytes(pem, key_format, serialization.NoEncryption())
-    _write_private(fresh / "ca.crt", ca.public_bytes(pem))
-    _write_private(fresh / "server.crt", server.public_bytes(pem))
-    _write_private(fresh / "server.key", key_pem)
+def _make_pki(paths: Paths) -> None:
+    authority = _sign("embedded-ca", None)
+    server, key = _sign("embedded-api", authority)
+    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    fresh = Path(tempfile.mkdtemp(prefix=".pki-", dir=paths.root))
+    _write_private(fresh / "ca.crt", authority[0].public_bytes(_PEM))
+    _write_private(fresh / "server.crt", server.public_bytes(_PEM))
+    _write_private(fresh / "server.key", key.private_bytes(_PEM, *plain))
     _write_private(fresh / "token", secrets.token_urlsafe(32).encode())
-    fresh.rename(root / "pki")
+    fresh.rename(paths.pki)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        return int(probe.getsockname()[1])
+def _known_port(paths: Paths) -> int:
+    """The kubeconfig's port, or a free one."""
+    try:
+        return int(paths.server.rpartition(":")[2])
+    except (OSError, ValueError, KeyError, IndexError):  # none, or not ours: written anew
+        with socket.socket() as probe:
+            probe.bind((_HOST, 0))
+            return int(probe.getsockname()[1])
 
 
 def prepare(directory: str | Path, port: int | None = None) -> Paths:
@@ -160,40 +136,28 @@ def prepare(directory: str | Path, port: int | None = None) -> Paths:
     Raises
     ------
     PermanentError
-        The folder holds something else, or half of what it should.
+        The folder holds half of what it should.
     """
-    paths = Paths(Path(directory).resolve())
-    root = paths.root
-    if root.exists() and not (root / "pki").exists() and (paths.database.exists()):
-        raise PermanentError(f"{root} lacks its pki folder: restore it, or move {root} away.")
-    for folder in (root, paths.volumes, paths.pods):
+    paths = Paths(directory)
+    if paths.database.exists() and not paths.pki.exists():
+        raise PermanentError(f"{paths.root} lacks its pki folder: restore it, or move all away.")
+    for folder in (paths.root, paths.volumes, paths.pods):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for leftover in root.glob(".pki-*"):
+    for leftover in paths.root.glob(".pki-*"):
         shutil.rmtree(leftover)
-    if not (root / "pki").exists():
-        _make_pki(root)
-    for name in _PKI:
-        file = root / "pki" / name
+    if not paths.pki.exists():
+        _make_pki(paths)
+    for file in (paths.pki / name for name in ("ca.crt", "server.crt", "server.key", "token")):
         if not file.is_file() or not file.stat().st_size:
-            raise PermanentError(f"{file} is missing or empty: restore it, or move {root} away.")
-    if port is None and paths.kubeconfig.exists():
-        try:
-            port = int(paths.server.rpartition(":")[2])
-        except (ValueError, KeyError, IndexError):
-            port = None  # not ours any more, or torn: written anew
-    cluster = {
-        "server": f"https://{_HOST}:{port or _free_port()}",
-        "certificate-authority": str(paths.ca_certificate),
-    }
-    context = {"cluster": "embedded", "user": "embedded", "namespace": "default"}
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "embedded", "cluster": cluster}],
-        "users": [{"name": "embedded", "user": {"token": paths.token}}],
-        "contexts": [{"name": "embedded", "context": context}],
-        "current-context": "embedded",
-    }
+            fix = f"restore it, or move {paths.root} away"
+            raise PermanentError(f"{file} is missing or empty: {fix}.")
+    server = f"https://{_HOST}:{port or _known_port(paths)}"
+    name, ca = "embedded", str(paths.ca_certificate)
+    clusters = [{"name": name, "cluster": {"server": server, "certificate-authority": ca}}]
+    users = [{"name": name, "user": {"token": paths.token}}]
+    contexts = [{"name": name, "context": {"cluster": name, "user": name, "namespace": "default"}}]
+    head = {"apiVersion": "v1", "kind": "Config", "current-context": name}
+    config = {**head, "clusters": clusters, "users": users, "contexts": contexts}
     _write_private(paths.kubeconfig, json.dumps(config, indent=2).encode())
     return paths
 
@@ -206,17 +170,12 @@ def hold_lease(paths: Paths, name: str) -> IO[str]:
     PermanentError
         Another instance runs.
     """
-    file = open(paths.root / f"{name}.lock", "a+")  # noqa: SIM115  (stays open)
+    paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = (paths.root / f"{name}.lock").open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        file.seek(0)
-        who = file.read().strip() or "unknown"
         file.close()
-        raise PermanentError(
-            f"Another embedded {name} (process {who}) runs on {paths.root}: stop it first."
-        ) from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+        message = f"Another embedded {name} runs on {paths.root}: stop it first."
+        raise PermanentError(message) from error
     return file

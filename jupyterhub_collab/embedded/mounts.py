@@ -20,7 +20,6 @@ from typing import Any, Final
 
 from ..constants import HOME
 from .controllers import DRIVER
-from .folder import Paths
 from .process import Command
 
 Json = dict[str, Any]
@@ -45,17 +44,14 @@ class Rewriter:
 
     def __call__(self, text: str) -> str:
         for path in self.mounts:
-            inside = re.compile(rf"(?<![\w./-]){re.escape(path)}(?![\w.-])")
-            text = inside.sub(lambda m: f"{self.root}{m[0]}", text)
+            inside = rf"(?<![\w./-]){re.escape(path)}(?![\w.-])"
+            text = re.sub(inside, lambda found: f"{self.root}{found[0]}", text)
         text = re.sub(r"(?<![\d.])0\.0\.0\.0(?![\d.])", self.address, text)
-        text = re.sub(r"(?<=//)(\[::\])?(?=:\d)|^(?<=)--ip=\Z", self._own_address, text)
+        text = re.sub(r"(?<=//)(\[::\])?(?=:\d)|(?<=^--ip=)$", self.address, text)
         for name, address in self.aliases.items():
             here = rf"(?:(?<=//)|(?<=@)|(?<=,)|^){re.escape(name)}(?=$|[:/?#,])"
             text = re.sub(here, address, text)
         return text
-
-    def _own_address(self, match: re.Match[str]) -> str:
-        return f"--ip={self.address}" if match[0].startswith("--") else self.address
 
 
 def _link(target: Path, path: Path) -> None:
@@ -71,80 +67,76 @@ def _link(target: Path, path: Path) -> None:
     path.symlink_to(target, target_is_directory=True)
 
 
-class PodFiles:
-    """The folder of one pod, and what it takes from the cluster."""
+def _write(folder: Path, data: dict[str, bytes]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in data.items():
+        opened = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(opened, "wb") as file:
+            file.write(content)
+    return folder
 
-    def __init__(self, paths: Paths, pod: Json, address: str, read: Reader) -> None:
+
+def _folder_of(volume: Json | None) -> Path:
+    """The folder of a persistent volume; one that a claim made comes to be here."""
+    source = (volume or {}).get("spec", {}).get("csi") or {}
+    if source.get("driver") != DRIVER:
+        raise MountError(f"a claim has no volume of the driver {DRIVER}")
+    folder = Path(source["volumeAttributes"]["path"])
+    if "provisioned" in source["volumeAttributes"]:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not folder.is_dir():
+        raise MountError(f"the folder {folder} of a volume is not there")
+    return folder
+
+
+class PodFiles:
+    """What one pod takes from its folder and from the cluster."""
+
+    def __init__(self, folder: Path, pod: Json, address: str, read: Reader) -> None:
+        self._folder = folder
         self._pod = pod
         self._address = address
         self._read = read
         self._namespace: str = pod["metadata"]["namespace"]
-        self.folder: Path = paths.pods / pod["metadata"]["uid"]
-        self._root = self.folder / "root"
 
-    async def _volume_folder(self, volume: Json) -> Path:
-        name = volume["name"]
-        if claim_source := volume.get("persistentVolumeClaim"):
-            return await self._claim_folder(claim_source["claimName"])
-        folder = self.folder / "volumes" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        for source, plural, key in (
-            ("secret", "secrets", "secretName"),
-            ("configMap", "configmaps", "name"),
-        ):
-            if source in volume:
-                data = await self._data(plural, volume[source][key])
-                for file, content in data.items():
-                    opened = os.open(folder / file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                    with open(opened, "wb") as out:
-                        out.write(content)
-                return folder
-        if "emptyDir" not in volume:
-            raise MountError(f'volume "{name}" is of a type that the embedded node does not have')
-        return folder
-
-    async def _claim_folder(self, name: str) -> Path:
-        claim = await self._read("persistentvolumeclaims", self._namespace, name)
-        bound = (claim or {}).get("spec", {}).get("volumeName")
-        volume = await self._read("persistentvolumes", "", bound) if bound else None
-        source = (volume or {}).get("spec", {}).get("csi") or {}
-        if source.get("driver") != DRIVER:
-            raise MountError(f'claim "{name}" has no volume of the driver {DRIVER}')
-        folder = Path(source["volumeAttributes"]["path"])
-        if "provisioned" in source["volumeAttributes"]:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not folder.is_dir():
-            raise MountError(f'the folder {folder} of claim "{name}" is not there')
-        return folder
+    async def _mount_source(self, volume: Json) -> Path:
+        folder = self._folder / "volumes" / str(volume["name"])
+        if claim := volume.get("persistentVolumeClaim"):
+            name = claim["claimName"]
+            found = await self._read("persistentvolumeclaims", self._namespace, name) or {}
+            bound = found.get("spec", {}).get("volumeName", "none")
+            return _folder_of(await self._read("persistentvolumes", "", bound))
+        if "secret" in volume:
+            return _write(folder, await self._data("secrets", volume["secret"]["secretName"]))
+        if "configMap" in volume:
+            return _write(folder, await self._data("configmaps", volume["configMap"]["name"]))
+        if "emptyDir" in volume:
+            return _write(folder, {})
+        raise MountError(f"volume {volume['name']} is of a type that the embedded node lacks")
 
     async def _data(self, plural: str, name: str) -> dict[str, bytes]:
-        obj = await self._read(plural, self._namespace, name)
-        if obj is None:
+        found = await self._read(plural, self._namespace, name)
+        if found is None:
             raise MountError(f'{plural[:-1]} "{name}" not found')
-        data = obj.get("data") or {}
-        if plural == "secrets":
-            return {k: base64.b64decode(v) for k, v in data.items()}
-        return {k: v.encode() for k, v in data.items()}
+        decode = base64.b64decode if plural == "secrets" else str.encode
+        return {k: decode(v) for k, v in (found.get("data") or {}).items()}
 
-    async def _environment(self, container: Json) -> dict[str, str]:
-        env: dict[str, str] = {}
-        for entry in container.get("env") or ():
-            source = entry.get("valueFrom") or {}
-            if reference := source.get("secretKeyRef"):
-                data = await self._data("secrets", reference["name"])
-                if reference["key"] not in data:
-                    raise MountError(f"secret {reference['name']} has no key {reference['key']}")
-                env[entry["name"]] = data[reference["key"]].decode()
-            elif reference := source.get("fieldRef"):
-                value: Any = {**self._pod, "status": {"podIP": self._address}}
-                for part in reference["fieldPath"].split("."):
-                    value = value.get(part, "") if isinstance(value, dict) else ""
-                env[entry["name"]] = str(value)
-            elif source:
-                raise MountError(f"env {entry['name']}: {next(iter(source))} is not supported here")
-            else:
-                env[entry["name"]] = entry.get("value") or ""
-        return env
+    async def _value(self, entry: Json) -> str:
+        """The value of an environment variable."""
+        source = entry.get("valueFrom") or {}
+        if reference := source.get("secretKeyRef"):
+            data = await self._data("secrets", reference["name"])
+            if reference["key"] not in data:
+                raise MountError(f"secret {reference['name']} has no key {reference['key']}")
+            return data[reference["key"]].decode()
+        if reference := source.get("fieldRef"):
+            value: Any = {**self._pod, "status": {"podIP": self._address}}
+            for part in reference["fieldPath"].split("."):
+                value = value.get(part, "")
+            return str(value)
+        if source:
+            raise MountError(f"env {entry['name']}: {next(iter(source))} is not supported here")
+        return entry.get("value") or ""
 
     async def make_command(self, container: Json, images: dict[str, str]) -> Command:
         """Mount what the container mounts, and say what to run.
@@ -159,36 +151,30 @@ class PodFiles:
         MountError
             Something is missing; it may come.
         """
-        sources = {v["name"]: v for v in self._pod["spec"].get("volumes") or ()}
+        spec, root = self._pod["spec"], self._folder / "root"
+        sources = {v["name"]: v for v in spec.get("volumes") or ()}
         mounts = sorted(container.get("volumeMounts") or (), key=lambda m: len(m["mountPath"]))
-        self._root.mkdir(parents=True, exist_ok=True)
         for mount in mounts:
-            folder = await self._volume_folder(sources[mount["name"]])
-            if sub_path := mount.get("subPath"):
-                folder = folder / sub_path
-                if ".." in Path(sub_path).parts or Path(sub_path).is_absolute():
-                    raise MountError(f"subPath {sub_path} must be relative and without '..'")
-                folder.mkdir(parents=True, exist_ok=True)
-            _link(folder, self._root / mount["mountPath"].strip("/"))
-        aliases = self._pod["spec"].get("hostAliases") or ()
+            inside = Path(mount.get("subPath", ""))
+            if ".." in inside.parts or inside.is_absolute():
+                raise MountError(f"subPath {inside} must be relative and without '..'")
+            folder = await self._mount_source(sources[mount["name"]]) / inside
+            folder.mkdir(parents=True, exist_ok=True)
+            _link(folder, root / mount["mountPath"].strip("/"))
         paths = {m["mountPath"].rstrip("/") for m in mounts} | {HOME}
-        rewrite = Rewriter(
-            self._root,
-            tuple(sorted(paths, key=len, reverse=True)),
-            self._address,
-            {name: alias["ip"] for alias in aliases for name in alias.get("hostnames", ())},
-        )
-        env = {k: rewrite(v) for k, v in (await self._environment(container)).items()}
-        prefix = images.get(container.get("image", ""), sys.prefix)
-        own_path = f"{prefix}/bin:{_SYSTEM_PATH}"
+        aliases = {n: a["ip"] for a in spec.get("hostAliases") or () for n in a["hostnames"]}
+        longest_first = tuple(sorted(paths, key=len, reverse=True))
+        rewrite = Rewriter(root, longest_first, self._address, aliases)
+        env = {"LANG": "C.UTF-8", "HOSTNAME": self._pod["metadata"]["name"], "HOME": rewrite(HOME)}
+        for entry in container.get("env") or ():
+            env[entry["name"]] = rewrite(await self._value(entry))
+        own_path = f"{images.get(container.get('image', ''), sys.prefix)}/bin:{_SYSTEM_PATH}"
         env["PATH"] = f"{env['PATH']}:{own_path}" if env.get("PATH") else own_path
-        env = {"LANG": "C.UTF-8", "HOSTNAME": self._pod["metadata"]["name"], **env}
-        env.setdefault("HOME", rewrite(HOME))
         cwd = Path(rewrite(container.get("workingDir") or env["HOME"]))
         for needed in (Path(env["HOME"]), cwd):
             needed.mkdir(parents=True, exist_ok=True)
-        argv = [*(container.get("command") or ()), *(container.get("args") or ())]
-        argv = [rewrite(a) for a in argv or _DEFAULT_COMMAND]
+        given = [*(container.get("command") or ()), *(container.get("args") or ())]
+        argv = [rewrite(a) for a in given or _DEFAULT_COMMAND]
         if os.geteuid() == 0 and Path(argv[0]).name.startswith("jupyter"):
             argv.append("--allow-root")  # in a container the image's user is an ordinary one
         return Command(tuple(argv), env, cwd)

@@ -28,8 +28,8 @@ from .controllers import DRIVER
 from .failures import ApiError
 from .folder import Paths, hold_lease, prepare
 from .mounts import MountError, PodFiles
-from .objects import to_time
-from .process import KILLED, Container, found_containers, kill_pod, remove_pod
+from .objects import FINISHED, make_event, to_time
+from .process import KILLED, Container, clear_pod, kill_pod
 from .resources import GIT_VERSION
 
 Json = dict[str, Any]
@@ -37,7 +37,6 @@ Json = dict[str, Any]
 NAME: Final = "embedded"
 _POLL_S: Final = 0.1  # how often a pod's processes and missing mounts are looked at
 _RETRY_S: Final = 0.3  # between tries while the API server is away
-_FINISHED: Final = ("Succeeded", "Failed")
 _LOST: Final = (aiohttp.ClientConnectionError, asyncio.TimeoutError, aiohttp.ClientPayloadError)
 
 
@@ -65,8 +64,6 @@ class Api:
         self._base = f"{paths.server}/api/v1"
         self._session = session
         self._tls = ssl.create_default_context(cafile=paths.ca_certificate)
-        headers = {"Authorization": f"Bearer {paths.token}", "User-Agent": "embedded-node"}
-        self._options: Json = {"headers": headers, "ssl": self._tls}
 
     async def call(self, method: str, path: str, body: Json | None = None) -> Json | None:
         """One request, until it is answered; None for 404, 409 and in a namespace that ends.
@@ -77,7 +74,7 @@ class Api:
             Any other refusal.
         """
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        options = {**self._options, "headers": {**self._options["headers"], "Content-Type": kind}}
+        options: Json = {"headers": {"Content-Type": kind}, "ssl": self._tls}
         data = None if body is None else json.dumps(body)
         while True:
             try:
@@ -87,14 +84,13 @@ class Api:
             except _LOST:
                 await asyncio.sleep(_RETRY_S)
                 continue
-            if answer.ok:
-                return found
-            if answer.status in (403, 404, 409):
-                return None
-            raise ApiError(answer.status, found.get("reason", ""), found.get("message", ""))
+            if not answer.ok and answer.status not in (403, 404, 409):
+                raise ApiError(answer.status, found["reason"], found["message"])
+            return found if answer.ok else None
 
     async def follow(self, plural: str, query: str = "") -> AsyncIterator[tuple[str, Json]]:
         """List and watch for ever: ("LISTED", list) at first and after each loss, then events."""
+        endless = aiohttp.ClientTimeout(total=None)
         while True:
             listed = await self.call("GET", f"/{plural}?{query}")
             assert listed is not None
@@ -102,11 +98,10 @@ class Api:
             version = listed["metadata"]["resourceVersion"]
             url = f"{self._base}/{plural}?watch=1&resourceVersion={version}&{query}"
             try:
-                timeout = aiohttp.ClientTimeout(total=None)
-                async with self._session.get(url, timeout=timeout, **self._options) as answer:
-                    buffer = b""
+                async with self._session.get(url, timeout=endless, ssl=self._tls) as answer:
+                    rest = b""
                     async for chunk in answer.content.iter_any():
-                        *lines, buffer = (buffer + chunk).split(b"\n")
+                        *lines, rest = (rest + chunk).split(b"\n")
                         for event in map(json.loads, lines):
                             if event["type"] != "ERROR":
                                 yield event["type"], event["object"]
@@ -118,59 +113,54 @@ class PodWorker:
     """One pod's life on this node."""
 
     def __init__(self, node: Node, pod: Json) -> None:
-        self._node = node
-        self._pod = pod
         meta = pod["metadata"]
+        self._node = node
+        self.pod = pod
         self._path = f"/namespaces/{meta['namespace']}/pods/{meta['name']}"
-        self.folder = node.paths.pods / meta["uid"]
-        self._names = [c["name"] for c in pod["spec"]["containers"]]
-        self._containers = {name: Container(self.folder, name) for name in self._names}
+        self._folder = node.paths.pods / meta["uid"]
+        self._specs: Json = {c["name"]: c for c in pod["spec"]["containers"]}
+        self._containers = {name: Container(self._folder, name) for name in self._specs}
         self._started_at = _now()
         self.address: str = pod["status"].get("podIP") or ""
-        self.task: asyncio.Task[None] | None = None
-
-    def update(self, pod: Json) -> None:
-        self._pod = pod
+        self._task = asyncio.create_task(self._run())
 
     @property
     def _grace_s(self) -> float | None:
         """Seconds to end in; None while nobody deletes the pod."""
-        meta = self._pod["metadata"]
-        if "deletionTimestamp" not in meta:
+        if "deletionTimestamp" not in self.pod["metadata"]:
             return None
-        return float(meta.get("deletionGracePeriodSeconds", 0))
+        return float(self.pod["metadata"].get("deletionGracePeriodSeconds", 0))
 
-    async def run(self) -> None:
-        """From bound to gone. Takes over where another node left off."""
-        if self._pod["status"].get("phase") in _FINISHED:
+    async def _run(self) -> None:
+        """From bound to ended. Takes over where another node left off."""
+        phase = self.pod["status"].get("phase")
+        if phase in FINISHED:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         if not self.address:
-            self.address = self._node.new_address(self._pod["metadata"]["uid"])
-            conditions = [{"type": "PodScheduled", "status": "True"}]
-            await self._report(podIP=self.address, podIPs=[{"ip": self.address}], hostIP="127.0.0.1",
-                               startTime=_now(), conditions=conditions)  # fmt: skip
-        if self._pod["status"].get("phase") == "Pending" and not await self._start():
-            return await self._end()
-        while self._grace_s is None and self._running():
-            await asyncio.sleep(_POLL_S)
+            self.address = self._node.new_address(self.pod["metadata"]["uid"])
+            addresses = {"podIP": self.address, "podIPs": [{"ip": self.address}]}
+            await self._report(**addresses, hostIP="127.0.0.1", startTime=_now())
+        if phase != "Pending" or await self._start():
+            while self._grace_s is None and self._is_running():
+                await asyncio.sleep(_POLL_S)
         await self._end()
 
-    def _running(self) -> bool:
+    def _is_running(self) -> bool:
         return any(c.was_started and c.exit_code() is None for c in self._containers.values())
 
     async def _start(self) -> bool:
         """Start all containers; False when the pod is deleted or refused before that."""
-        if self._pod["spec"].get("initContainers"):
+        if self.pod["spec"].get("initContainers"):
             await self._event("Failed", "The embedded node runs no init containers", "Warning")
             return False
-        files = PodFiles(self._node.paths, self._pod, self.address, self._node.read)
+        files = PodFiles(self._folder, self.pod, self.address, self._node.read)
         said = ""
-        for spec in self._pod["spec"]["containers"]:
-            container = self._containers[spec["name"]]
+        for name, container in self._containers.items():
             while not container.was_started:
                 try:
-                    command = await files.make_command(spec, self._node.images)
+                    command = await files.make_command(self._specs[name], self._node.images)
+                    container.start(command)
                 except (MountError, OSError) as error:
                     if str(error) != said:
                         said = str(error)
@@ -178,80 +168,64 @@ class PodWorker:
                     await asyncio.sleep(_POLL_S)
                     if self._grace_s is not None:
                         return False
-                    continue
-                image = spec.get("image", "")
-                await self._event("Pulled", f'Image "{image}" stands for a local environment')
-                container.start(command)
-                await self._event("Started", f"Started container {spec['name']}")
-                break
+            image = self._specs[name].get("image", "")
+            await self._event("Pulled", f'Image "{image}" stands for a local environment')
+            await self._event("Started", f"Started container {name}")
         state = {"running": {"startedAt": self._started_at}}
-        await self._report(
-            phase="Running",
-            containerStatuses=[self._container_status(n, state, ready=True) for n in self._names],
-            conditions=[
-                {"type": kind, "status": "True", "lastTransitionTime": self._started_at}
-                for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
-            ],
-        )
+        await self._report_containers("Running", dict.fromkeys(self._specs, state))
         return True
-
-    def _container_status(self, name: str, state: Json, *, ready: bool) -> Json:
-        images = {c["name"]: c.get("image", "") for c in self._pod["spec"]["containers"]}
-        flags = {"ready": ready, "started": ready, "restartCount": 0}
-        return {"name": name, "image": images[name], "imageID": "", **flags, "state": state}
 
     async def _end(self) -> None:
         """Stop what runs, in the time the deletion gives; report; let the API forget the pod."""
-        if self._grace_s is not None and self._running():
-            await self._event("Killing", "Stopping container " + ", ".join(self._names))
+        if self._grace_s is not None and self._is_running():
+            await self._event("Killing", "Stopping container " + ", ".join(self._specs))
             for container in self._containers.values():
-                container.terminate()
+                container.signal(signal.SIGTERM)
             waited_s = 0.0
-            while waited_s < (self._grace_s or 0) and self._running():
+            while waited_s < (self._grace_s or 0) and self._is_running():
                 await asyncio.sleep(_POLL_S)
                 waited_s += _POLL_S
-        codes = {}
+        states, codes = {}, []
         for name, container in self._containers.items():
-            code = container.exit_code() if container.was_started else None
-            codes[name] = KILLED if code is None else code
-        kill_pod(self.folder, self._containers.values())
-        statuses = []
-        for name, code in codes.items():
-            reason = "Completed" if code == 0 else "Error"
-            state = {"exitCode": code, "reason": reason, "finishedAt": _now()}
-            state["startedAt"] = self._started_at
-            statuses.append(self._container_status(name, {"terminated": state}, ready=False))
-        phase = "Failed" if any(codes.values()) else "Succeeded"
-        not_ready = [{"type": "Ready", "status": "False", "lastTransitionTime": _now()}]
-        await self._report(phase=phase, containerStatuses=statuses, conditions=not_ready)
+            seen = container.exit_code() if container.was_started else KILLED
+            codes.append(KILLED if seen is None else seen)
+            times = {"startedAt": self._started_at, "finishedAt": _now()}
+            reason = "Error" if codes[-1] else "Completed"
+            states[name] = {"terminated": {"exitCode": codes[-1], "reason": reason, **times}}
+        kill_pod(self._folder, self._containers.values())
+        await self._report_containers("Failed" if any(codes) else "Succeeded", states)
         if self._grace_s is not None:
-            uid = self._pod["metadata"]["uid"]
-            options = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
+            preconditions = {"uid": self.pod["metadata"]["uid"]}
+            options = {"gracePeriodSeconds": 0, "preconditions": preconditions}
             await self._node.api.call("DELETE", self._path, options)
 
     async def vanish(self) -> None:
         """The API has forgotten the pod: leave nothing of it."""
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
-        kill_pod(self.folder, self._containers.values())
-        remove_pod(self.folder)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        kill_pod(self._folder, self._containers.values())
+        clear_pod(self._folder)
+
+    async def _report_containers(self, phase: str, states: dict[str, Json]) -> None:
+        ready = phase == "Running"
+        flags = {"ready": ready, "started": ready, "restartCount": 0, "imageID": ""}
+        images = {name: spec.get("image", "") for name, spec in self._specs.items()}
+        found = [{"name": n, "image": images[n], "state": s, **flags} for n, s in states.items()]
+        told = {"lastTransitionTime": _now(), "status": str(ready)}
+        conditions = [{"type": t, **told} for t in ("Ready", "ContainersReady")]
+        conditions += [
+            {"type": t, **told, "status": "True"} for t in ("PodScheduled", "Initialized")
+        ]
+        await self._report(phase=phase, containerStatuses=found, conditions=conditions)
 
     async def _report(self, **status: Any) -> None:
-        body = {"metadata": {"uid": self._pod["metadata"]["uid"]}, "status": status}
+        body = {"metadata": {"uid": self.pod["metadata"]["uid"]}, "status": status}
         await self._node.api.call("PATCH", f"{self._path}/status", body)
 
     async def _event(self, reason: str, message: str, kind: str = "Normal") -> None:
-        meta, now = self._pod["metadata"], _now()
-        where = {"namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]}
-        event = {
-            "metadata": {"generateName": f"{meta['name']}."},
-            "involvedObject": {"apiVersion": "v1", "kind": "Pod", **where},
-            **{"reason": reason, "message": message, "type": kind, "count": 1},
-            **{"firstTimestamp": now, "lastTimestamp": now, "eventTime": None},
-            "source": {"component": "kubelet", "host": NAME},
-        }
-        await self._node.api.call("POST", f"/namespaces/{meta['namespace']}/events", event)
+        event = make_event(self.pod, reason, message, kind, "kubelet", _now())
+        path = f"/namespaces/{self.pod['metadata']['namespace']}/events"
+        await self._node.api.call("POST", path, event)
 
 
 class Node:
@@ -289,46 +263,36 @@ class Node:
     async def run_pods(self) -> None:
         """Follow the pods bound to this node, for ever."""
         async for kind, found in self.api.follow("pods", f"fieldSelector=spec.nodeName%3D{NAME}"):
+            pods = found["items"] if kind == "LISTED" else [found]
+            if kind == "DELETED":
+                await self._forget(found["metadata"]["uid"])
+                continue
+            for pod in pods:
+                uid = pod["metadata"]["uid"]
+                worker = self._workers.get(uid) or PodWorker(self, pod)
+                worker.pod, self._workers[uid] = pod, worker
             if kind == "LISTED":
-                listed = {p["metadata"]["uid"] for p in found["items"]}
-                for uid in [u for u in self._workers if u not in listed]:
-                    await self._workers.pop(uid).vanish()
-                self._clear_folders(listed)
-                for pod in found["items"]:
-                    self._take(pod)
-            elif kind == "DELETED":
-                worker = self._workers.pop(found["metadata"]["uid"], None)
-                if worker is not None:
-                    await worker.vanish()
-            else:
-                self._take(found)
+                for uid in self._workers.keys() - {p["metadata"]["uid"] for p in pods}:
+                    await self._forget(uid)
+                for folder in self.paths.pods.iterdir():  # deleted while no node ran
+                    if folder.name not in self._workers:
+                        clear_pod(folder)
 
-    def _take(self, pod: Json) -> None:
-        uid = pod["metadata"]["uid"]
-        if uid in self._workers:
-            self._workers[uid].update(pod)
-            return
-        worker = self._workers[uid] = PodWorker(self, pod)
-        worker.task = asyncio.create_task(worker.run())
-
-    def _clear_folders(self, listed: set[str]) -> None:
-        """End what is left of pods that were deleted while no node ran."""
-        for folder in self.paths.pods.iterdir():
-            if folder.name not in listed:
-                kill_pod(folder, found_containers(folder))
-                remove_pod(folder)
+    async def _forget(self, uid: str) -> None:
+        if worker := self._workers.pop(uid, None):
+            await worker.vanish()
 
     async def run_volumes(self) -> None:
         """Clear volumes that a claim made and released, for ever. Others are never touched."""
         async for kind, found in self.api.follow("persistentvolumes"):
             for volume in found["items"] if kind == "LISTED" else [found]:
-                spec, csi = volume["spec"], volume["spec"].get("csi") or {}
-                path = Path(csi.get("volumeAttributes", {}).get("path", "/"))
-                made_here = csi.get("driver") == DRIVER and self.paths.volumes in path.parents
+                spec, source = volume["spec"], volume["spec"].get("csi") or {}
+                attributes = source.get("volumeAttributes") or {}
+                path = Path(attributes.get("path", "/"))
+                ours = source.get("driver") == DRIVER and "provisioned" in attributes
                 delete = spec.get("persistentVolumeReclaimPolicy") == "Delete"
-                if kind == "DELETED" or volume["status"]["phase"] != "Released":
-                    continue
-                if made_here and delete and "provisioned" in csi["volumeAttributes"]:
+                released = kind != "DELETED" and volume["status"]["phase"] == "Released"
+                if ours and delete and released and self.paths.volumes in path.parents:
                     await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
                     name = volume["metadata"]["name"]
                     await self.api.call("DELETE", f"/persistentvolumes/{name}", {})
@@ -339,12 +303,13 @@ async def serve(paths: Paths) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with aiohttp.ClientSession() as session:
+    headers = {"Authorization": f"Bearer {paths.token}", "User-Agent": "embedded-node"}
+    async with aiohttp.ClientSession(headers=headers) as session:
         node = Node(paths, Api(paths, session))
 
         async def work() -> None:
             await node.register()
-            print("ready", flush=True)
+            print("ready", flush=True)  # noqa: T201  (whoever started it waits for this line)
             await asyncio.gather(node.run_pods(), node.run_volumes())
 
         tasks = {asyncio.create_task(work()), asyncio.create_task(stop.wait())}
@@ -359,10 +324,10 @@ def main() -> None:
     """Command line of the node."""
     parser = argparse.ArgumentParser(prog="python -m jupyterhub_collab.embedded.node")
     parser.add_argument("--dir", type=Path, required=True, help="folder of the cluster")
+    given = parser.parse_args()
     try:
-        paths = prepare(parser.parse_args().dir)
-        with hold_lease(paths, "node"):
-            asyncio.run(serve(paths))
+        with hold_lease(Paths(given.dir), "node"):
+            asyncio.run(serve(prepare(given.dir)))
     except PermanentError as error:
         sys.exit(str(error))
 

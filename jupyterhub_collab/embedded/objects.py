@@ -1,4 +1,4 @@
-"""Create, update, patch, apply and delete: what each verb means for an object.
+"""Create, update, apply and delete: what each verb means for an object.
 
 Between the HTTP door (`api`) and the `store`. What happens to an object later, by itself, is the
 `controllers`' work.
@@ -7,6 +7,7 @@ Between the HTTP door (`api`) and the `store`. What happens to an object later, 
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import secrets
 import uuid
@@ -15,54 +16,46 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from . import admission
-from .failures import already_exists, bad_request, conflict, forbidden, not_found
+from . import resources as r
+from .failures import ApiError, already_exists, bad_request, conflict, forbidden, not_found
 from .ownership import apply, record_update
-from .resources import (
-    CLAIMS,
-    EVENTS,
-    LIMIT_RANGES,
-    NAMESPACES,
-    PODS,
-    QUOTAS,
-    SECRETS,
-    STORAGE_CLASSES,
-    VOLUMES,
-    Resource,
-)
+from .resources import Resource
 from .store import Store
 
 Json = dict[str, Any]
-Clock = Callable[[], datetime]
 
 DEFAULT_CLASS: Final = "storageclass.kubernetes.io/is-default-class"
 PROTECTION: Final = {
-    CLAIMS: "kubernetes.io/pvc-protection",
-    VOLUMES: "kubernetes.io/pv-protection",
+    r.CLAIMS: "kubernetes.io/pvc-protection",
+    r.VOLUMES: "kubernetes.io/pv-protection",
 }
+FINISHED: Final = ("Succeeded", "Failed")
 _SUFFIX_LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"  # of generated names, as Kubernetes has them
-_FIXED: Final = (
-    "uid",
-    "creationTimestamp",
-    "name",
-    "namespace",
-    "generateName",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-)
+_ENDS: Final = ("deletionTimestamp", "deletionGracePeriodSeconds")
+_FIXED: Final = ("uid", "creationTimestamp", "name", "namespace", "generateName", *_ENDS)
 
 
 def to_time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _without_version(obj: Json) -> Json:
-    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": None}}
+def make_event(about: Json, reason: str, message: str, kind: str, component: str, now: str) -> Json:
+    """An event about an object of a namespace, which people and the spawner read."""
+    named = {key: about["metadata"][key] for key in ("namespace", "name", "uid")}
+    meta = {"generateName": f"{named['name']}.", "namespace": named["namespace"]}
+    object_ = {"apiVersion": "v1", "kind": about["kind"], **named}
+    told = {"reason": reason, "message": message, "type": kind, "count": 1}
+    times = {"firstTimestamp": now, "lastTimestamp": now, "eventTime": None}
+    source = {"source": {"component": component}}
+    return {"metadata": meta, "involvedObject": object_, **told, **times, **source}
 
 
 class Objects:
-    """The verbs. Every method that changes something takes `dry_run`, which stores nothing."""
+    """The verbs. Those that change something take `dry_run`, which stores nothing."""
 
-    def __init__(self, store: Store, clock: Clock = lambda: datetime.now(timezone.utc)) -> None:
+    def __init__(
+        self, store: Store, clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+    ) -> None:
         self.store = store
         self._clock = clock
 
@@ -91,10 +84,8 @@ class Objects:
         obj = copy.deepcopy(obj)
         meta = obj.setdefault("metadata", {})
         if meta.get("namespace", namespace) != namespace:
-            raise bad_request(
-                "the namespace of the provided object does not match the namespace sent on the "
-                "request"
-            )
+            why = "does not match the namespace sent on the request"
+            raise bad_request(f"the namespace of the provided object {why}")
         if not meta.get("name") and meta.get("generateName"):
             suffix = "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(5))
             meta["name"] = meta["generateName"] + suffix
@@ -106,14 +97,13 @@ class Objects:
             meta["namespace"] = namespace
             self._check_namespace(resource, namespace, name)
         self._set_defaults(resource, obj)
-        if resource.namespaced:
-            lister = self.lister(namespace)
-            admission.check_limit_ranges(resource, obj, lister)
-            # Before the look whether it exists, as in the real chain; KubeSpawner relies on it.
-            admission.check_quota(resource, obj, None, lister(QUOTAS), lister)
+        lister = self.lister(namespace)
+        admission.check_limit_ranges(resource, obj, lister)
+        # Before the look whether it exists, as in the real chain; KubeSpawner relies on it.
+        admission.check_quota(resource, obj, None, lister)
         if self.store.get(resource, namespace, name):
             raise already_exists(resource, name)
-        for key in ("deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"):
+        for key in (*_ENDS, "resourceVersion"):
             meta.pop(key, None)
         meta.update(uid=str(uuid.uuid4()), creationTimestamp=self.now())
         if manager is not None:
@@ -121,44 +111,43 @@ class Objects:
         return obj if dry_run else self.store.put(resource, obj)
 
     def _check_namespace(self, resource: Resource, namespace: str, name: str) -> None:
-        space = self.store.get(NAMESPACES, "", namespace)
+        space = self.store.get(r.NAMESPACES, "", namespace)
         if space is None:
-            raise not_found(NAMESPACES, namespace)
-        if space["metadata"].get("deletionTimestamp"):
-            why = f"unable to create new content in namespace {namespace} because it is being "
+            raise not_found(r.NAMESPACES, namespace)
+        if "deletionTimestamp" in space["metadata"]:
+            why = "because it is being terminated"
             cause = {"reason": "NamespaceTerminating", "field": "metadata.namespace"}
             cause["message"] = f"namespace {namespace} is being terminated"
-            raise forbidden(resource, name, f"{why}terminated", [cause])
+            why = f"unable to create new content in namespace {namespace} {why}"
+            raise forbidden(resource, name, why, cause)
 
     def _set_defaults(self, resource: Resource, obj: Json) -> None:
-        meta = obj["metadata"]
+        meta, spec = obj["metadata"], obj.get("spec", {})
         if resource.has_status:
             obj["status"] = {}
-        if resource is NAMESPACES:
+        if resource is r.NAMESPACES:
             obj.update(spec={"finalizers": ["kubernetes"]}, status={"phase": "Active"})
             meta["labels"] = {**meta.get("labels", {}), "kubernetes.io/metadata.name": meta["name"]}
-        elif resource is PODS:
-            spec = obj.setdefault("spec", {})
+        elif resource is r.PODS:
             if not spec.get("containers"):
                 raise bad_request("spec.containers: Required value")
-            spec.setdefault("restartPolicy", "Always")
-            spec.setdefault("terminationGracePeriodSeconds", 30)
-            spec.setdefault("serviceAccountName", "default")
+            defaults = {"restartPolicy": "Always", "terminationGracePeriodSeconds": 30}
+            obj["spec"] = {**defaults, "serviceAccountName": "default", **spec}
             obj["status"] = {"phase": "Pending"}
             admission.default_resources(obj, self.lister(meta["namespace"]))
         elif resource in PROTECTION:
             meta["finalizers"] = [*meta.get("finalizers", ()), PROTECTION[resource]]
-            obj["status"] = {"phase": "Pending" if resource is CLAIMS else "Available"}
-            if resource is CLAIMS and obj["spec"].get("storageClassName") is None:
-                for found in self.store.select(STORAGE_CLASSES):
+            obj["status"] = {"phase": "Pending" if resource is r.CLAIMS else "Available"}
+            if resource is r.CLAIMS and spec.get("storageClassName") is None:
+                for found in self.store.select(r.STORAGE_CLASSES):
                     if found["metadata"].get("annotations", {}).get(DEFAULT_CLASS) == "true":
-                        obj["spec"]["storageClassName"] = found["metadata"]["name"]
-        elif resource is LIMIT_RANGES:
+                        spec["storageClassName"] = found["metadata"]["name"]
+        elif resource is r.LIMIT_RANGES:
             admission.default_limit_range(obj)
-        elif resource is SECRETS:
-            given = {k: base64.b64encode(v.encode()) for k, v in obj.pop("stringData", {}).items()}
-            data = {**(obj.get("data") or {}), **{k: v.decode() for k, v in given.items()}}
-            obj.update(data=data, type=obj.get("type", "Opaque"))
+        elif resource is r.SECRETS:
+            texts = obj.pop("stringData", None) or {}
+            coded = {k: base64.b64encode(v.encode()).decode() for k, v in texts.items()}
+            obj.update(data={**(obj.get("data") or {}), **coded}, type=obj.get("type", "Opaque"))
 
     def apply(
         self,
@@ -171,9 +160,10 @@ class Objects:
         dry_run: bool = False,
     ) -> tuple[Json, bool]:
         """Server-side apply; returns the object and whether it was created."""
-        live = self.store.get(resource, namespace, config["metadata"]["name"])
+        name = config["metadata"]["name"]
+        live = self.store.get(resource, namespace, name)
         if live is None and config["metadata"].get("uid"):
-            raise conflict(resource, config["metadata"]["name"], "uid mismatch: it does not exist")
+            raise conflict(resource, name, "Precondition failed: the object does not exist")
         config = {**config, "apiVersion": resource.group_version, "kind": resource.kind}
         config.pop("status", None)
         merged = apply(resource, live, config, manager, self.now(), force=force)
@@ -196,32 +186,29 @@ class Objects:
         Raises
         ------
         ApiError
-            409 when `new` was made from another version; 403 as in `create`.
+            409 when `new` was made from another version or object; 403 as in `create`.
         """
-        old_meta, meta = live["metadata"], new.get("metadata", {})
-        name, namespace = old_meta["name"], old_meta.get("namespace", "")
-        if meta.get("resourceVersion") not in (None, "", old_meta["resourceVersion"]):
+        old, meta = live["metadata"], new.get("metadata", {})
+        if meta.get("resourceVersion") not in (None, "", old["resourceVersion"]):
             why = "the object has been modified; please apply your changes to the latest version"
-            raise conflict(resource, name, f"{why} and try again")
-        if meta.get("uid") not in (None, "", old_meta["uid"]):
-            why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: "
-            raise conflict(resource, name, why + old_meta["uid"])
+            raise conflict(resource, old["name"], f"{why} and try again")
+        if meta.get("uid") not in (None, "", old["uid"]):
+            raise conflict(resource, old["name"], f"Precondition failed: its UID is {old['uid']}")
         if status:
-            new = {**live, "metadata": dict(old_meta), "status": new.get("status", {})}
+            new = {**live, "metadata": dict(old), "status": new.get("status", {})}
         else:
-            new = copy.deepcopy(new)
+            new = {**copy.deepcopy(new), "apiVersion": live["apiVersion"], "kind": live["kind"]}
             kept = {k: v for k, v in new["metadata"].items() if k not in _FIXED}
-            kept.update({k: old_meta[k] for k in _FIXED if k in old_meta})
-            new.update(apiVersion=live["apiVersion"], kind=live["kind"], metadata=kept)
+            new["metadata"] = {**kept, **{k: old[k] for k in _FIXED if k in old}}
             if resource.has_status:
                 new["status"] = live.get("status", {})
             admission.check_unprotected(resource, new)
-            lister = self.lister(namespace)
-            admission.check_quota(resource, new, live, lister(QUOTAS), lister)
+            admission.check_quota(resource, new, live, self.lister(old.get("namespace", "")))
             if manager is not None:
                 record_update(live, new, manager, self.now())
-        if dry_run or _without_version(new) == _without_version(live):
-            return new if dry_run else live  # what changes nothing makes no event
+        new["metadata"]["resourceVersion"] = old["resourceVersion"]
+        if new == live or dry_run:
+            return new  # what changes nothing makes no event
         self.store.put(resource, new)
         if self._is_finished(resource, new):
             self.store.remove(resource, new)
@@ -231,9 +218,9 @@ class Objects:
     def _is_finished(resource: Resource, obj: Json) -> bool:
         """Whether an object that is being deleted waits for nothing any more."""
         meta = obj["metadata"]
-        if not meta.get("deletionTimestamp") or meta.get("finalizers") or resource is NAMESPACES:
+        if "deletionTimestamp" not in meta or meta.get("finalizers") or resource is r.NAMESPACES:
             return False
-        return resource is not PODS or meta.get("deletionGracePeriodSeconds") == 0
+        return resource is not r.PODS or meta["deletionGracePeriodSeconds"] == 0
 
     def delete(
         self, resource: Resource, live: Json, options: Json, *, dry_run: bool = False
@@ -250,25 +237,19 @@ class Objects:
         meta = live["metadata"]
         for key, wanted in (options.get("preconditions") or {}).items():
             if wanted not in (None, meta.get(key)):
-                what = "UID" if key == "uid" else "ResourceVersion"
-                why = f"the {what} in the precondition ({wanted}) does not match the {what} in "
-                why += (
-                    f"record ({meta[key]}). The object might have been deleted and then recreated"
-                )
-                raise conflict(resource, meta["name"], why)
+                why = f"the {key} in the precondition ({wanted}) does not match the record's"
+                raise conflict(resource, meta["name"], f"{why} ({meta.get(key)})")
         grace_s = 0
-        if resource is PODS and live["spec"].get("nodeName"):
-            if live["status"].get("phase") not in ("Succeeded", "Failed"):
-                asked = options.get("gracePeriodSeconds")
-                grace_s = live["spec"]["terminationGracePeriodSeconds"] if asked is None else asked
-        if meta.get("deletionTimestamp"):
-            if not grace_s < meta.get("deletionGracePeriodSeconds", 0):
-                return live, False
+        on_node = resource is r.PODS and live["spec"].get("nodeName")
+        if on_node and live["status"]["phase"] not in FINISHED:
+            asked = options.get("gracePeriodSeconds")
+            grace_s = live["spec"]["terminationGracePeriodSeconds"] if asked is None else asked
+        if "deletionTimestamp" in meta and grace_s >= meta.get("deletionGracePeriodSeconds", 0):
+            return live, False  # it ends already, and no later
         gone_by = to_time(self._clock() + timedelta(seconds=grace_s))
-        new = {**live, "metadata": {**meta, "deletionTimestamp": gone_by}}
-        new["metadata"]["deletionGracePeriodSeconds"] = grace_s
-        if resource is NAMESPACES:
-            del new["metadata"]["deletionGracePeriodSeconds"]
+        new_meta = {**meta, "deletionTimestamp": gone_by, "deletionGracePeriodSeconds": grace_s}
+        new = {**live, "metadata": new_meta}
+        if resource is r.NAMESPACES:
             new["status"] = {"phase": "Terminating"}
         gone = self._is_finished(resource, new)
         if gone and not dry_run:
@@ -280,24 +261,7 @@ class Objects:
     def record_event(
         self, about: Json, reason: str, message: str, component: str, kind: str = "Normal"
     ) -> None:
-        """Tell people and the spawner what happened to an object of a namespace."""
-        meta = about["metadata"]
-        now = self.now()
-        reference = {"apiVersion": about["apiVersion"], "kind": about["kind"], "uid": meta["uid"]}
-        event = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {
-                "name": f"{meta['name']}.{secrets.token_hex(8)}",
-                "namespace": meta["namespace"],
-                "uid": str(uuid.uuid4()),
-                "creationTimestamp": now,
-            },
-            "involvedObject": {**reference, "namespace": meta["namespace"], "name": meta["name"]},
-            **{"reason": reason, "message": message, "type": kind, "count": 1},
-            **{"firstTimestamp": now, "lastTimestamp": now, "eventTime": None},
-            "source": {"component": component},
-        }
-        space = self.store.get(NAMESPACES, "", meta["namespace"])
-        if space and not space["metadata"].get("deletionTimestamp"):
-            self.store.put(EVENTS, event)
+        """Store an event, if it can be: the namespace may be ending."""
+        event = make_event(about, reason, message, kind, component, self.now())
+        with contextlib.suppress(ApiError):
+            self.create(r.EVENTS, about["metadata"]["namespace"], event, component)

@@ -1,4 +1,4 @@
-"""Patches of objects: merge patch, strategic merge patch, JSON patch. Pure; inputs stay as they are.
+"""Patches of objects: merge patch, strategic merge patch, JSON patch. Pure: inputs stay as is.
 
 Notes
 -----

@@ -7,6 +7,7 @@ made with ``noclobber``: of two shells started for one container the second does
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -41,122 +42,89 @@ class Command:
 
 
 class Container:
-    """One container's process, started by us or found again.
-
-    Parameters
-    ----------
-    folder
-        The pod's, named by its UID.
-    """
+    """One container's process, started by us or found again in the pod's folder."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._stem = folder / name
+        self._stem = str(folder / name)
         self._uid = folder.name
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
     def was_started(self) -> bool:
-        return self._child is not None or self._stem.with_suffix(".pid").exists()
+        return self._child is not None or Path(f"{self._stem}.pid").exists()
 
     def start(self, command: Command) -> None:
         """Start it; what another node started already stays the only one."""
+        argv = ["/bin/sh", "-c", _SHELL, self._stem, *command.argv]
         env = {**command.env, POD_MARK: self._uid}
-        with self._stem.with_suffix(".log").open("ab") as log:
-            self._child = subprocess.Popen(
-                ["/bin/sh", "-c", _SHELL, str(self._stem), *command.argv],
-                env=env,
-                cwd=command.cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        with open(f"{self._stem}.log", "ab") as log:
+            self._child = subprocess.Popen(  # noqa: S603  (a pod's command is a command)
+                argv, env=env, cwd=command.cwd, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
 
     def _leader(self) -> int | None:
-        """Process id of the shell while it lives. Ids are used again: its command line proves it."""
+        """The shell's process id while it lives; its command line proves it: ids come again."""
         if self._child is not None:
             self._child.poll()  # else a zombie stays
-        try:
-            pid = int(self._stem.with_suffix(".pid").read_text())
-        except (OSError, ValueError):
-            return None
-        try:
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(Path(f"{self._stem}.pid").read_text())
             if sys.platform == "linux":
                 line = Path(f"/proc/{pid}/cmdline").read_bytes()
             else:
-                line = subprocess.run(
-                    ["ps", "-o", "command=", "-p", str(pid)], capture_output=True
-                ).stdout
-        except OSError:
-            return None
-        return pid if str(self._stem).encode() in line else None
+                argv = ["/bin/ps", "-o", "command=", "-p", str(pid)]
+                line = subprocess.run(argv, capture_output=True, check=False).stdout  # noqa: S603
+            return pid if self._stem.encode() in line else None
+        return None
 
     def exit_code(self) -> int | None:
         """None while it runs, or has yet to note its process id."""
-        try:
-            return int(self._stem.with_suffix(".exit").read_text())
-        except (OSError, ValueError):
-            pass
         starting = self._child is not None and self._child.poll() is None
         if starting or self._leader() is not None:
             return None
-        # The shell may have ended between the two looks.
-        done = self._stem.with_suffix(".exit")
-        return int(done.read_text()) if done.exists() else KILLED
+        try:
+            return int(Path(f"{self._stem}.exit").read_text())
+        except (OSError, ValueError):
+            return KILLED
 
-    def terminate(self) -> None:
-        """Ask it to end."""
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to its process group; what left the group, `kill_pod` finds."""
         if pid := self._leader():
-            try:
-                os.killpg(pid, signal.SIGTERM)
-            except ProcessLookupError:
-                pass
-
-    def kill(self) -> None:
-        """End its process group; what left the group, `kill_pod` finds."""
-        if pid := self._leader():
-            try:
-                os.killpg(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, number)
 
 
 def _members(uid: str) -> list[int]:
     """Processes that inherited the pod's mark: kernels and terminals lead sessions of their own."""
-    mark = f"{POD_MARK}={uid}\0".encode()
-    found = []
+    mark, found = f"{POD_MARK}={uid}\0".encode(), []
     for entry in Path("/proc").glob("[0-9]*/environ"):
-        try:
+        with contextlib.suppress(OSError):  # gone, or somebody else's
             if mark in entry.read_bytes() + b"\0":
                 found.append(int(entry.parent.name))
-        except OSError:
-            continue  # gone, or somebody else's
     return found
 
 
 def kill_pod(folder: Path, containers: Iterable[Container]) -> None:
     """End all of a pod's processes at once."""
     for container in containers:
-        container.kill()
+        container.signal(signal.SIGKILL)
     for _ in range(10):  # what forks while it is being killed shows in the next round
-        members = _members(folder.name)
-        for pid in members:
-            try:
+        for pid in (members := _members(folder.name)):
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass
         if not members:
             break
+
+
+def clear_pod(folder: Path) -> None:
+    """End what runs in a pod's folder and delete it; the volumes behind its links stay."""
+    kill_pod(folder, found_containers(folder))
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def found_containers(folder: Path) -> list[Container]:
     """The containers that were ever started in a pod's folder."""
     return [Container(folder, note.stem) for note in sorted(folder.glob("*.pid"))]
-
-
-def remove_pod(folder: Path) -> None:
-    """Delete a pod's folder; the volumes behind its links stay."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def stop_all(directory: str | Path, grace_s: float = 10.0) -> int:
@@ -167,17 +135,14 @@ def stop_all(directory: str | Path, grace_s: float = 10.0) -> int:
     int
         How many pods had any.
     """
-    folders = sorted(p for p in Paths(Path(directory).resolve()).pods.glob("*") if p.is_dir())
-    running = {
-        folder: [c for c in found_containers(folder) if c.exit_code() is None] for folder in folders
-    }
-    for container in (c for found in running.values() for c in found):
-        container.terminate()
+    folders = [p for p in Paths(directory).pods.glob("*") if p.is_dir()]
+    found = {f: [c for c in found_containers(f) if c.exit_code() is None] for f in folders}
+    running = [container for some in found.values() for container in some]
+    for container in running:
+        container.signal(signal.SIGTERM)
     deadline = time.monotonic() + grace_s
-    while time.monotonic() < deadline:
-        if all(c.exit_code() is not None for found in running.values() for c in found):
-            break
+    while time.monotonic() < deadline and any(c.exit_code() is None for c in running):
         time.sleep(0.05)
-    for folder, found in running.items():
-        kill_pod(folder, found)
-    return sum(bool(found) for found in running.values())
+    for folder, some in found.items():
+        kill_pod(folder, some)
+    return sum(bool(some) for some in found.values())

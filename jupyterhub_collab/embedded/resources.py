@@ -7,22 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any, Final
 
 Json = dict[str, Any]
 
-VERBS: Final = (
-    "create",
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "patch",
-    "update",
-    "watch",
-)
 GIT_VERSION: Final = "v1.36.0+embedded"  # the API version whose behaviour the contracts describe
+_VERBS: Final = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +22,9 @@ class Resource:
     group: str
     plural: str
     kind: str
-    short: str = ""
-    subresources: tuple[str, ...] = ()
-    namespaced: bool = True
+    short: str
+    namespaced: bool
+    subresources: tuple[str, ...]
 
     @property
     def group_version(self) -> str:
@@ -50,44 +40,43 @@ class Resource:
         return "status" in self.subresources
 
 
-_RBAC: Final = "rbac.authorization.k8s.io"
-_POD_SUBRESOURCES: Final = ("status", "eviction", "log")
-RESOURCES: Final = (
-    Resource("", "namespaces", "Namespace", "ns", ("status",), namespaced=False),
-    Resource("", "nodes", "Node", "no", ("status",), namespaced=False),
-    Resource("", "persistentvolumes", "PersistentVolume", "pv", ("status",), namespaced=False),
-    Resource("", "persistentvolumeclaims", "PersistentVolumeClaim", "pvc", ("status",)),
-    Resource("", "pods", "Pod", "po", _POD_SUBRESOURCES),
-    Resource("", "services", "Service", "svc", ("status",)),
-    Resource("", "serviceaccounts", "ServiceAccount", "sa"),
-    Resource("", "secrets", "Secret"),
-    Resource("", "configmaps", "ConfigMap", "cm"),
-    Resource("", "events", "Event", "ev"),
-    Resource("", "resourcequotas", "ResourceQuota", "quota", ("status",)),
-    Resource("", "limitranges", "LimitRange", "limits"),
-    Resource("networking.k8s.io", "networkpolicies", "NetworkPolicy", "netpol"),
-    Resource(_RBAC, "roles", "Role"),
-    Resource(_RBAC, "rolebindings", "RoleBinding"),
-    Resource(_RBAC, "clusterroles", "ClusterRole", namespaced=False),
-    Resource(_RBAC, "clusterrolebindings", "ClusterRoleBinding", namespaced=False),
-    Resource("coordination.k8s.io", "leases", "Lease"),
-    Resource("storage.k8s.io", "storageclasses", "StorageClass", "sc", namespaced=False),
-)
+# Group, plural, kind, short name, scope, subresources; "-" is nothing.
+_TABLE: Final = """
+- namespaces Namespace ns Cluster status
+- nodes Node no Cluster status
+- persistentvolumes PersistentVolume pv Cluster status
+- persistentvolumeclaims PersistentVolumeClaim pvc Namespaced status
+- pods Pod po Namespaced status,eviction,log
+- services Service svc Namespaced status
+- serviceaccounts ServiceAccount sa Namespaced -
+- secrets Secret - Namespaced -
+- configmaps ConfigMap cm Namespaced -
+- events Event ev Namespaced -
+- resourcequotas ResourceQuota quota Namespaced status
+- limitranges LimitRange limits Namespaced -
+networking.k8s.io networkpolicies NetworkPolicy netpol Namespaced -
+rbac.authorization.k8s.io roles Role - Namespaced -
+rbac.authorization.k8s.io rolebindings RoleBinding - Namespaced -
+rbac.authorization.k8s.io clusterroles ClusterRole - Cluster -
+rbac.authorization.k8s.io clusterrolebindings ClusterRoleBinding - Cluster -
+coordination.k8s.io leases Lease - Namespaced -
+storage.k8s.io storageclasses StorageClass sc Cluster -
+"""
+
+
+def _parse(line: str) -> Resource:
+    group, plural, kind, short, scope, subs = ("" if w == "-" else w for w in line.split())
+    found = tuple(filter(None, subs.split(",")))
+    return Resource(group, plural, kind, short, scope == "Namespaced", found)
+
+
+RESOURCES: Final = tuple(_parse(line) for line in _TABLE.strip().splitlines())
 BY_PATH: Final = {(r.group, r.plural): r for r in RESOURCES}
 BY_KIND: Final = {(r.group_version, r.kind): r for r in RESOURCES}
+NAMESPACED: Final = tuple(r for r in RESOURCES if r.namespaced)
 
-NAMESPACES: Final = BY_PATH["", "namespaces"]
-NODES: Final = BY_PATH["", "nodes"]
-VOLUMES: Final = BY_PATH["", "persistentvolumes"]
-CLAIMS: Final = BY_PATH["", "persistentvolumeclaims"]
-PODS: Final = BY_PATH["", "pods"]
-SERVICES: Final = BY_PATH["", "services"]
-SERVICE_ACCOUNTS: Final = BY_PATH["", "serviceaccounts"]
-SECRETS: Final = BY_PATH["", "secrets"]
-CONFIG_MAPS: Final = BY_PATH["", "configmaps"]
-EVENTS: Final = BY_PATH["", "events"]
-QUOTAS: Final = BY_PATH["", "resourcequotas"]
-LIMIT_RANGES: Final = BY_PATH["", "limitranges"]
+NAMESPACES, NODES, VOLUMES, CLAIMS, PODS, SERVICES = RESOURCES[:6]
+SERVICE_ACCOUNTS, SECRETS, CONFIG_MAPS, EVENTS, QUOTAS, LIMIT_RANGES = RESOURCES[6:12]
 STORAGE_CLASSES: Final = BY_PATH["storage.k8s.io", "storageclasses"]
 
 
@@ -98,43 +87,31 @@ def _group(group: str) -> Json:
 
 def _resource_list(group: str) -> Json:
     items: list[Json] = []
-    for resource in (r for r in RESOURCES if r.group == group):
-        common = {"namespaced": resource.namespaced, "kind": resource.kind}
-        items.append(
-            {
-                **common,
-                "name": resource.plural,
-                "singularName": resource.kind.lower(),
-                "verbs": list(VERBS),
-                "shortNames": [resource.short] if resource.short else [],
-            }
-        )
-        for sub in resource.subresources:
-            name = f"{resource.plural}/{sub}"
+    for found in (r for r in RESOURCES if r.group == group):
+        common: Json = {"namespaced": found.namespaced, "kind": found.kind}
+        names = {"name": found.plural, "singularName": found.kind.lower()}
+        items.append({**common, **names, "verbs": _VERBS, "shortNames": [found.short]})
+        for sub in found.subresources:
+            name = f"{found.plural}/{sub}"
             items.append({**common, "name": name, "singularName": "", "verbs": ["get", "patch"]})
     version = f"{group}/v1" if group else "v1"
-    return {
-        "kind": "APIResourceList",
-        "apiVersion": "v1",
-        "groupVersion": version,
-        "resources": items,
-    }
+    head = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version}
+    return {**head, "resources": items}
 
 
 def make_discovery(parts: list[str]) -> Json | None:
     """The discovery document at this path, or None when there is none."""
     groups = sorted({r.group for r in RESOURCES if r.group})
     if parts == ["version"]:
-        major, minor = GIT_VERSION[1:].split(".")[:2]
-        return {"major": major, "minor": minor, "gitVersion": GIT_VERSION, "platform": "python"}
+        return {"major": "1", "minor": "36", "gitVersion": GIT_VERSION, "platform": "python"}
     if parts == ["api"]:
-        return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
+        return {"kind": "APIVersions", "versions": ["v1"]}
     if parts == ["apis"]:
         found = [_group(g) for g in groups]
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": found}
     if parts == ["api", "v1"]:
         return _resource_list("")
-    if parts[:1] == ["apis"] and len(parts) > 1 and parts[1] in groups:
+    if parts[:1] == ["apis"] and parts[1] in groups:
         if len(parts) == 2:
             return {"kind": "APIGroup", "apiVersion": "v1", **_group(parts[1])}
         if parts[2:] == ["v1"]:
@@ -142,51 +119,29 @@ def make_discovery(parts: list[str]) -> Json | None:
     return None
 
 
-def _age(obj: Json) -> str:
-    made = datetime.strptime(obj["metadata"]["creationTimestamp"], "%Y-%m-%dT%H:%M:%SZ")
-    seconds = int((datetime.now(timezone.utc) - made.replace(tzinfo=timezone.utc)).total_seconds())
-    for unit, length_s in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= 2 * length_s:
-            return f"{seconds // length_s}{unit}"
-    return f"{seconds}s"
-
-
-def _pod_state(pod: Json) -> str:
-    phase: str = pod["status"].get("phase", "")
-    return "Terminating" if pod["metadata"].get("deletionTimestamp") else phase
-
-
 def _pod_ready(pod: Json) -> str:
     ready = sum(bool(c["ready"]) for c in pod["status"].get("containerStatuses", ()))
     return f"{ready}/{len(pod['spec']['containers'])}"
 
 
-_Cells = tuple[tuple[str, Callable[[Json], str]], ...]
-_PHASE: Final[_Cells] = (("Status", lambda o: o["status"].get("phase", "")),)
-_COLUMNS: Final[dict[str, _Cells]] = {
-    "Pod": (("Ready", _pod_ready), ("Status", _pod_state), ("Restarts", lambda o: "0")),
-    "Namespace": _PHASE,
-    "PersistentVolume": _PHASE,
-    "PersistentVolumeClaim": (*_PHASE, ("Volume", lambda o: o["spec"].get("volumeName", ""))),
-    "Event": (
-        ("Type", lambda o: o.get("type", "")),
-        ("Reason", lambda o: o.get("reason", "")),
-        ("Message", lambda o: o.get("message", "")),
-    ),
+def _state(obj: Json) -> str:
+    ends = "deletionTimestamp" in obj["metadata"]
+    return "Terminating" if ends else str(obj.get("status", {}).get("phase", ""))
+
+
+_Columns = list[tuple[str, Callable[[Json], str]]]
+_COLUMNS: Final[dict[str, _Columns]] = {
+    "Pod": [("Ready", _pod_ready), ("Status", _state)],
+    "Event": [("Reason", lambda o: o["reason"]), ("Message", lambda o: o["message"])],
 }
 
 
 def to_table(resource: Resource, objects: list[Json], meta: Json) -> Json:
     """The `meta.k8s.io/v1` Table that kubectl prints."""
-    cells: _Cells = (("Name", lambda o: o["metadata"]["name"]), *_COLUMNS.get(resource.kind, ()))
-    columns = (*cells, ("Age", _age))
-    return {
-        "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": meta,
-        "columnDefinitions": [
-            {"name": n, "type": "string", "format": "", "description": n, "priority": 0}
-            for n, _ in columns
-        ],
-        "rows": [{"cells": [cell(o) for _, cell in columns], "object": o} for o in objects],
-    }
+    columns: _Columns = [("Name", lambda o: o["metadata"]["name"])]
+    columns += _COLUMNS.get(resource.kind, [("Status", _state)])
+    columns.append(("Created At", lambda o: o["metadata"]["creationTimestamp"]))
+    rows = [{"cells": [cell(o) for _, cell in columns], "object": o} for o in objects]
+    definitions = [{"name": name, "type": "string", "priority": 0} for name, _ in columns]
+    head = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta}
+    return {**head, "columnDefinitions": definitions, "rows": rows}

@@ -128,11 +128,16 @@ class Api:
         parameters |= {k: str(v) for k, v in query.items()}
         async with self._session.get(url, params=parameters, ssl=self.tls) as answer:
             assert answer.status == 200, await answer.text()
+            transport = answer.connection.transport if answer.connection else None
             buffer = b""
-            async for chunk in answer.content.iter_any():
-                *lines, buffer = (buffer + chunk).split(b"\n")
-                for line in lines:
-                    yield json.loads(line)
+            try:
+                async for chunk in answer.content.iter_any():
+                    *lines, buffer = (buffer + chunk).split(b"\n")
+                    for line in lines:
+                        yield json.loads(line)
+            finally:
+                if transport is not None:  # left early: a polite TLS goodbye outlives the loop
+                    transport.abort()
 
     async def events(self, path: str, count: int, **query: str | int) -> list[Json]:
         """The first `count` events of a watch."""
