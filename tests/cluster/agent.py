@@ -51,6 +51,7 @@ class PolicyAgent:
 
     async def _serve(self) -> None:
         in_force = ""
+        cutting: asyncio.Task[int] | None = None
         known: set[IPv4Address] = set()
         pod_range, node_address = self._plan.pod_range, self._plan.node_address
         while True:
@@ -60,8 +61,8 @@ class PolicyAgent:
             if rules.pods.keys() - known:
                 # A pod is opened only by policies that were read after it was seen: its own
                 # may still be on their way in another watch.
-                await self._api.list_into(POLICIES, self._policies)
-                await self._api.list_into(NAMESPACES, self._namespaces)
+                await self._api.add_listed(POLICIES, self._policies)
+                await self._api.add_listed(NAMESPACES, self._namespaces)
                 rules = self._compute()
             known = set(rules.pods)
             ruleset = netpol.render(rules, pod_range=pod_range)
@@ -75,8 +76,14 @@ class PolicyAgent:
                 await asyncio.sleep(RETRY_S)
                 continue
             in_force = ruleset
-            await asyncio.to_thread(
-                conntrack.cut_denied, rules, pod_range=pod_range, node_address=node_address
+            # New connections obey already; the open ones follow, without holding up the next
+            # change.
+            if cutting is not None:
+                await cutting
+            cutting = asyncio.create_task(
+                asyncio.to_thread(
+                    conntrack.cut_denied, rules, pod_range=pod_range, node_address=node_address
+                )
             )
 
 

@@ -61,6 +61,8 @@ NETWORK_SETTINGS: Final = {
     "net/ipv4/conf/default/rp_filter": "1",
     "net/ipv6/conf/all/disable_ipv6": "1",
     "net/ipv6/conf/default/disable_ipv6": "1",
+    # Every refusal is told, not one a second to each sender.
+    "net/ipv4/icmp_ratelimit": "0",
     # A connection that was cut must not be taken up again in the middle.
     "net/netfilter/nf_conntrack_tcp_loose": "0",
 }

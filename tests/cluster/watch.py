@@ -27,6 +27,8 @@ class Api:
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=timeout, read_bufsize=2**21
         )
+        #: Of objects that a watch told to be gone: a uid never comes back.
+        self._deleted: set[str] = set()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -50,14 +52,32 @@ class Api:
             await asyncio.sleep(RETRY_S)
 
     async def list_into(self, path: str, objects: dict[str, Any]) -> str:
-        """Fill `objects` with the collection at `path` as it is now; returns its version."""
-        status, answer = await self.call("GET", path)
-        if status != 200:
-            raise aiohttp.ClientError(f"list answered {status}")
+        """Make `objects` the collection at `path` as it is now; returns its version."""
+        answer = await self._list(path)
         objects.clear()
         for item in answer.get("items") or []:
             objects[item["metadata"]["uid"]] = item
         return str(answer["metadata"]["resourceVersion"])
+
+    async def add_listed(self, path: str, objects: dict[str, Any]) -> None:
+        """Add what is in the collection now and what a watch has not told yet.
+
+        Nothing is taken away, and nothing comes back: the watch may have told of a deletion or
+        of a later state while the list was on its way.
+        """
+        answer = await self._list(path)
+        for item in answer.get("items") or []:
+            uid = item["metadata"]["uid"]
+            if uid in self._deleted:
+                continue
+            if uid not in objects or read_version(objects[uid]) < read_version(item):
+                objects[uid] = item
+
+    async def _list(self, path: str) -> Any:
+        status, answer = await self.call("GET", path)
+        if status != 200:
+            raise aiohttp.ClientError(f"list answered {status}")
+        return answer
 
     async def _watch(
         self, path: str, version: str, objects: dict[str, Any], changed: Callable[[], None]
@@ -72,7 +92,13 @@ class Api:
                 if event["type"] == "ERROR":  # such as 410: what we know is too old
                     return
                 if event["type"] == "DELETED":
+                    self._deleted.add(item["metadata"]["uid"])
                     objects.pop(item["metadata"]["uid"], None)
                 else:
                     objects[item["metadata"]["uid"]] = item
                 changed()
+
+
+def read_version(item: Any) -> int:
+    """Return the version of one object, as a number that grows."""
+    return int(item["metadata"]["resourceVersion"])
