@@ -1,7 +1,7 @@
 """Who may do what in the cluster: the one table that says so.
 
-`jupyterhub_collab.manifests.rbac` turns it into roles, docs print it, tests check it against a
-real API server. Whoever needs one verb more adds it here, with the reason.
+`jupyterhub_collab.manifests.rbac` turns it into roles, and a test compares what a real API
+server then allows with it, line by line. Whoever needs one verb more adds it here, with the reason.
 
 What RBAC cannot say, and who says it instead: it knows no labels, so the hub's right to delete
 claims covers the team's volume too (the spawner deletes personal claims only, and checks label and

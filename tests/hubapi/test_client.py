@@ -16,8 +16,8 @@ from tests.real_hub import RealHub, find_free_port
 NOW = datetime(2027, 1, 31, 18, 0, tzinfo=timezone.utc)
 
 
-async def test_a_group_from_birth_to_death(real_hub: RealHub) -> None:
-    async with HubClient(real_hub.api_url, real_hub.token) as hub:
+async def test_a_group_from_birth_to_death(clean_hub: RealHub) -> None:
+    async with HubClient(clean_hub.api_url, clean_hub.token) as hub:
         assert await hub.list_groups() == {}
         assert await hub.read_group("ocean") is None
         await hub.create_group("ocean")
@@ -43,17 +43,17 @@ async def test_a_group_from_birth_to_death(real_hub: RealHub) -> None:
         assert await hub.list_groups() == {}
 
 
-async def test_lists_are_read_page_by_page(real_hub: RealHub) -> None:
-    async with HubClient(real_hub.api_url, real_hub.token) as hub:
+async def test_lists_are_read_page_by_page(clean_hub: RealHub) -> None:
+    async with HubClient(clean_hub.api_url, clean_hub.token) as hub:
         wanted = {f"team-{i}" for i in range(PAGE_SIZE + 3)}
         for name in wanted:
             await hub.create_group(name)
         assert set(await hub.list_groups()) == wanted
-    assert f"offset={PAGE_SIZE}" in real_hub.log
+    assert f"offset={PAGE_SIZE}" in clean_hub.log
 
 
-async def test_what_the_hub_refuses_is_said_in_its_words(real_hub: RealHub) -> None:
-    async with HubClient(real_hub.api_url, real_hub.token) as hub:
+async def test_what_the_hub_refuses_is_said_in_its_words(clean_hub: RealHub) -> None:
+    async with HubClient(clean_hub.api_url, clean_hub.token) as hub:
         await hub.create_group("ocean")
         with pytest.raises(HubRefusedError, match="No such user: nobody"):
             await hub.add_members("ocean", ["nobody"])
@@ -64,8 +64,8 @@ async def test_what_the_hub_refuses_is_said_in_its_words(real_hub: RealHub) -> N
             await hub.put_properties("nowhere", {})
 
 
-async def test_a_wrong_token_is_named_as_such_and_never_shown(real_hub: RealHub) -> None:
-    async with HubClient(real_hub.api_url, "not-a-token") as hub:
+async def test_a_wrong_token_is_named_as_such_and_never_shown(clean_hub: RealHub) -> None:
+    async with HubClient(clean_hub.api_url, "not-a-token") as hub:
         with pytest.raises(HubRefusedError, match="Check the token") as refused:
             await hub.list_groups()
     assert refused.value.status == 403

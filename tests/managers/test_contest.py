@@ -58,8 +58,8 @@ async def check(hub: HubClient, manifest: ContestManifest) -> None:
     assert (await ContestManager(TeamRegistry(hub)).plan(manifest)).is_empty
 
 
-async def test_apply_then_apply_again(real_hub: RealHub) -> None:
-    async with FaultyHub(real_hub.api_url, real_hub.token) as hub:
+async def test_apply_then_apply_again(clean_hub: RealHub) -> None:
+    async with FaultyHub(clean_hub.api_url, clean_hub.token) as hub:
         manager = ContestManager(TeamRegistry(hub))
         seen: list[str] = []
         done = await manager.apply(parse(), report=lambda change: seen.append(change.group))
@@ -71,8 +71,8 @@ async def test_apply_then_apply_again(real_hub: RealHub) -> None:
         assert hub.calls == 1, "one list, and nothing written"
 
 
-async def test_members_leave_and_teams_stay(real_hub: RealHub) -> None:
-    async with HubClient(real_hub.api_url, real_hub.token) as hub:
+async def test_members_leave_and_teams_stay(clean_hub: RealHub) -> None:
+    async with HubClient(clean_hub.api_url, clean_hub.token) as hub:
         manager = ContestManager(TeamRegistry(hub))
         await manager.apply(parse())
         less = replaced("members: [ada, bob]", "members: [eve]").split("  ice:")[0]
@@ -83,12 +83,12 @@ async def test_members_leave_and_teams_stay(real_hub: RealHub) -> None:
         assert groups["ice"].users == ("ada",)
 
 
-async def test_many_members_and_teams_of_two_contests(real_hub: RealHub) -> None:
+async def test_many_members_and_teams_of_two_contests(clean_hub: RealHub) -> None:
     crowd = ", ".join(f"user-{i}" for i in range(45))
     first = parse(replaced("members: [ada, bob]", f"members: [{crowd}]"))
     other = MANIFEST.replace("id: forecast", "id: other").replace("  ocean:", "  wind:")
     second = parse(other.replace("  ice:", "  fire:"))
-    async with HubClient(real_hub.api_url, real_hub.token) as hub:
+    async with HubClient(clean_hub.api_url, clean_hub.token) as hub:
         manager = ContestManager(TeamRegistry(hub))
         for manifest in (first, second):
             await manager.apply(manifest)
@@ -116,8 +116,8 @@ async def test_a_hub_that_was_killed_is_waited_for(real_hub: RealHub) -> None:
     assert waits == [0.5, 1.0]
 
 
-async def count_calls(real_hub: RealHub) -> int:
-    async with FaultyHub(real_hub.api_url, real_hub.token) as hub:
+async def count_calls(clean_hub: RealHub) -> int:
+    async with FaultyHub(clean_hub.api_url, clean_hub.token) as hub:
         await ContestManager(TeamRegistry(hub)).apply(parse())
         return hub.calls
 
@@ -127,11 +127,11 @@ async def clear(hub: HubClient) -> None:
         await hub.delete_group(name)
 
 
-async def test_a_fault_at_every_step_is_ridden_out(real_hub: RealHub) -> None:
+async def test_a_fault_at_every_step_is_ridden_out(clean_hub: RealHub) -> None:
     """Before each call: no answer. After each call: done, and the answer lost."""
-    steps = await count_calls(real_hub)
+    steps = await count_calls(clean_hub)
     assert steps > 10
-    async with FaultyHub(real_hub.api_url, real_hub.token) as hub:
+    async with FaultyHub(clean_hub.api_url, clean_hub.token) as hub:
         for step, moment in itertools.product(range(1, steps + 1), ("before", "after")):
             await clear(hub)
 
@@ -147,13 +147,13 @@ async def test_a_fault_at_every_step_is_ridden_out(real_hub: RealHub) -> None:
 
 
 async def test_an_apply_that_was_stopped_anywhere_is_finished_by_the_next(
-    real_hub: RealHub,
+    clean_hub: RealHub,
 ) -> None:
     class StopHereError(BaseException):
         """As Ctrl-C: nothing catches it."""
 
-    steps = await count_calls(real_hub)
-    async with FaultyHub(real_hub.api_url, real_hub.token) as hub:
+    steps = await count_calls(clean_hub)
+    async with FaultyHub(clean_hub.api_url, clean_hub.token) as hub:
         for step in range(1, steps + 1):
             await clear(hub)
 
@@ -186,8 +186,8 @@ async def test_retry_after_is_kept_to_and_an_end_comes() -> None:
     assert waits[:3] == [3.0, 1.0, 60.0]
 
 
-async def test_one_team_refused_does_not_keep_the_others_waiting(real_hub: RealHub) -> None:
-    async with FaultyHub(real_hub.api_url, real_hub.token) as hub:
+async def test_one_team_refused_does_not_keep_the_others_waiting(clean_hub: RealHub) -> None:
+    async with FaultyHub(clean_hub.api_url, clean_hub.token) as hub:
 
         def refuse(number: int, what: str) -> None:
             if what == "PUT groups/ocean/properties":
@@ -202,15 +202,15 @@ async def test_one_team_refused_does_not_keep_the_others_waiting(real_hub: RealH
         await check(hub, parse())
 
 
-async def test_names_that_the_hub_writes_otherwise_are_told(real_hub: RealHub) -> None:
-    async with HubClient(real_hub.api_url, real_hub.token) as hub:
+async def test_names_that_the_hub_writes_otherwise_are_told(clean_hub: RealHub) -> None:
+    async with HubClient(clean_hub.api_url, clean_hub.token) as hub:
         manager = ContestManager(TeamRegistry(hub))
         with pytest.raises(PermanentError, match="'Ada' by another name"):
             await manager.apply(parse(replaced("members: [ada, bob]", "members: [Ada]")))
 
 
-async def test_somebody_else_who_writes_the_groups_is_noticed(real_hub: RealHub) -> None:
-    async with HubClient(real_hub.api_url, real_hub.token) as hub:
+async def test_somebody_else_who_writes_the_groups_is_noticed(clean_hub: RealHub) -> None:
+    async with HubClient(clean_hub.api_url, clean_hub.token) as hub:
 
         class Undone(TeamRegistry):
             async def write(self, change: Any) -> None:
