@@ -457,3 +457,12 @@ def test_any_change_is_planned_once(first: Any, second: Any) -> None:
         assert set(again.gone) == (set(groups) - {"contest.forecast"} - set(teams))
         for team, entry in teams.items():
             assert sorted(groups[team].users) == sorted(entry.get("members", []))
+
+
+def test_the_example_of_the_guide_is_right() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "contest-manifest.md").read_text()
+    blocks = [part.split("```")[0] for part in guide.split("```yaml\n")[1:]]
+    manifest = parse(next(block for block in blocks if block.startswith("apiVersion")))
+    assert manifest.teams["ice"].overrides.memory_bytes == 24 << 30
+    schema = jsonschema.Draft202012Validator(contest_schema())
+    assert schema.is_valid(parse_yaml(blocks[0])[0])
