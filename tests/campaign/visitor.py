@@ -1,0 +1,114 @@
+"""A person without a browser: signs in to the demo hub, starts a server, asks if it answers."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+PROBE_EVERY_S = 0.2
+
+
+class _ThisMachine(httpx.HTTPTransport):
+    """Takes ``*.localhost`` for this machine, as browsers do."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return super().handle_request(
+            httpx.Request(
+                request.method,
+                request.url.copy_with(host="127.0.0.1"),
+                headers=request.headers,
+                stream=request.stream,
+                extensions=request.extensions,
+            )
+        )
+
+
+class Visitor:
+    """One signed-in person. All requests go through the proxy, by the names a browser would use."""
+
+    def __init__(self, name: str, *, url: str, accounts: Path) -> None:
+        self.name = name
+        self._url = url
+        self._client = httpx.Client(transport=_ThisMachine(), timeout=120, follow_redirects=True)
+        self._password: str = json.loads(accounts.read_text())[name]
+
+    @property
+    def _xsrf(self) -> str:
+        """The token of forms, under the narrowest path."""
+        found = [cookie for cookie in self._client.cookies.jar if cookie.name == "_xsrf"]
+        return str(max(found, key=lambda cookie: len(cookie.path)).value)
+
+    def sign_in(self) -> None:
+        self._client.get(f"{self._url}/hub/login")
+        form = {"username": self.name, "password": self._password, "_xsrf": self._xsrf}
+        answer = self._client.post(f"{self._url}/hub/login", data=form)
+        assert answer.status_code == 200, answer.text
+        # There is a new token after signing in.
+        home = self._client.get(f"{self._url}/hub/home")
+        assert home.url.path == "/hub/home", home.url
+
+    def api(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Ask the hub, as the hub's own pages do."""
+        headers = {"X-XSRFToken": self._xsrf, "Referer": f"{self._url}/hub/home"}
+        return self._client.request(method, f"{self._url}/hub/api/{path}", headers=headers, **more)
+
+    def server(self) -> dict[str, Any]:
+        """What the hub says of this person's server; empty when there is none."""
+        answer = self.api("GET", f"users/{self.name}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json()["servers"].get("") or {})
+
+    def start(self, team: str, timeout_s: float = 120.0) -> None:
+        body = {"user_options": {"team": team}}
+        answer = self.api("POST", f"users/{self.name}/server", json=body)
+        assert answer.status_code in (201, 202), answer.text
+        deadline = time.monotonic() + timeout_s
+        while not self.server().get("ready"):
+            assert time.monotonic() < deadline, self.server()
+            time.sleep(0.2)
+
+    def stop(self, timeout_s: float = 60.0) -> None:
+        answer = self.api("DELETE", f"users/{self.name}/server")
+        assert answer.status_code in (202, 204), answer.text
+        deadline = time.monotonic() + timeout_s
+        while self.server():
+            assert time.monotonic() < deadline, self.server()
+            time.sleep(0.2)
+
+    def is_reachable(self) -> bool:
+        """Whether this person's server itself answers, through the proxy."""
+        try:
+            scheme, _, host = self._url.partition("://")
+            url = f"{scheme}://{self.name}.{host}/user/{self.name}/api"
+            answer = self._client.get(url, timeout=5)
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == 200 and "version" in answer.json()
+
+
+class Probe(threading.Thread):
+    """Asks for a server all the time; remembers how often it did not answer."""
+
+    def __init__(self, visitor: Visitor) -> None:
+        super().__init__(daemon=True)
+        self._visitor = visitor
+        self._end = threading.Event()
+        self.asked = self.failed = 0
+
+    def run(self) -> None:
+        while not self._end.wait(PROBE_EVERY_S):
+            self.asked += 1
+            self.failed += not self._visitor.is_reachable()
+
+    def __enter__(self) -> Probe:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self.join()
