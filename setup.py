@@ -52,7 +52,7 @@ setup(
         "jupyterhub-kubespawner>=7.1,<8",
         "kubernetes>=37,<38",
         "prometheus_client>=0.21,<1",
-        "pydantic>=2.10,<3",
+        "pydantic>=2.11,<3",
         "PyJWT>=2.10,<3",
         "PyYAML>=6,<7",
         "rich>=13.9,<16",
