@@ -85,7 +85,9 @@ def test_data_cannot_become_protected(
     objects: Objects, controllers: Controllers, resource: Resource
 ) -> None:
     space = "default" if resource.namespaced else ""
-    live = objects.create(resource, space, {"metadata": {"name": "x"}, "spec": SPECS[resource]}, "t")
+    live = objects.create(
+        resource, space, {"metadata": {"name": "x"}, "spec": SPECS[resource]}, "t"
+    )
     new = merge(live, {"metadata": {"labels": {LABEL_PROTECTED: "true"}}}, keyed=False)
     with pytest.raises(ApiError, match="isolates nothing"):
         objects.update(resource, live, new, "test")

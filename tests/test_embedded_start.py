@@ -21,7 +21,9 @@ from tests.contract.clusters import program
 def _run(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a program that is not expected to start."""
     argv = [sys.executable, "-m", f"jupyterhub_collab.embedded.{name}", "--dir", str(folder)]
-    return subprocess.run([*argv, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(
+        [*argv, *arguments], capture_output=True, text=True, timeout=30, check=False
+    )
 
 
 def _sentence(done: subprocess.CompletedProcess[str]) -> str:

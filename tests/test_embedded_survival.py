@@ -137,6 +137,19 @@ async def test_a_pod_deleted_while_no_node_runs_leaves_no_process(api: Api, tmp_
             _eventually(lambda: not (tmp_path / "pods" / uid).exists())
 
 
+async def test_a_pod_that_ended_while_it_was_being_deleted_goes(api: Api, tmp_path: Path) -> None:
+    """A node that was killed between its report and the last delete: the next one finishes."""
+    with _running(tmp_path) as crash:
+        await _start(api, "sleep", "1000")
+        crash["node"]()
+        (await api.delete(POD, gracePeriodSeconds=600)).expect()
+        ended = {"status": {"phase": "Failed"}}
+        (await api.patch(f"{POD}/status", ended)).expect()
+        assert (await api.get(POD)).expect()["metadata"]["deletionTimestamp"]
+        with program("node", tmp_path):
+            await api.until_gone(POD)
+
+
 async def test_sessions_of_their_own_die_with_the_pod(api: Api, tmp_path: Path) -> None:
     """Kernels and terminals lead sessions, and ignore what they like: they end all the same."""
     with _running(tmp_path):

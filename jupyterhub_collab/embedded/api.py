@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import contextlib
 import hmac
 import json
 import signal
@@ -251,11 +252,12 @@ class Server:
         since = query.get("resourceVersion", "")
         from_now = since in ("", "0") or initial
         length_s = float(query.get("timeoutSeconds") or "inf")
-        try:
-            async for lines in watch.run(None if from_now else int(since), initial, length_s):
-                await response.write(lines)
-        except ConnectionResetError:
-            pass  # the client went away
+        lines = watch.run(None if from_now else int(since), initial, length_s)
+        # When the client goes away this ends by ConnectionResetError or by cancellation.
+        with contextlib.suppress(ConnectionResetError):
+            async with contextlib.aclosing(lines):
+                async for some in lines:
+                    await response.write(some)
         return response
 
     async def _log(self, request: web.Request, pod: Json) -> web.StreamResponse:
@@ -300,7 +302,8 @@ async def serve(paths: Paths) -> None:
     server = Server(paths)
     app = web.Application(client_max_size=_BODY_MAX_BYTES)
     app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    # A watch of a client that is gone is cancelled; writes have no await that could be.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
     await runner.setup()
     host, _, port = paths.server.removeprefix("https://").rpartition(":")
     try:

@@ -37,7 +37,7 @@ Json = dict[str, Any]
 NAME: Final = "embedded"
 _POLL_S: Final = 0.1  # how often a pod's processes and missing mounts are looked at
 _RETRY_S: Final = 0.3  # between tries while the API server is away
-_LOST: Final = (aiohttp.ClientConnectionError, asyncio.TimeoutError, aiohttp.ClientPayloadError)
+_LOST: Final = (aiohttp.ClientError, asyncio.TimeoutError)
 
 
 def _now() -> str:
@@ -135,6 +135,7 @@ class PodWorker:
         """From bound to ended. Takes over where another node left off."""
         phase = self.pod["status"].get("phase")
         if phase in FINISHED:
+            await self._release()
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         if not self.address:
@@ -142,7 +143,7 @@ class PodWorker:
             addresses = {"podIP": self.address, "podIPs": [{"ip": self.address}]}
             await self._report(**addresses, hostIP="127.0.0.1", startTime=_now())
         if phase != "Pending" or await self._start():
-            while self._grace_s is None and self._is_running():
+            while self._grace_s is None and self._is_running():  # noqa: ASYNC110
                 await asyncio.sleep(_POLL_S)
         await self._end()
 
@@ -176,7 +177,7 @@ class PodWorker:
         return True
 
     async def _end(self) -> None:
-        """Stop what runs, in the time the deletion gives; report; let the API forget the pod."""
+        """Stop what runs, in the time the deletion gives, and report how it ended."""
         if self._grace_s is not None and self._is_running():
             await self._event("Killing", "Stopping container " + ", ".join(self._specs))
             for container in self._containers.values():
@@ -194,10 +195,20 @@ class PodWorker:
             states[name] = {"terminated": {"exitCode": codes[-1], "reason": reason, **times}}
         kill_pod(self._folder, self._containers.values())
         await self._report_containers("Failed" if any(codes) else "Succeeded", states)
+        await self._release()
+
+    async def _release(self) -> None:
+        """Let the API forget the pod, if somebody deletes it."""
         if self._grace_s is not None:
             preconditions = {"uid": self.pod["metadata"]["uid"]}
             options = {"gracePeriodSeconds": 0, "preconditions": preconditions}
             await self._node.api.call("DELETE", self._path, options)
+
+    def update(self, pod: Json) -> None:
+        """Learn how the API sees the pod now."""
+        self.pod = pod
+        if self._task.done() and self._grace_s is not None:  # deleted as it ended by itself
+            self._task = asyncio.create_task(self._release())
 
     async def vanish(self) -> None:
         """The API has forgotten the pod: leave nothing of it."""
@@ -269,8 +280,10 @@ class Node:
                 continue
             for pod in pods:
                 uid = pod["metadata"]["uid"]
-                worker = self._workers.get(uid) or PodWorker(self, pod)
-                worker.pod, self._workers[uid] = pod, worker
+                if uid in self._workers:
+                    self._workers[uid].update(pod)
+                else:
+                    self._workers[uid] = PodWorker(self, pod)
             if kind == "LISTED":
                 for uid in self._workers.keys() - {p["metadata"]["uid"] for p in pods}:
                     await self._forget(uid)

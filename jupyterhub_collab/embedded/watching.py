@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 from .failures import ApiError
@@ -56,7 +56,9 @@ class Watch:
         head = {"kind": self._resource.kind, "apiVersion": self._resource.group_version}
         return _line("BOOKMARK", {**head, "metadata": meta})
 
-    async def run(self, since: int | None, initial: bool, length_s: float) -> AsyncIterator[bytes]:
+    async def run(
+        self, since: int | None, initial: bool, length_s: float
+    ) -> AsyncGenerator[bytes, None]:
         """Events, some at a time, for at most `length_s`. `since` None: from the state of now, of
         which `initial` marks the end."""
         try:

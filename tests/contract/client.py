@@ -58,7 +58,9 @@ class Answer:
 class Api:
     """Requests with a kubeconfig's credentials."""
 
-    def __init__(self, session: aiohttp.ClientSession, server: str, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, server: str, tls: ssl.SSLContext | bool
+    ) -> None:
         self._session = session
         self.server = server
         self.tls = tls
@@ -71,7 +73,7 @@ class Api:
         *,
         kind: str = "application/json",
         headers: dict[str, str] | None = None,
-        **query: str | int,
+        **query: Any,
     ) -> Answer:
         text = None if body is None else json.dumps(body)
         sent = {"Content-Type": kind, **(headers or {})}
@@ -84,23 +86,23 @@ class Api:
             decoded = json.loads(raw) if raw[:1] in ("{", "[") else {"text": raw}
             return Answer(answer.status, decoded)
 
-    async def get(self, path: str, **query: str | int) -> Answer:
+    async def get(self, path: str, **query: Any) -> Answer:
         return await self.request("GET", path, **query)
 
-    async def post(self, path: str, body: Json, **query: str | int) -> Answer:
+    async def post(self, path: str, body: Json, **query: Any) -> Answer:
         return await self.request("POST", path, body, **query)
 
-    async def put(self, path: str, body: Json, **query: str | int) -> Answer:
+    async def put(self, path: str, body: Json, **query: Any) -> Answer:
         return await self.request("PUT", path, body, **query)
 
-    async def patch(self, path: str, body: Any, kind: str = MERGE, **query: str | int) -> Answer:
+    async def patch(self, path: str, body: Any, kind: str = MERGE, **query: Any) -> Answer:
         return await self.request("PATCH", path, body, kind=kind, **query)
 
-    async def delete(self, path: str, body: Json | None = None, **query: str | int) -> Answer:
+    async def delete(self, path: str, body: Json | None = None, **query: Any) -> Answer:
         return await self.request("DELETE", path, body, **query)
 
     async def apply(
-        self, path: str, body: Json, manager: str = "suite", *, force: bool = False, **query: str
+        self, path: str, body: Json, manager: str = "suite", *, force: bool = False, **query: Any
     ) -> Answer:
         query = {"fieldManager": manager, **({"force": "true"} if force else {}), **query}
         return await self.request("PATCH", path, body, kind=APPLY, **query)
@@ -121,7 +123,7 @@ class Api:
     async def until_gone(self, path: str) -> None:
         await self.until(path, lambda answer: answer.code == 404)
 
-    async def watch(self, path: str, **query: str | int) -> AsyncGenerator[Json, None]:
+    async def watch(self, path: str, **query: Any) -> AsyncGenerator[Json, None]:
         """Events of a watch, until the server ends it."""
         url = self.server + path
         parameters = {"watch": "true", "timeoutSeconds": "30"}
@@ -139,7 +141,7 @@ class Api:
                 if transport is not None:  # left early: a polite TLS goodbye outlives the loop
                     transport.abort()
 
-    async def events(self, path: str, count: int, **query: str | int) -> list[Json]:
+    async def events(self, path: str, count: int, **query: Any) -> list[Json]:
         """The first `count` events of a watch."""
 
         async def collect() -> list[Json]:

@@ -1,4 +1,4 @@
-"""The embedded cluster as the suite starts it: the programs that people start, on a fresh folder."""
+"""The embedded cluster as the suite starts it: the programs that people start, a fresh folder."""
 
 from __future__ import annotations
 

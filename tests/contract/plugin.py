@@ -47,7 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Counter(config), "contract-counter")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     """Say how many statements held where, and how many the embedded cluster is excused from."""
     counts = config.stash[COUNTS]
     if not counts:

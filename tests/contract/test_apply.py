@@ -103,7 +103,11 @@ async def test_labels_of_others_stay(api: Api, namespace: str) -> None:
 async def test_policy_rules_are_one_value(api: Api, namespace: str) -> None:
     """The rules and the selector of a NetworkPolicy are each one value: the last apply is all."""
     path = path_of("networkpolicies", namespace, "x")
-    head = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "x"}}
+    head = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "x"},
+    }
     for label in ("a", "b"):
         rule = {"from": [{"podSelector": {"matchLabels": {label: "1"}}}]}
         selector = {"matchLabels": {label: "1"}}

@@ -6,7 +6,6 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import kubernetes
@@ -65,7 +64,8 @@ async def test_kubernetes_asyncio(cluster: ContractCluster, namespace: str) -> N
 def test_dynamic_client(cluster: ContractCluster, namespace: str, tmp_path: Path) -> None:
     """The official dynamic client discovers kinds and applies server-side."""
     configuration = kubernetes.client.Configuration()
-    kubernetes.config.load_kube_config(str(cluster.kubeconfig), client_configuration=configuration)
+    path = str(cluster.kubeconfig)
+    kubernetes.config.load_kube_config(path, client_configuration=configuration)
     with kubernetes.client.ApiClient(configuration) as connection:
         dynamic = kubernetes.dynamic.DynamicClient(connection, cache_file=str(tmp_path / "cache"))
         policies = dynamic.resources.get(api_version="networking.k8s.io/v1", kind="NetworkPolicy")
@@ -100,7 +100,7 @@ async def test_async_dynamic_client(cluster: ContractCluster, namespace: str) ->
 
 
 @pytest.fixture
-def pod(cluster: ContractCluster, namespace: str) -> Iterator[str]:
+def pod(cluster: ContractCluster, namespace: str) -> str:
     """A pod made by kubectl."""
     container = {"name": "main", "image": "none"}
     body = {
@@ -113,7 +113,7 @@ def pod(cluster: ContractCluster, namespace: str) -> Iterator[str]:
     argv += ["--validate=false", "-f", "-"]
     done = subprocess.run(argv, input=json.dumps(body), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    yield "web"
+    return "web"
 
 
 def test_kubectl_get(cluster: ContractCluster, namespace: str, pod: str) -> None:

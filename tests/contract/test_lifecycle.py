@@ -14,7 +14,12 @@ def _pod(name: str, **spec: Any) -> Json:
 
 def _owned(name: str, *owners: Json) -> Json:
     references = [
-        {"apiVersion": "v1", "kind": o["kind"], "name": o["metadata"]["name"], "uid": o["metadata"]["uid"]}
+        {
+            "apiVersion": "v1",
+            "kind": o["kind"],
+            "name": o["metadata"]["name"],
+            "uid": o["metadata"]["uid"],
+        }
         for o in owners
     ]
     return {"metadata": {"name": name, "ownerReferences": references}}
@@ -30,7 +35,10 @@ async def test_a_pods_secret_goes_with_it(api: Api, namespace: str) -> None:
 
 async def test_owned_by_nobody(api: Api, namespace: str) -> None:
     """An object whose owner does not exist (any more) is deleted, whenever it was created."""
-    ghost = {"kind": "Pod", "metadata": {"name": "p", "uid": "00000000-0000-0000-0000-000000000000"}}
+    ghost = {
+        "kind": "Pod",
+        "metadata": {"name": "p", "uid": "00000000-0000-0000-0000-000000000000"},
+    }
     (await api.post(path_of("secrets", namespace), _owned("s", ghost))).expect()
     await api.until_gone(path_of("secrets", namespace, "s"))
 
@@ -49,7 +57,7 @@ async def test_one_owner_is_enough(api: Api, namespace: str) -> None:
 
 
 async def test_pod_defaults(api: Api, namespace: str) -> None:
-    """A new pod is `Pending`, restarts always, has 30 s to end and the service account `default`."""
+    """A new pod is `Pending`, restarts always, has 30 s to end and service account `default`."""
     pod = (await api.post(path_of("pods", namespace), _pod("p"))).expect()
     assert pod["status"]["phase"] == "Pending"
     spec = pod["spec"]

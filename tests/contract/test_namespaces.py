@@ -66,7 +66,11 @@ async def test_a_terminating_namespace_takes_nothing_new(api: Api, namespace: st
 
 async def test_deletion_takes_all_content(api: Api, namespace: str) -> None:
     """Deleting a namespace deletes all that is in it; afterwards the name can be used again."""
-    for plural, spec in (("configmaps", {}), ("secrets", {}), ("services", {"ports": [{"port": 1}]})):
+    for plural, spec in (
+        ("configmaps", {}),
+        ("secrets", {}),
+        ("services", {"ports": [{"port": 1}]}),
+    ):
         body = {"metadata": {"name": "thing"}, **({"spec": spec} if spec else {})}
         (await api.post(path_of(plural, namespace), body)).expect()
     (await api.delete(path_of("namespaces", name=namespace))).expect()

@@ -168,7 +168,7 @@ async def test_object_counts(api: Api, namespace: str) -> None:
     key = "count/networkpolicies.networking.k8s.io"
     await _quota(api, namespace, **{"count/secrets": "1", "secrets": "5", key: "1"})
     secrets, policies = path_of("secrets", namespace), path_of("networkpolicies", namespace)
-    policy = {"spec": {"podSelector": {}}}
+    policy: dict[str, Any] = {"spec": {"podSelector": {}}}
     (await api.post(secrets, {"metadata": {"name": "a"}})).expect()
     (await api.post(policies, {**policy, "metadata": {"name": "a"}})).expect()
     await _until_used(api, namespace, **{"count/secrets": "1", "secrets": "1", key: "1"})

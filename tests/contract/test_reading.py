@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .client import Api, path_of
 
 END = "k8s.io/initial-events-end"
@@ -53,7 +55,8 @@ async def test_pages(api: Api, namespace: str) -> None:
     """`limit` and `continue` page a list in order; an object there all along comes exactly once."""
     for name in "abcde":
         await _make(api, namespace, name, page="yes")
-    path, query = path_of("configmaps", namespace), {"labelSelector": "page", "limit": 2}
+    path = path_of("configmaps", namespace)
+    query: dict[str, Any] = {"labelSelector": "page", "limit": 2}
     first = (await api.get(path, **query)).expect()
     await _make(api, namespace, "aa", page="yes")
     await api.delete(path_of("configmaps", namespace, "a"))
@@ -71,7 +74,8 @@ async def test_a_watch_from_the_first_page_misses_nothing(api: Api, namespace: s
     """All pages tell the first page's resourceVersion: a watch from it shows what came after."""
     for name in "abc":
         await _make(api, namespace, name, page="yes")
-    path, query = path_of("configmaps", namespace), {"labelSelector": "page", "limit": 2}
+    path = path_of("configmaps", namespace)
+    query: dict[str, Any] = {"labelSelector": "page", "limit": 2}
     first = (await api.get(path, **query)).expect()
     await _make(api, namespace, "aa", page="yes")
     rest = (await api.get(path, **query, **{"continue": first["metadata"]["continue"]})).expect()
@@ -113,7 +117,7 @@ async def test_watch_without_version(api: Api, namespace: str) -> None:
 
 
 async def test_selection_changes_in_a_watch(api: Api, namespace: str) -> None:
-    """An object that comes to match a watch's selector is `ADDED`, one that ceases to, `DELETED`."""
+    """An object that comes to match a watch's selector is `ADDED`, one that ceases, `DELETED`."""
     await _make(api, namespace, "x", team="ocean")
     path = path_of("configmaps", namespace)
     version = (await api.get(path)).expect()["metadata"]["resourceVersion"]
@@ -137,7 +141,7 @@ async def test_watch_of_all_namespaces(api: Api, namespace: str) -> None:
 
 
 async def _collection_with_short_history(api: Api) -> str:
-    """A new kind, where there can be one: its history begins now. The embedded one was restarted."""
+    """A new kind, whose history begins now; the embedded one, which has none, was restarted."""
     names = {"plural": "things", "singular": "thing", "kind": "Thing"}
     schema = {"openAPIV3Schema": {"type": "object"}}
     version = {"name": "v1", "served": True, "storage": True, "schema": schema}

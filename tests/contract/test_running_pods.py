@@ -148,7 +148,7 @@ async def test_secret_and_empty_volumes(
     (await node_api.post(path_of("secrets", node_namespace), secret)).expect()
     config = {"metadata": {"name": "m"}, "data": {"c": "offen"}}
     (await node_api.post(path_of("configmaps", node_namespace), config)).expect()
-    volumes = [
+    volumes: list[Json] = [
         {"name": "a", "secret": {"secretName": "s"}},
         {"name": "b", "configMap": {"name": "m"}},
         {"name": "c", "emptyDir": {}},
@@ -187,7 +187,7 @@ async def test_a_claim_keeps_data(
 
 async def test_nested_mounts(node: ContractCluster, node_api: Api, node_namespace: str) -> None:
     """A mount inside another mount shows the inner volume there."""
-    volumes = [{"name": n, "emptyDir": {}} for n in ("outer", "inner")]
+    volumes: list[Json] = [{"name": n, "emptyDir": {}} for n in ("outer", "inner")]
     mounts = [
         {"name": "inner", "mountPath": "/home/jovyan/data/set"},
         {"name": "outer", "mountPath": "/home/jovyan"},
@@ -233,7 +233,9 @@ async def test_read_only_mounts(node: ContractCluster, node_api: Api, node_names
     assert await _log_line(node_api, node_namespace) == "refused"
 
 
-@pytest.mark.embedded_excused("It runs a container once: a process that has ended is not restarted.")
+@pytest.mark.embedded_excused(
+    "It runs a container once: a process that has ended is not restarted."
+)
 async def test_restarts(node: ContractCluster, node_api: Api, node_namespace: str) -> None:
     """With `restartPolicy: OnFailure` a container that fails is started again."""
     script = "test -e /mnt/seen && sleep 600; touch /mnt/seen; exit 1"
@@ -244,7 +246,7 @@ async def test_restarts(node: ContractCluster, node_api: Api, node_namespace: st
 
     def has_ended(found: Json) -> bool:
         statuses = found["status"].get("containerStatuses") or [{}]
-        return found["status"]["phase"] == "Failed" or statuses[0].get("restartCount", 0) > 0
+        return bool(found["status"]["phase"] == "Failed" or statuses[0].get("restartCount", 0))
 
     path = path_of("pods", node_namespace, "p")
     found = await node_api.until(path, lambda a: has_ended(a.body))
@@ -293,7 +295,7 @@ async def test_memory_limits(node: ContractCluster, node_api: Api, node_namespac
 async def _reaches(node: ContractCluster, api: Api, namespace: str) -> str:
     """Whether a new pod gets a connection to the API server: its last word."""
     host, port = api.server.removeprefix("https://").split(":")
-    connect = f"import socket; socket.create_connection((\"{host}\", {port}), 3)"
+    connect = f'import socket; socket.create_connection(("{host}", {port}), 3)'
     script = f"python3 -c '{connect}' 2>/dev/null && echo open || echo closed"
     await _start(api, namespace, _pod(node, script), "Succeeded")
     said = await _log(api, namespace)

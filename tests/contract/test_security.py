@@ -17,18 +17,13 @@ def _pod(**security: object) -> Json:
 
 @pytest.mark.parametrize("token", ["", "wrong"])
 async def test_a_token_is_needed(api: Api, token: str) -> None:
-    """A request with a wrong token answers 401 `Unauthorized`; one with none is no administrator's."""
+    """A wrong token answers 401 `Unauthorized`; without one nobody is an administrator."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with aiohttp.ClientSession(headers=headers) as session:
-        anonymous = Api(session, api.server, await _tls_without_certificate(api))
+        anonymous = Api(session, api.server, False)  # and no client certificate
         body = (await anonymous.get(path_of("secrets"))).expect(401, *([] if token else [403]))
     assert body["kind"] == "Status"
     assert body["reason"] in ("Unauthorized", "Forbidden")
-
-
-async def _tls_without_certificate(api: Api) -> aiohttp.Fingerprint | bool:
-    """The server's certificate is checked elsewhere; here no client certificate may go along."""
-    return False
 
 
 async def test_the_certificate_is_checked(api: Api) -> None:
@@ -40,9 +35,10 @@ async def test_the_certificate_is_checked(api: Api) -> None:
 
 async def test_health_needs_no_token(api: Api) -> None:
     """`/readyz` answers `ok` to anybody."""
-    async with aiohttp.ClientSession() as session, session.get(
-        api.server + "/readyz", ssl=False
-    ) as answer:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(api.server + "/readyz", ssl=False) as answer,
+    ):
         assert (answer.status, await answer.text()) == (200, "ok")
 
 
@@ -73,7 +69,7 @@ async def test_rbac(api: Api, namespace: str) -> None:
     path = path_of("serviceaccounts", namespace, "default", "token")
     token = (await api.post(path, body)).expect()["status"]["token"]
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
-        member = Api(session, api.server, False)  # type: ignore[arg-type]
+        member = Api(session, api.server, False)
         (await member.get(path_of("configmaps", namespace))).expect(403)
         rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"]}
         role = {"metadata": {"name": "r"}, "rules": [rule]}
