@@ -42,7 +42,7 @@ from .readiness import NamespaceWaiter, ProvisionerLink
 from .reflector import PodView
 from .refusals import SpawnRefusedError, to_refusal
 from .settings import TeamSettings
-from .starting import ServerStart
+from .starting import ServerStart, to_last_words
 from .teams import team_spec, teams_of
 
 _SYNC_S: Final = 30.0  # a start waits so long for the first list of pods
@@ -271,25 +271,54 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         """Have a server that never answers be a refusal too.
 
         What is in a member's home can keep their server from answering; five such starts must not
-        make the hub exit.
+        make the hub exit. JupyterHub's own wait takes a connection that was accepted and stays
+        silent for minutes, whatever http_timeout says, and does not notice that a pod ended.
         """
-        server = self.server
-        wait_up = server.wait_up
+        wait_up = self.server.wait_up
 
         async def guarded(*args: Any, **kwargs: Any) -> Any:
+            answer = asyncio.ensure_future(wait_up(*args, **kwargs))
+            end = asyncio.ensure_future(self._wait_for_end(timeout_s=self.http_timeout))
             try:
-                return await wait_up(*args, **kwargs)
+                await asyncio.wait({answer, end}, return_when=asyncio.FIRST_COMPLETED)
+                if answer.done():
+                    return answer.result()
+                raise end.result()
+            except SpawnRefusedError:
+                raise
             except Exception as e:
-                raise SpawnRefusedError(
-                    f"Your server runs but did not answer within {self.http_timeout} seconds. If"
-                    " that happens again, something in your home folder may keep it from starting"
-                    " (.jupyter, .local).",
-                    reason="no-answer",
-                    status_code=504,
-                    detail=type(e).__name__,
-                ) from e
+                raise self._no_answer(type(e).__name__) from e
+            finally:
+                for future in (answer, end):
+                    future.cancel()
 
-        server.wait_up = guarded
+        self.server.wait_up = guarded
+
+    async def _wait_for_end(self, *, timeout_s: float) -> SpawnRefusedError:
+        """Why the server will not answer any more, once that is known."""
+
+        def is_over(view: PodView | None) -> bool:
+            own = self._own(view)
+            return own is None or own.is_dead
+
+        try:
+            view = await self._link.pods.wait_for(
+                self.namespace, self.pod_name, is_over, timeout_s=timeout_s
+            )
+        except TimeoutError:
+            return self._no_answer("timeout")
+        text = "Your server was removed while it started." if view is None else to_last_words(view)
+        return SpawnRefusedError(text, reason="exited", status_code=502)
+
+    def _no_answer(self, detail: str) -> SpawnRefusedError:
+        return SpawnRefusedError(
+            f"Your server runs but did not answer within {self.http_timeout} seconds. If that"
+            " happens again, something in your home folder may keep it from starting (.jupyter,"
+            " .local).",
+            reason="no-answer",
+            status_code=504,
+            detail=detail,
+        )
 
     # -- while it runs ------------------------------------------------------------------------
 

@@ -41,7 +41,10 @@ class Embedded:
         command = [sys.executable, "-m", f"jupyterhub_collab.embedded.{program}"]
         with (self.directory / f"{program}.err").open("ab") as log:
             process = subprocess.Popen(
-                [*command, "--dir", str(self.directory)], stdout=subprocess.PIPE, stderr=log
+                [*command, "--dir", str(self.directory)],
+                cwd=self.directory,
+                stdout=subprocess.PIPE,
+                stderr=log,
             )
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -148,6 +151,22 @@ def slow_hub(
             cluster.paths.kubeconfig,
             platform(),
             slow_spawn_timeout=0,
+        ),
+        provision,
+    )
+
+
+@pytest.fixture(scope="module")
+def impatient_hub(
+    cluster: Embedded, tmp_path_factory: pytest.TempPathFactory, provision: Provision
+) -> Iterator[RunningHub]:
+    """The same, which waits two seconds only for a server to answer."""
+    yield from make_hub(
+        RunningHub(
+            tmp_path_factory.mktemp("impatient-hub"),
+            cluster.paths.kubeconfig,
+            platform(),
+            more="c.TeamSpawner.http_timeout = 2",
         ),
         provision,
     )
