@@ -70,6 +70,8 @@ def test_walk_on_the_embedded_cluster(browser: Browser, tmp_path: Path, shots: P
         assert (results / "summary.txt").read_text() == grace.read_file("team/results/summary.txt")
         assert not (run.data / "cluster/volumes/team-forest/team/results").exists()
         alan.page.context.close()
+        run.kill()
+    survive(grace, run, tmp_path)
     come_back(browser, run, tmp_path, shots)
 
 
@@ -85,7 +87,7 @@ def test_walk_on_a_real_node(
         work_and_save(ada, run)
         grace, alan = share_and_refuse(browser, run, shots)
         check_walls(alan, cluster=node_cluster, run=run)
-        check_healing(alan, cluster=node_cluster)
+        check_healing(alan, cluster=node_cluster, run=run)
         alan.page.context.close()
         # In two teams, with a server in the other one.
         ada = meet(browser, "ada", hub=run.url, shots=shots)
@@ -158,6 +160,18 @@ def share_and_refuse(browser: Browser, run: Run, shots: Path) -> tuple[Person, P
     alan.page.goto(f"{alan.server}/lab")
     assert grace.list_folder("team/results")  # still there, still running
     return grace, alan
+
+
+def survive(grace: Person, run: Run, tmp_path: Path) -> None:
+    """After kill -9 of `up` her server runs on, and the next start leads her to it again."""
+    port = int(run.url.rpartition(":")[2])
+    with running(tmp_path / "data", port=port) as again:
+        said = again.out.read_text()
+        assert "ended without an orderly stop; going on from what it left" in said
+        assert "climatology" in grace.read_file("team/results/summary.txt")
+        grace.page.goto(f"{run.url}/hub/home")
+        expect(grace.page.locator("#stop")).to_be_visible()
+        grace.page.context.close()
 
 
 def come_back(browser: Browser, run: Run, tmp_path: Path, shots: Path) -> None:
