@@ -52,6 +52,9 @@ class Visitor:
         home = self._client.get(f"{self._url}/hub/home")
         assert home.url.path == "/hub/home", home.url
 
+    def close(self) -> None:
+        self._client.close()
+
     def api(self, method: str, path: str, **more: Any) -> httpx.Response:
         """Ask the hub, as the hub's own pages do."""
         headers = {"X-XSRFToken": self._xsrf, "Referer": f"{self._url}/hub/home"}

@@ -1,0 +1,22 @@
+"""Write the pages that are generated; tests hold each of them to what it is generated from."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from jupyterhub_collab.policy.contest_manifest import contest_schema
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    schema = ROOT / "docs" / "schema" / "contest-v1alpha1.schema.json"
+    schema.write_text(json.dumps(contest_schema(), indent=2) + "\n")
+    subprocess.run([sys.executable, "-m", "tests.contract.docs"], cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    main()
