@@ -46,6 +46,7 @@ bench: ## benchmarks, each beside the tool one would use instead
 	$(BIN)/python -m benchmarks
 
 docs: ## generated pages, then the manual as HTML in docs/_build
+	@$(PYTHON) tools/bootstrap.py test
 	@$(PYTHON) tools/bootstrap.py docs
 	$(BIN)/python tools/generate_docs.py
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
