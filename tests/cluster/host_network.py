@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import subprocess
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -146,5 +147,10 @@ def make_link(plan: AddressPlan, init: int) -> None:
 
 def remove_link(plan: AddressPlan) -> None:
     """Remove the link, and its routes with it; nothing if there is none."""
-    if Path(f"/sys/class/net/{plan.interface}").exists():
+    if has_interface(plan.interface):
         subprocess.run(["ip", "link", "del", plan.interface], capture_output=True, check=False)
+
+
+def has_interface(name: str) -> bool:
+    """Say whether this network namespace has an interface `name`."""
+    return any(name == found for _, found in socket.if_nameindex())
