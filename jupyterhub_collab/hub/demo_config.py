@@ -59,6 +59,7 @@ def _configure_accounts(c: Any, settings: DemoSettings, data: Path) -> None:
     c.DemoAuthenticator.public_url = settings.public_url
     c.DemoAuthenticator.warning = settings.warning or ""
     c.DemoAuthenticator.admin_users = {HOST_ACCOUNT}
+    c.DemoAuthenticator.any_allow_config = True  # check_allowed decides
 
 
 def _configure_services(c: Any, settings: DemoSettings, data: Path) -> None:

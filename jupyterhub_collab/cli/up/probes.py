@@ -56,6 +56,28 @@ def http_probe(
     return is_ready
 
 
+def routes_probe(url: str, *, token: str) -> IsReady:
+    """Ready when the hub has written its routes into the proxy.
+
+    The hub answers before that, and until then requests for servers that outlived it go astray.
+    Its own route bears a mark that the proxy's default target does not.
+
+    Parameters
+    ----------
+    url
+        Of the proxy's list of routes.
+    """
+    headers = {"Authorization": f"token {token}"}
+
+    async def is_ready() -> bool:
+        answer = await _get(url, headers, None)
+        if answer is None or answer[0] != 200:
+            return False
+        return "jupyterhub" in json.loads(answer[1]).get("/", {})
+
+    return is_ready
+
+
 def node_probe(server: str, token: str, ca_file: Path) -> IsReady:
     """Ready when a node of the cluster says that it is."""
     headers = {"Authorization": f"Bearer {token}"}

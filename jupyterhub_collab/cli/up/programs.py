@@ -14,7 +14,7 @@ from ...embedded import Paths, stop_all
 from ...hub.demo_settings import ENVIRONMENT_VARIABLE, DemoSettings
 from .data_folder import DataFolder
 from .ground import Ground
-from .probes import all_of, http_probe, node_probe
+from .probes import all_of, http_probe, node_probe, routes_probe
 from .program import Program
 from .proxy import proxy_command
 
@@ -90,7 +90,8 @@ def _make_hub(folder: DataFolder, settings: DemoSettings, ground: Ground) -> Pro
             "KUBECONFIG": str(ground.kubeconfig),
         },
         is_ready=all_of(
-            http_probe(f"{settings.hub_url}/hub/health"), http_probe(through_proxy, host=host)
+            http_probe(f"{settings.hub_url}/hub/health"),
+            http_probe(through_proxy, host=host),
         ),
         cwd=folder.hub,
         start_timeout_s=90,
@@ -117,7 +118,14 @@ def _make_provisioner(folder: DataFolder, settings: DemoSettings, ground: Ground
             "JUPYTERHUB_SERVICE_PREFIX": "/services/provisioner/",
             "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:{settings.provisioner_port}",
         },
-        is_ready=http_probe(f"{settings.provisioner_url}health"),
+        # The hub waits for its services before it writes the routes of servers that outlived it.
+        is_ready=all_of(
+            http_probe(f"{settings.provisioner_url}health"),
+            routes_probe(
+                f"http://127.0.0.1:{settings.proxy_api_port}/api/routes",
+                token=folder.read_token("proxy"),
+            ),
+        ),
         cwd=folder.root,
     )
 
