@@ -198,8 +198,11 @@ class TenancyManager:
             make_tenancy(spec, self._platform), owner=self._owner(team), ready_hash=spec.hash()
         )
         status = self._statuses.get(team)
-        if plan.steps or plan.is_blocked or status is None or status.spec_hash != spec.hash():
+        is_old = status is None or status.spec_hash != spec.hash()
+        if is_old or plan.steps or plan.is_blocked:
             self._enqueue(team, Lane.URGENT)
+        if is_old or plan.steps:  # what was said of it is no longer true
+            self._set(team, State.PROVISIONING, spec_hash=spec.hash())
         return self._statuses.get(team)
 
     async def refresh_groups(self, group_names: list[str]) -> set[str]:

@@ -223,6 +223,45 @@ async def test_others_policies_in_a_team_are_reported_and_left_alone(
     assert api_cluster.get("networkpolicy", "open-all", "-n", there)["spec"]["egress"] == [{}]
 
 
+async def test_a_namespace_deleted_by_hand_is_waited_for_and_made_anew(
+    provisioner: Provisioner, hub: HubClient, api_cluster: Cluster
+) -> None:
+    await add_team(hub, "again")
+    provisioner.wait_state("again", "ready")
+    there = namespace(provisioner, "again")
+    uid = api_cluster.get("namespace", there)["metadata"]["uid"]
+    # A finalizer keeps it dying for as long as this test wants.
+    hold = '{"metadata": {"finalizers": ["example.org/hold"]}}'
+    api_cluster.kubectl("patch", "namespace", there, "--type=merge", "-p", hold)
+    api_cluster.kubectl("delete", "namespace", there, "--wait=false")
+    status = provisioner.wait_state("again", "provisioning")
+    assert "Terminating" in [condition["type"] for condition in status["conditions"]]
+    release = '{"metadata": {"finalizers": null}}'
+    api_cluster.kubectl("patch", "namespace", there, "--type=merge", "-p", release)
+    provisioner.wait_state("again", "ready", 60)
+    assert api_cluster.get("namespace", there)["metadata"]["uid"] != uid
+
+
+async def test_a_volume_that_cannot_grow_stays_and_is_told(
+    provisioner: Provisioner, hub: HubClient, api_cluster: Cluster
+) -> None:
+    await hub.create_group("contest.deep")
+    await hub.put_properties("contest.deep", {"collab": CONTEST})
+    await add_team(hub, "trench", contest="deep")
+    provisioner.wait_state("trench", "ready")
+    there = namespace(provisioner, "trench")
+    uid = api_cluster.get("pvc", "team", "-n", there)["metadata"]["uid"]
+    larger = {**CONTEST, "generation": 2, "volumes": {"team": "3Gi"}}
+    await hub.put_properties("contest.deep", {"collab": larger})
+    assert provisioner.request("POST", "teams/trench/provision").status_code == 202
+    status = provisioner.wait_state("trench", "ready")
+    (told,) = [c for c in status["conditions"] if c["type"] == "VolumeFixed"]
+    assert "should be 3Gi large and stays at 1Gi" in told["message"]
+    claim = api_cluster.get("pvc", "team", "-n", there)
+    assert claim["metadata"]["uid"] == uid
+    assert claim["spec"]["resources"]["requests"]["storage"] == "1Gi"
+
+
 async def test_fifty_teams_then_nothing_is_asked_of_kubernetes(
     provisioner: Provisioner, hub: HubClient, api_cluster: Cluster
 ) -> None:
