@@ -54,6 +54,8 @@ class Embedded:
         assert self.api is not None
         self.api.kill()
         self.api.wait()
+        assert self.api.stdout is not None
+        self.api.stdout.close()
 
     def stop(self) -> None:
         for process in (self.node, self.api):
