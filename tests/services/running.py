@@ -25,6 +25,7 @@ PREFIX: Final = "/services/provisioner/"
 TOKEN: Final = "provisioner-token-of-the-tests"
 SPAWNER_TOKEN: Final = "spawner-token-of-the-tests"
 READER_TOKEN: Final = "reader-token-of-the-tests"
+ISSUER_TOKEN: Final = "issuer-token-of-the-tests"
 STRANGER_TOKEN: Final = "stranger-token-of-the-tests"
 ACCESS: Final = "access:services!service=provisioner"
 CONTEST: Final[dict[str, Any]] = {
@@ -93,6 +94,7 @@ def hub_settings(port: int) -> dict[str, Any]:
             {"name": "spawner", "api_token": SPAWNER_TOKEN},
             {"name": "reader", "api_token": READER_TOKEN},
             {"name": "stranger", "api_token": STRANGER_TOKEN},
+            {"name": "issuer", "api_token": ISSUER_TOKEN},
         ],
         "roles": [
             {
@@ -106,8 +108,10 @@ def hub_settings(port: int) -> dict[str, Any]:
                 "services": ["spawner"],
             },
             {"name": "reader", "scopes": [ACCESS], "services": ["reader"]},
+            {"name": "issuer", "scopes": ["tokens", "admin:users"], "services": ["issuer"]},
         ],
         "more": (
+            "c.Authenticator.admin_users = {'host'}\n"
             "c.JupyterHub.custom_scopes = "
             "{'custom:collab:provision': {'description': 'Set the provisioner to work'}}\n"
         ),
@@ -188,6 +192,12 @@ class Provisioner:
         return httpx.request(
             method, url, headers=headers, timeout=20, follow_redirects=False, **more
         )
+
+    def issue_token(self, user: str) -> str:
+        """A token of a user of the hub."""
+        headers = {"Authorization": f"token {ISSUER_TOKEN}"}
+        answer = httpx.post(f"{self.hub.api_url}/users/{user}/tokens", headers=headers)
+        return str(answer.json()["token"])
 
     def wait_healthy(self, timeout_s: float = 40.0) -> None:
         """Wait until it works."""

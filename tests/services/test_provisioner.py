@@ -324,6 +324,20 @@ def test_who_may_do_what(
         assert answer.json()["message"]
 
 
+async def test_an_admin_may_set_it_to_work_and_a_member_may_not(
+    provisioner: Provisioner, hub: HubClient
+) -> None:
+    await add_team(hub, "asked")
+    await hub.create_users(["mallory"])
+    answers = {}
+    for name in ("host", "mallory"):
+        token = provisioner.issue_token(name)
+        answer = provisioner.request("POST", "teams/asked/provision", token=token)
+        answers[name] = answer.status_code
+    assert answers["host"] in (200, 202)
+    assert answers["mallory"] == 403
+
+
 @pytest.mark.parametrize("name", ["kube-system", "BAD", "..", "a" * 31, "%00", "x%2Fy"])
 async def test_provision_of_what_is_no_team(
     provisioner: Provisioner, hub: HubClient, name: str
