@@ -32,7 +32,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=find_packages(include=["jupyterhub_collab", "jupyterhub_collab.*"]),
-    include_package_data=True,
+    include_package_data=False,  # package_data says it all; True takes data folders for packages
     package_data={
         "jupyterhub_collab": [
             "py.typed",

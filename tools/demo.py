@@ -43,11 +43,10 @@ def start_node() -> tuple[str, ...]:
 
     try:
         directory = pins.state_root()
-        steps = ("build", "images", "up")
         if subprocess.run(
             [sys.executable, "-m", "tests.cluster", "status"], stdout=subprocess.DEVNULL
         ).returncode:
-            for step in steps:
+            for step in ("build", "up"):
                 done = subprocess.run([sys.executable, "-m", "tests.cluster", step])  # noqa: S603
                 if done.returncode:
                     sys.exit(done.returncode)
