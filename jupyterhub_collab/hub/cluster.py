@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 from .. import constants
 from ..errors import RetryableError
+from ..factory import make_kube_client
 from ..kube.client import KubeClient
 from ..kube.errors import ConflictError, NotFoundError, PermanentKubeError
 from ..kube.kinds import POD
@@ -171,8 +172,8 @@ async def _open_client() -> KubeClient:
     """As KUBECONFIG says, else as the pod's service account, else as ~/.kube/config says."""
     path = os.environ.get("KUBECONFIG")
     if not path and os.environ.get("KUBERNETES_SERVICE_HOST"):
-        return KubeClient.in_cluster()
-    return await KubeClient.from_kubeconfig(path or _HOME_KUBECONFIG)
+        return await make_kube_client(None)
+    return await make_kube_client(path or _HOME_KUBECONFIG)
 
 
 _HOME_KUBECONFIG: Final = Path.home() / ".kube" / "config"

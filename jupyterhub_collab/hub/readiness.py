@@ -200,7 +200,8 @@ class NamespaceWaiter:
         if trouble:
             self._trouble = trouble
             self._say(f"The space of team {team} is not ready yet: {trouble}.", 10)
-        if state.get("state") == "failed" and is_final(state):
+        if state.get("state") == "failed":
+            # Somebody has to do something first: waiting longer would not help.
             raise self._cannot(team, trouble or "the provisioner gave no reason")
 
     def _cannot(self, team: str, reason: str) -> SpawnRefusedError:
@@ -243,33 +244,22 @@ def _is_deny_all(policy: Mapping[str, Any] | None, team: str, platform: Platform
 
 
 def to_trouble(state: Mapping[str, Any]) -> str:
-    """What is wrong with a team, from the conditions that the provisioner tells; else empty."""
+    """Why a team is not ready, as the provisioner tells it; empty when it says nothing."""
     found = [
-        str(c.get("message") or c.get("reason"))
+        line.strip().rstrip(".")
         for c in state.get("conditions") or []
-        if isinstance(c, Mapping) and _is_bad(c)
+        if isinstance(c, Mapping) and c.get("type") == "Ready" and c.get("status") == "False"
+        for line in str(c.get("message") or "").splitlines()
     ]
-    text = "; ".join(dict.fromkeys(text.rstrip(".") for text in found if text))
+    text = "; ".join(dict.fromkeys(line for line in found if line))
     return text or str(state.get("lastError") or "").rstrip(".")
 
 
-def _is_bad(condition: Mapping[str, Any]) -> bool:
-    """Ready and its like are good when True, all others bad when True."""
-    good = condition.get("type") in ("Ready", "SpecValid", "Synced", "Available")
-    return str(condition.get("status")) == ("False" if good else "True")
-
-
-def is_final(state: Mapping[str, Any]) -> bool:
-    """Whether waiting cannot help: somebody has to change something first."""
-    types = {
-        str(c.get("type"))
-        for c in state.get("conditions") or []
-        if isinstance(c, Mapping) and _is_bad(c)
-    }
-    return bool(types & {"NotOurs", "Reserved", "SpecValid", "SpecInvalid"})
-
-
 def _reasons(body: Mapping[str, Any]) -> str:
-    """Reasons of a 422, in whatever of these shapes they come."""
-    found = body.get("reasons") or body.get("problems") or body.get("message") or "no reason given"
-    return "; ".join(str(item) for item in found) if isinstance(found, list) else str(found)
+    """Why a spec is refused, from a 422: its problems, or else its message."""
+    problems = [
+        f"{p.get('field')}: found {p.get('found')}, expected {p.get('expected')}"
+        for p in body.get("problems") or []
+        if isinstance(p, Mapping)
+    ]
+    return "; ".join(problems) or str(body.get("message") or "no reason was given")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from traitlets import Float, List, TraitError, Unicode, default, validate
 from traitlets.config import Configurable
 
 from ..errors import PermanentError
+from ..factory import make_platform
 from ..identity.server_credential import CredentialIssuer, load_or_create_key
 from ..models import Platform
 
@@ -120,17 +119,7 @@ def settings_of(config: Any) -> TeamSettings:
 def _read_platform(path: str) -> Platform:
     if not path:
         raise PermanentError("Set c.TeamSpawner.platform_file: it says what the platform is.")
-    try:
-        raw = json.loads(Path(path).read_text(encoding="utf-8"))
-        return Platform.model_validate(raw, by_alias=True, by_name=True)
-    except OSError as e:
-        raise PermanentError(f"The platform file {path} cannot be read: {e.strerror}.") from e
-    except ValidationError as e:
-        first = e.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PermanentError(f"The platform file {path}: {where}: {first['msg']}.") from e
-    except ValueError as e:
-        raise PermanentError(f"The platform file {path} is not JSON: {e}.") from e
+    return make_platform(path)
 
 
 @functools.lru_cache(maxsize=8)

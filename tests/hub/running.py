@@ -81,9 +81,7 @@ class RunningHub:
     def start(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         platform_file = self.directory / "platform.json"
-        platform = {**self.platform}
-        platform["hubApi"] = {**platform["hub_api"], "port": self.port}
-        platform_file.write_text(json.dumps({**self.platform, "hub_api": platform["hubApi"]}))
+        platform_file.write_text(json.dumps(self.wire_platform()))
         config = self.directory / "config.py"
         config.write_text(
             CONFIG.format(
@@ -114,6 +112,10 @@ class RunningHub:
                 start_new_session=True,
             )
         self.wait_up()
+
+    def wire_platform(self) -> dict[str, Any]:
+        """The platform with this hub's own address."""
+        return {**self.platform, "hub_api": {**self.platform["hub_api"], "port": self.port}}
 
     def wait_up(self) -> None:
         deadline = time.monotonic() + 60
