@@ -267,15 +267,19 @@ class KubeClient:
         field_manager: str = FIELD_MANAGER,
         force: bool = True,
         uid: str | None = None,
+        resource_version: str | None = None,
         dry_run: bool = False,
     ) -> Manifest:
         """Server-side apply.
 
-        With `uid` only that very object is changed: ConflictError when it is another or gone.
+        With `uid` and `resource_version` only that very object, as it was then, is changed:
+        ConflictError when it is another, another by now, or gone.
         """
         kind, meta = kind_of(manifest), dict(manifest["metadata"])
         if uid is not None:
             meta["uid"] = uid
+        if resource_version is not None:
+            meta["resourceVersion"] = resource_version
         target = target_of("apply", kind, meta.get("namespace"), meta["name"])
         try:
             return await self._request(
@@ -307,8 +311,7 @@ class KubeClient:
         store's own first). So nothing that somebody made in the meantime is ever adopted, and the
         fields still belong to us as applied, which a POST would not give.
         """
-        meta = {**manifest["metadata"], "resourceVersion": "1"}
-        return await self.apply({**manifest, "metadata": meta}, dry_run=dry_run)
+        return await self.apply(manifest, resource_version="1", dry_run=dry_run)
 
     async def patch(
         self,

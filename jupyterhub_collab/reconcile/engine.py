@@ -20,7 +20,7 @@ from ..kube.errors import ConflictError, NotFoundError, PermanentKubeError
 from ..kube.kinds import Kind, kind_named, kind_of
 from .compare import Deviation, find_deviations
 from .issues import Issue, IssueType
-from .objects import Manifest, ObjectKey, Owner, is_terminating, key_of, uid_of
+from .objects import Manifest, ObjectKey, Owner, is_terminating, key_of, uid_of, version_of
 from .plan import Action, Memory, Plan, Step, foreign_object, plan_objects
 from .volumes import VOLUME_KINDS
 
@@ -34,7 +34,13 @@ class ObjectClient(Protocol):
 
     async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Manifest: ...
 
-    async def apply(self, manifest: Mapping[str, Any], *, uid: str | None = None) -> Manifest: ...
+    async def apply(
+        self,
+        manifest: Mapping[str, Any],
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> Manifest: ...
 
     async def apply_new(self, manifest: Mapping[str, Any]) -> Manifest: ...
 
@@ -180,12 +186,11 @@ class Engine:
         elif step.action is Action.CREATE or step.uid is None:
             await self._create(step, owner)
         else:
-            await self._apply(step)
+            await self._apply(step, owner)
 
     async def _create(self, step: Step, owner: Owner) -> None:
-        known = self._observed.objects_of(owner.team).get(step.key)
-        if step.action is Action.MARK_READY and known is not None:  # made a moment ago
-            await self._write(step, uid_of(known))
+        if step.action is Action.MARK_READY:  # of a namespace made a moment ago
+            await self._write(step, owner)
             return
         try:
             answer = await self._client.apply_new(step.manifest)
@@ -199,7 +204,7 @@ class Engine:
             raise _PlanAnew from error
         self._learn(step, answer)
 
-    async def _apply(self, step: Step) -> None:
+    async def _apply(self, step: Step, owner: Owner) -> None:
         if step.remove:
             meta: Manifest = {"uid": step.uid}
             if step.resource_version is not None:
@@ -214,11 +219,17 @@ class Engine:
                 await self._look_again(step)
                 raise _PlanAnew from error
             self._observed.note(answer)
-        await self._write(step, step.uid)
+        await self._write(step, owner)
 
-    async def _write(self, step: Step, uid: str | None) -> None:
+    async def _write(self, step: Step, owner: Owner) -> None:
+        """Apply to the object as it is known now, if it is still the one, and still ours."""
+        known = self._observed.objects_of(owner.team).get(step.key)
+        if known is None or not owner.owns(known) or step.uid not in (None, uid_of(known)):
+            raise _PlanAnew
         try:
-            answer = await self._client.apply(step.manifest, uid=uid)
+            answer = await self._client.apply(
+                step.manifest, uid=uid_of(known), resource_version=version_of(known)
+            )
         except (ConflictError, NotFoundError) as error:
             await self._look_again(step)
             raise _PlanAnew from error
@@ -271,7 +282,9 @@ class Engine:
         if ANNOTATION_READY_HASH not in (known["metadata"].get("annotations") or {}):
             return 0
         try:
-            answer = await self._client.apply(namespace, uid=uid_of(known))
+            answer = await self._client.apply(
+                namespace, uid=uid_of(known), resource_version=version_of(known)
+            )
         except (RetryableError, PermanentError) as error:
             log.warning("The ready mark of team %s stays for now: %s", owner.team, error)
             return 0

@@ -65,3 +65,8 @@ def is_terminating(obj: Mapping[str, Any]) -> bool:
 def uid_of(obj: Mapping[str, Any]) -> str:
     """The object's uid: the same name later is another object."""
     return str(obj["metadata"].get("uid", ""))
+
+
+def version_of(obj: Mapping[str, Any]) -> str:
+    """The object's resourceVersion: it changes with every write."""
+    return str(obj["metadata"].get("resourceVersion", ""))

@@ -25,7 +25,7 @@ from ..constants import (
 )
 from .compare import Deviation, Path, find_deviations
 from .issues import Issue, IssueType
-from .objects import Manifest, ObjectKey, Owner, is_terminating, key_of, uid_of
+from .objects import Manifest, ObjectKey, Owner, is_terminating, key_of, uid_of, version_of
 from .volumes import VOLUME_KINDS, adapt_volume
 
 PRUNED_KINDS: Final = frozenset(
@@ -185,7 +185,7 @@ def _plan_object(
     if is_terminating(found):
         issues.append(_terminating(found))
         return
-    uid, version = uid_of(found), str(found["metadata"].get("resourceVersion", ""))
+    uid, version = uid_of(found), version_of(found)
     if key.kind == "RoleBinding" and found.get("roleRef") != manifest.get("roleRef"):
         # The API server lets nobody change it; a binding holds nothing that could be lost.
         reason = "it binds another role"
@@ -206,9 +206,7 @@ def _plan_object(
     if deviations or remove:
         fields = ", ".join(sorted({str(d) for d in deviations} | {".".join(p) for p in remove}))
         reason = f"it differs in {fields}"
-        steps.append(
-            Step(Action.APPLY, key, reason, manifest, uid, version if remove else None, remove)
-        )
+        steps.append(Step(Action.APPLY, key, reason, manifest, uid, version, remove))
 
 
 def _is_claim_stale(volume: Manifest, observed: Mapping[ObjectKey, Manifest]) -> bool:
@@ -244,8 +242,7 @@ def _plan_rest(
                 )
                 issues.append(Issue(IssueType.FOREIGN_NETWORK_POLICY, "Exists", message))
         elif key.kind in PRUNED_KINDS:
-            version = str(found["metadata"].get("resourceVersion", ""))
-            reason = "it is no longer wanted"
+            reason, version = "it is no longer wanted", version_of(found)
             steps.append(
                 Step(Action.DELETE, key, reason, uid=uid_of(found), resource_version=version)
             )

@@ -73,6 +73,7 @@ class FakeApi:
         self.requests: list[tuple[str, ObjectKey]] = []
         self.writes: list[tuple[str, ObjectKey]] = []
         self.on_write: Any = lambda _verb, _key: None
+        self.mutate: Any = lambda _obj: None  # what an admission webhook or a default adds
         self._version = 1
         self._uid = 0
 
@@ -86,6 +87,7 @@ class FakeApi:
         self._uid += 1
         made["metadata"]["uid"] = f"uid-{self._uid}"
         self._touch(made)
+        self.mutate(made)
         self.objects[key_of(made)] = made
         if is_applied:
             self._owned[key_of(made)] = {path for path, _ in self._wishes(obj)}
@@ -152,13 +154,24 @@ class FakeApi:
         if key.namespace and space is None:
             raise self._missing("apply", key)
 
-    async def apply(self, manifest: Mapping[str, Any], *, uid: str | None = None) -> Manifest:
+    async def apply(
+        self,
+        manifest: Mapping[str, Any],
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> Manifest:
         key = key_of(manifest)
         is_lost = self._fail("apply", key)
         live = self.objects.get(key)
-        if uid is not None and (live is None or live["metadata"]["uid"] != uid):
+        asked = {"uid": uid, "resourceVersion": resource_version}
+        insists = {field: value for field, value in asked.items() if value is not None}
+        if live is None and insists:
             raise self._conflict("apply", key)
-        assert live is not None
+        if live is not None and any(live["metadata"][f] != v for f, v in insists.items()):
+            raise self._conflict("apply", key)
+        if live is None:
+            return await self.apply_new(manifest)
         wanted = dict(self._wishes(manifest))
         immutable = _immutable_change(live, manifest)
         if immutable:
@@ -171,6 +184,7 @@ class FakeApi:
         for path, value in wanted.items():
             _put(live, path, value)
         self._owned[key] = set(wanted)
+        self.mutate(live)
         if live != before:
             self._touch(live)
         self._done("apply", key, is_lost=is_lost)
