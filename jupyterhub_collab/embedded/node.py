@@ -66,7 +66,7 @@ class Api:
         self._tls = ssl.create_default_context(cafile=paths.ca_certificate)
 
     async def call(self, method: str, path: str, body: Json | None = None) -> Json | None:
-        """One request, until it is answered; None for 404, 409 and in a namespace that ends.
+        """One request, until it is served; None for 404, 409 and in a namespace that ends.
 
         Raises
         ------
@@ -81,12 +81,14 @@ class Api:
                 url = self._base + path
                 async with self._session.request(method, url, data=data, **options) as answer:
                     found: Json = await answer.json()
+                    if answer.status < 500:
+                        break
             except _LOST:
-                await asyncio.sleep(_RETRY_S)
-                continue
-            if not answer.ok and answer.status not in (403, 404, 409):
-                raise ApiError(answer.status, found["reason"], found["message"])
-            return found if answer.ok else None
+                pass
+            await asyncio.sleep(_RETRY_S)
+        if not answer.ok and answer.status not in (403, 404, 409):
+            raise ApiError(answer.status, found["reason"], found["message"])
+        return found if answer.ok else None
 
     async def follow(self, plural: str, query: str = "") -> AsyncIterator[tuple[str, Json]]:
         """List and watch for ever: ("LISTED", list) at first and after each loss, then events."""
@@ -156,7 +158,7 @@ class PodWorker:
             await self._event("Failed", "The embedded node runs no init containers", "Warning")
             return False
         files = PodFiles(self._folder, self.pod, self.address, self._node.read)
-        said = ""
+        said, wait_s = "", _POLL_S
         for name, container in self._containers.items():
             while not container.was_started:
                 try:
@@ -166,7 +168,8 @@ class PodWorker:
                     if str(error) != said:
                         said = str(error)
                         await self._event("FailedMount", said, "Warning")
-                    await asyncio.sleep(_POLL_S)
+                    await asyncio.sleep(wait_s)
+                    wait_s = min(2 * wait_s, 1.0)
                     if self._grace_s is not None:
                         return False
             image = self._specs[name].get("image", "")

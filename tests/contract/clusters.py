@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jupyterhub_collab import embedded
+from jupyterhub_collab.embedded.controllers import DRIVER
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class ContractCluster:
 
     kubeconfig: Path
     image: str  # of the pods that the tests start
+    folder_driver: str = DRIVER  # CSI driver of volumes that are folders of this machine
 
 
 @contextmanager
@@ -45,4 +47,4 @@ def embedded_cluster(folder: Path, *, with_node: bool) -> Iterator[ContractClust
             return
         with program("node", folder):
             yield found
-        embedded.stop_all(folder)
+        embedded.stop_all(folder, grace_s=0.5)

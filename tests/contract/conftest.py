@@ -12,6 +12,7 @@ from .client import Api, connect, path_of
 from .clusters import ContractCluster, embedded_cluster
 
 _NUMBERS = itertools.count()
+_NODE_DRIVER = "folder.collab.test"
 _NODE_IMAGE = "collab.test/base:1"
 
 
@@ -46,7 +47,8 @@ def cluster(request: pytest.FixtureRequest) -> ContractCluster:
 def node(request: pytest.FixtureRequest) -> ContractCluster:
     """A cluster with a node: pods run."""
     if request.param == "real":
-        return ContractCluster(request.getfixturevalue("node_cluster").kubeconfig, _NODE_IMAGE)
+        kubeconfig = request.getfixturevalue("node_cluster").kubeconfig
+        return ContractCluster(kubeconfig, _NODE_IMAGE, _NODE_DRIVER)
     found: ContractCluster = request.getfixturevalue("embedded_node")
     return found
 

@@ -348,7 +348,7 @@ async def _fetch(url: str) -> str:
 async def test_a_folder_as_a_data_set(
     node: ContractCluster, node_api: Api, node_namespace: str, tmp_path: Path
 ) -> None:
-    """A static volume with a folder's path, of driver `collab.embedded`, shows the folder."""
+    """A static CSI volume shows the folder that it names, and its deletion leaves the folder."""
     tmp_path.chmod(0o755)
     (tmp_path / "table.csv").write_text("a,b\n")
     name = f"{node_namespace}-data"
@@ -359,7 +359,7 @@ async def test_a_folder_as_a_data_set(
         "persistentVolumeReclaimPolicy": "Retain",
         "claimRef": {"namespace": node_namespace, "name": "data"},
         "csi": {
-            "driver": "collab.embedded",
+            "driver": node.folder_driver,
             "volumeHandle": name,
             "readOnly": True,
             "volumeAttributes": {"path": str(tmp_path)},
