@@ -16,6 +16,9 @@ def main() -> None:
     schema = ROOT / "docs" / "schema" / "contest-v1alpha1.schema.json"
     schema.write_text(json.dumps(contest_schema(), indent=2) + "\n")
     subprocess.run([sys.executable, "-m", "tests.contract.docs"], cwd=ROOT, check=True)
+    module = "jupyterhub_collab.services.provisioner.openapi"
+    openapi = subprocess.run([sys.executable, "-m", module], check=True, stdout=subprocess.PIPE)
+    (ROOT / "docs" / "api" / "provisioner.openapi.json").write_bytes(openapi.stdout)
 
 
 if __name__ == "__main__":
