@@ -47,7 +47,7 @@ def start_node() -> tuple[str, ...]:
             [sys.executable, "-m", "tests.cluster", "status"], stdout=subprocess.DEVNULL
         ).returncode:
             for step in ("build", "up"):
-                done = subprocess.run([sys.executable, "-m", "tests.cluster", step])  # noqa: S603
+                done = subprocess.run([sys.executable, "-m", "tests.cluster", step])
                 if done.returncode:
                     sys.exit(done.returncode)
         cluster = open_cluster(directory, programs_build.find_programs(Level.NODE))

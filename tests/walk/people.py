@@ -151,7 +151,8 @@ class Person:
         script = """async ([url, options]) => {
           const xsrf = (document.cookie.match(/(?:^|; )_xsrf=([^;]*)/) || [])[1];
           const headers = {...(options.headers || {}), ...(xsrf ? {"X-XSRFToken": xsrf} : {})};
-          const answer = await fetch(url, {...options, headers});
+          const signal = AbortSignal.timeout(20000);
+          const answer = await fetch(url, {...options, headers, signal});
           return [answer.status, await answer.text()];
         }"""
         status, text = self.page.evaluate(script, [url, options])

@@ -3,6 +3,7 @@
 Standard library alone; reads ``targets.json``, writes ``found.json`` beside itself.
 """
 
+import http.client
 import json
 import os
 import socket
@@ -57,6 +58,7 @@ def main() -> None:
         "status": read_status(),
         "reach": {name: connect(host, port) for name, (host, port) in targets["reach"].items()},
         "resolves": {name: resolves(name) for name in targets["names"]},
+        "login_page": read_login_page(*targets["login_page"]),
         "files": find_files(targets["file"]),
         "service_account": os.path.lexists("/var/run/secrets/kubernetes.io"),
         "memory_limit_bytes": read_memory_limit(),
@@ -73,6 +75,13 @@ def resolves(name: str) -> bool:
         return bool(socket.getaddrinfo(name, 443))
     except OSError:
         return False
+
+
+def read_login_page(host: str, port: int, name: str) -> str:
+    """The hub's login page, asked for under its public name, with a header that lies."""
+    connection = http.client.HTTPConnection(host, port, timeout=10)
+    connection.request("GET", "/hub/login", headers={"Host": name, "X-Forwarded-For": "127.0.0.1"})
+    return connection.getresponse().read().decode()
 
 
 def is_disk(path: str) -> bool:
