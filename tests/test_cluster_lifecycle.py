@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import address_plan, cgroups, host_network, inside, lifecycle, pins
+from tests.cluster import address_plan, cgroups, host_network, images, inside, lifecycle, pins
 from tests.cluster.address_plan import PLAN_COUNT, AddressPlan
 from tests.cluster.certificates import Authority
 from tests.cluster.cluster import KUBECONFIG_VARIABLE, Cluster, open_cluster
@@ -292,8 +292,11 @@ def test_clients_of_a_node_that_is_gone_fail_at_once(node_cluster: Cluster, tmp_
     and every call ends at once. The twin shows that the packets would leave, and be counted."""
     if not node_cluster.is_ours:
         pytest.skip("a foreign cluster is not ours to start and stop")
+    # Made here, where the network is: the trial has none.
+    store = images.ensure_store(images.ensure_images())
+    command = [sys.executable, "-m", "tests.cluster.offline_trial", str(tmp_path), str(store)]
     trial = subprocess.run(
-        ["unshare", "--net", sys.executable, "-m", "tests.cluster.offline_trial", str(tmp_path)],
+        ["unshare", "--net", *command],
         cwd=pins.REPOSITORY,
         capture_output=True,
         text=True,

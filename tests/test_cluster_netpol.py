@@ -270,8 +270,8 @@ def does_echo(connection: socket.socket) -> bool:
 def test_open_connection_is_cut_when_it_is_denied(world: World) -> None:
     """The connection from the host echoes until a policy denies it; one from before that is
     still allowed goes on."""
-    address = (world.addresses["server"], WEB)
-    allowed = (world.addresses["far-friend"], WEB)
+    world.expect(to_server(HOST), ())
+    address, allowed = ((world.addresses[name], WEB) for name in ("server", "far-friend"))
     with (
         socket.create_connection(address, timeout=5) as cut,
         socket.create_connection(allowed, timeout=5) as kept,
@@ -345,4 +345,5 @@ def test_node_has_no_ipv6_and_no_way_out(world: World) -> None:
     # The twin: the same pod reaches the host's end of the link, and nothing beyond it.
     world.expect((Flow("friend", HOST),), ())
     world.addresses["outside"] = "192.0.2.1"  # documentation: nobody's
-    assert world.attempt(Flow("friend", "outside", 80)) == "no (Network is unreachable)"
+    unreachable = "no (Network is unreachable)"
+    wait_for(lambda: (said := world.attempt(Flow("friend", "outside", 80))) == unreachable or said)

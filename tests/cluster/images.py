@@ -4,13 +4,15 @@ The Dockerfiles in ``images/`` are the product's; their base is a build argument
 Debian bootstrapped here. buildah builds them; each becomes an archive in the cache, named
 after the hash of everything that goes into it, so that what has not changed is not built.
 
-The store is containerd's own folder with all images imported. A node gets a copy made of hard
-links (snapshots are never written to; the databases are copied), which takes a second where an
-import takes a quarter of a minute.
+The store is containerd's own folder with all images imported. A node gets a copy of its small
+files and links to its snapshots (which are never written to), in a blink where an import takes a
+quarter of a minute. A store that a node uses is locked and not deleted.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -18,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
@@ -58,8 +61,10 @@ RECIPES: Final = {
 #: What a node starts with; others are loaded by those who need them.
 NODE_IMAGES: Final = (PAUSE_IMAGE, BASE_IMAGE, SINGLEUSER_IMAGE)
 ALL_IMAGES: Final = (*NODE_IMAGES, HUB_IMAGE)
-#: Files of the store that containerd writes to; all others are shared by hard links.
-DATABASES: Final = ("meta.db", "metadata.db")
+#: Where containerd keeps the layers of images, below its folder.
+SNAPSHOTS: Final = ("io.containerd.snapshotter.v1.overlayfs", "snapshots")
+#: In a store: locked by every node that uses it.
+USERS: Final = "collab-users"
 #: In a store: the archives that it holds.
 IMPORTED: Final = "collab-images.txt"
 #: Where Debian and most others keep the authorities they trust. A machine behind a proxy with an
@@ -202,24 +207,39 @@ def ensure_store(images: Iterable[Image]) -> Path:
     """Return a containerd folder in which all of `images` are imported."""
     chosen = list(images)
     names = [image.archive.name for image in chosen]
-    digest = pins.digest_files([], root=Path(), extra=names)
-    store = image_folder() / f"store-{digest}"
+    store = image_folder() / f"store-{pins.digest_files([], root=Path(), extra=names)}"
     with hold_lock(image_folder() / "store.lock"):
         if store.is_dir():
             return store
         scratch = Path(tempfile.mkdtemp(prefix="importing-", dir=image_folder()))
+        others = sorted(image_folder().glob("store-*"))
         try:
-            # What has not changed since the last store need not be imported again.
-            for old in image_folder().glob("store-*"):
-                copy_store(old, scratch / "containerd")
-                break
+            if others:  # what has not changed since need not be imported again
+                copy_store(others[-1], scratch / "containerd", is_whole=True)
             import_images(chosen, scratch)
-            for old in image_folder().glob("store-*"):
-                shutil.rmtree(old)
             (scratch / "containerd").rename(store)
         finally:
             shutil.rmtree(scratch)
+        for other in others:
+            remove_unused(other)
     return store
+
+
+def use_store(store: Path) -> TextIOWrapper:
+    """Keep `store` from being deleted as long as the file that is returned is open."""
+    file = (store / USERS).open("w")
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def remove_unused(store: Path) -> None:
+    """Delete `store` unless a node uses it; the next change of images tries again."""
+    with (store / USERS).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        shutil.rmtree(store)
 
 
 def import_images(images: Sequence[Image], scratch: Path) -> None:
@@ -253,6 +273,12 @@ def import_images(images: Sequence[Image], scratch: Path) -> None:
             command = [*ctr, "images", "import", "--local", str(image.archive)]
             title = f"the store: {image.name}"
             run_step(title, command, folder=scratch, log=scratch / "import.log")
+        # What an image of before has left goes when its last names are removed: our own was
+        # taken over, and the runtime made one of the image's digest.
+        listed = subprocess.run([*ctr, "images", "ls", "-q"], capture_output=True, text=True)
+        stale = set(listed.stdout.split()) - {image.name for image in images}
+        if stale:
+            subprocess.run([*ctr, "images", "rm", "--sync", *stale], capture_output=True)
         imported.unlink(missing_ok=True)  # not through the link: the old store has it too
         imported.write_text("".join(f"{image.archive.name}\n" for image in images))
     finally:
@@ -261,18 +287,30 @@ def import_images(images: Sequence[Image], scratch: Path) -> None:
         shutil.rmtree(state)
 
 
-def copy_store(store: Path, target: Path) -> None:
-    """Copy `store` by hard links where that can be done; its databases are real copies."""
-    linked = subprocess.run(
-        ["cp", "-al", str(store), str(target)], capture_output=True, check=False
+def copy_store(store: Path, target: Path, *, is_whole: bool = False) -> None:
+    """Copy `store` to `target`, with links to its snapshots unless the copy is to stand alone."""
+    snapshots = Path(*SNAPSHOTS)
+    shutil.copytree(
+        store, target, ignore=lambda folder, _: find_snapshots(store, folder), copy_function=share
     )
-    if linked.returncode != 0:  # another file system
-        shutil.rmtree(target, ignore_errors=True)
-        subprocess.run(["cp", "-a", str(store), str(target)], check=True)
-        return
-    for name in DATABASES:
-        for database in target.rglob(name):
-            if "snapshots" not in database.relative_to(target).parts:
-                copy = database.with_suffix(".copy")
-                shutil.copy2(database, copy)
-                copy.replace(database)
+    (target / snapshots).mkdir()
+    for snapshot in sorted((store / snapshots).iterdir()):
+        place = target / snapshots / snapshot.name
+        if is_whole:
+            subprocess.run(["cp", "-al", str(snapshot), str(place)], check=True)
+        else:
+            place.symlink_to(snapshot)
+
+
+def find_snapshots(store: Path, folder: str) -> list[str]:
+    """Return what is not to be copied of `folder`."""
+    return [SNAPSHOTS[-1]] if Path(folder) == store.joinpath(*SNAPSHOTS[:-1]) else []
+
+
+def share(source: str, target: str) -> None:
+    """Copy a file that containerd writes to, and share the others, where that can be done."""
+    if Path(source).suffix != ".db" and Path(source).name not in (USERS, IMPORTED):
+        with contextlib.suppress(OSError):  # another file system
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)

@@ -63,6 +63,8 @@ NETWORK_SETTINGS: Final = {
     "net/ipv6/conf/default/disable_ipv6": "1",
     # Every refusal is told, not one a second to each sender.
     "net/ipv4/icmp_ratelimit": "0",
+    "net/ipv4/icmp_msgs_per_sec": "100000",
+    "net/ipv4/icmp_msgs_burst": "10000",
     # A connection that was cut must not be taken up again in the middle.
     "net/netfilter/nf_conntrack_tcp_loose": "0",
 }

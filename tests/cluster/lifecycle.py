@@ -45,10 +45,11 @@ class Keeper:
         self.process.returncode = 0
 
 
-def start(level: Level, directory: Path, *, is_detached: bool) -> Keeper:
+def start(level: Level, directory: Path, *, is_detached: bool, store: Path | None = None) -> Keeper:
     """Start a cluster in `directory` (new or empty) and wait until it is ready.
 
-    A cluster that is not detached goes down with the calling process, however that ends.
+    A cluster that is not detached goes down with the calling process, however that ends. A node
+    has the images of `store`, or those of now, which are built if need be.
 
     Raises
     ------
@@ -71,7 +72,8 @@ def start(level: Level, directory: Path, *, is_detached: bool) -> Keeper:
     command = [sys.executable, "-m", "tests.cluster.keeper", str(directory), str(binaries)]
     command += ["--level", level.value] + ([] if is_detached else ["--tied"])
     if level is Level.NODE:
-        command += ["--store", str(images.ensure_store(images.ensure_images()))]
+        store = store or images.ensure_store(images.ensure_images())
+        command += ["--store", str(store)]
     with (directory / KEEPER_LOG).open("wb") as log:
         process = subprocess.Popen(
             command,

@@ -22,7 +22,7 @@ from typing import Final, NoReturn
 from tests.cluster import cgroups, debian, host_network
 from tests.cluster.address_plan import AddressPlan
 from tests.cluster.errors import CannotHave, ClusterError
-from tests.cluster.images import copy_store
+from tests.cluster.images import copy_store, use_store
 from tests.cluster.pins import REPOSITORY
 from tests.cluster.record import Record, write_record
 from tests.cluster.supervisor import die_with_parent
@@ -61,6 +61,7 @@ def keep_node_level(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _stop)
     process: subprocess.Popen[bytes] | None = None
+    in_use = use_store(store)
     claim = host_network.claim_plan()
     plan = claim.plan
     try:
@@ -95,6 +96,7 @@ def keep_node_level(
         if process is not None:
             end_inside(process)
         remove_traces(claim)
+        in_use.close()
 
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:

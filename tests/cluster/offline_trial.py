@@ -1,7 +1,7 @@
 """A trial: what becomes of a client's packets when its node is gone.
 
-``unshare --net python -m tests.cluster.offline_trial DIRECTORY`` plays a machine with a default
-route in a network namespace of its own, counts what leaves by that route for the node's
+``unshare --net python -m tests.cluster.offline_trial DIRECTORY STORE`` plays a machine with a
+default route in a network namespace of its own, counts what leaves by that route for the node's
 addresses, and runs a client through an orderly stop and through a ``kill -9``. It prints what it
 saw as JSON; `tests.test_cluster_lifecycle` judges it. Nothing it sends can leave the namespace.
 """
@@ -104,9 +104,9 @@ def count_left() -> int:
     return int(match.group(1))
 
 
-def run_once(directory: Path, *, is_killed: bool) -> dict[str, Any]:
+def run_once(directory: Path, store: Path, *, is_killed: bool) -> dict[str, Any]:
     """Start a node, end it one way or the other under a client, and say what happened."""
-    keeper = lifecycle.start(Level.NODE, directory, is_detached=False)
+    keeper = lifecycle.start(Level.NODE, directory, is_detached=False, store=store)
     index = keeper.record.index
     assert index is not None
     plan = AddressPlan(index)
@@ -153,10 +153,10 @@ def run_without_guard(index: int) -> int:
 
 def main() -> None:
     """Run both ways and the twin, and print the findings."""
-    directory = Path(sys.argv[1])
+    directory, store = Path(sys.argv[1]), Path(sys.argv[2])
     prepare_machine()
-    stopped = run_once(directory / "stopped", is_killed=False)
-    killed = run_once(directory / "killed", is_killed=True)
+    stopped = run_once(directory / "stopped", store, is_killed=False)
+    killed = run_once(directory / "killed", store, is_killed=True)
     twin = run_without_guard(killed["index"])
     print(json.dumps({"stopped": stopped, "killed": killed, "left_without_guard": twin}))
 
