@@ -19,8 +19,8 @@ from tests.cluster import address_plan, cgroups, host_network, images, inside, l
 from tests.cluster.address_plan import PLAN_COUNT, AddressPlan
 from tests.cluster.certificates import Authority
 from tests.cluster.cluster import KUBECONFIG_VARIABLE, Cluster, open_cluster
-from tests.cluster.errors import CannotHave, ClusterError
-from tests.cluster.programs_build import find_programs
+from tests.cluster.errors import BuildFailed, CannotHave, ClusterError
+from tests.cluster.programs_build import build_programs, find_programs
 from tests.cluster.record import RECORD_FILE, Level, Record, read_record, write_record
 
 #: Seconds for what takes a fraction of one on a machine that has nothing else to do.
@@ -192,6 +192,37 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(CannotHave, match=r"python -m tests\.cluster build"):
         find_programs(Level.API)
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point the cache at a new folder and the PATH at another; returns that one."""
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    monkeypatch.setenv("PATH", str(commands))
+    return commands
+
+
+def test_build_without_a_compiler_says_what_to_do(empty_cache: Path) -> None:
+    with pytest.raises(CannotHave, match=r"Go 1\.26 or newer"):
+        build_programs()
+
+
+def test_build_that_fails_leaves_nothing_half(empty_cache: Path) -> None:
+    """What failed is told with the end of its log; the next build starts as if from nothing."""
+    killed = pins.cache_root() / "building-killed"
+    killed.mkdir(parents=True)
+    compiler = empty_cache / "go"
+    compiler.write_text("#!/bin/sh\necho no such module\nexit 3\n")
+    compiler.chmod(0o755)
+    with pytest.raises(BuildFailed, match=r"(?s)code 3.*no such module"):
+        build_programs()
+    assert not pins.program_folder().exists()
+    assert not killed.exists()
+    assert list(pins.cache_root().glob("building-*")) == []
+    assert (pins.cache_root() / "failed-build" / "kubernetes.log").exists()
 
 
 def test_record_of_a_dead_keeper_is_not_taken_for_a_living_one(tmp_path: Path) -> None:

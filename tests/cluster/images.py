@@ -27,7 +27,7 @@ from typing import Final
 from tests.cluster import debian, pins
 from tests.cluster.errors import BuildFailed, CannotHave, ClusterError
 from tests.cluster.node_files import PAUSE_IMAGE, NodePaths, make_containerd_settings
-from tests.cluster.programs_build import hold_lock, run_step
+from tests.cluster.programs_build import SCRATCH, hold_lock, run_step
 
 SUITE: Final = "bookworm"
 BASE_PACKAGES: Final = ("ca-certificates", "python3", "python3-venv", "tini")
@@ -65,6 +65,8 @@ ALL_IMAGES: Final = (*NODE_IMAGES, HUB_IMAGE)
 SNAPSHOTS: Final = ("io.containerd.snapshotter.v1.overlayfs", "snapshots")
 #: In a store: locked by every node that uses it.
 USERS: Final = "collab-users"
+#: Beginning of the names of folders in which a store is made.
+IMPORTING: Final = "importing-"
 #: In a store: the archives that it holds.
 IMPORTED: Final = "collab-images.txt"
 #: Where Debian and most others keep the authorities they trust. A machine behind a proxy with an
@@ -101,6 +103,8 @@ def ensure_images(names: Iterable[str] = NODE_IMAGES) -> list[Image]:
     debian.demand(debian.IMAGE_PACKAGES)
     image_folder().mkdir(parents=True, exist_ok=True)
     with hold_lock(image_folder() / "build.lock"):
+        for left in image_folder().glob(f"{SCRATCH}*"):
+            shutil.rmtree(left)  # of a build that was killed
         pause = ensure_image(PAUSE_IMAGE, [pins.program_pin()], build_pause)
         base_inputs = [SUITE, *BASE_PACKAGES, IMAGE_RECIPE]
         base = ensure_image(BASE_IMAGE, base_inputs, build_base)
@@ -130,7 +134,7 @@ def ensure_image(
     archive = image_folder() / f"{stem}-{pins.digest_files([], root=Path(), extra=inputs)}.tar"
     if archive.exists():
         return Image(name, archive)
-    scratch = Path(tempfile.mkdtemp(prefix="building-", dir=image_folder()))
+    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=image_folder()))
     try:
         log = scratch / "log"
         build(name, scratch, log)
@@ -211,7 +215,9 @@ def ensure_store(images: Iterable[Image]) -> Path:
     with hold_lock(image_folder() / "store.lock"):
         if store.is_dir():
             return store
-        scratch = Path(tempfile.mkdtemp(prefix="importing-", dir=image_folder()))
+        for left in image_folder().glob(f"{IMPORTING}*"):
+            shutil.rmtree(left)
+        scratch = Path(tempfile.mkdtemp(prefix=IMPORTING, dir=image_folder()))
         others = sorted(image_folder().glob("store-*"))
         try:
             if others:  # what has not changed since need not be imported again

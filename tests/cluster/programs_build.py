@@ -31,6 +31,8 @@ GO_HINT: Final = (
     "install it from your system's packages or go.dev, or set KUBEBUILDER_ASSETS to a folder "
     "with etcd, kube-apiserver, kube-controller-manager and kubectl"
 )
+#: Beginning of the names of folders in which a build goes on.
+SCRATCH: Final = "building-"
 #: What the API level needs at least from KUBEBUILDER_ASSETS (envtest's convention).
 ASSETS_NEEDED: Final = ("etcd", "kube-apiserver", "kubectl")
 
@@ -72,7 +74,9 @@ def build_programs() -> Path:
             return folder
         if shutil.which("go") is None:
             raise CannotHave(GO_HINT)
-        scratch = Path(tempfile.mkdtemp(prefix="building-", dir=pins.cache_root()))
+        for left in pins.cache_root().glob(f"{SCRATCH}*"):
+            shutil.rmtree(left)  # of a build that was killed
+        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=pins.cache_root()))
         try:
             binaries = scratch / "bin"
             binaries.mkdir()
