@@ -37,8 +37,15 @@ _FREED_S: Final = 10.0  # a pod that went so short ago may still count against t
 _FREE_WAIT_S: Final = 3.0  # how long its share is waited for
 _STUCK_S: Final = 60.0  # a container that cannot be made for so long will not be
 _HOPELESS: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+# Kubernetes goes back and forth between an attempt and the pause after it: both count.
 _STUCK: Final = frozenset(
-    {"CreateContainerConfigError", "CreateContainerError", "ImagePullBackOff", "RunContainerError"}
+    {
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "RunContainerError",
+    }
 )
 
 

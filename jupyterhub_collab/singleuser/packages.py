@@ -8,6 +8,7 @@ image are never put before another's (`startup_path.sitecustomize`).
 from __future__ import annotations
 
 import os
+import site
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -30,8 +31,8 @@ def package_environment(environ: Mapping[str, str]) -> dict[str, str]:
         "PYTHONPATH": _joined(str(STARTUP_PATH), environ.get("PYTHONPATH", "")),
     }
     path = environ.get("PATH", os.defpath)
-    if sys.prefix != sys.base_prefix:
-        # The server runs in a virtual environment: pip refuses --user there.
+    if not site.ENABLE_USER_SITE:
+        # The server runs in a closed virtual environment: pip refuses --user there.
         variables["PIP_TARGET"] = str(own)
         variables["JUPYTER_PATH"] = _joined(
             str(own / "share" / "jupyter"), environ.get("JUPYTER_PATH", "")
