@@ -46,6 +46,8 @@ def _configure_addresses(c: Any, settings: DemoSettings) -> None:
     # The supervisor runs the proxy; both have its token from the environment.
     c.ConfigurableHTTPProxy.should_start = False
     c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{settings.proxy_api_port}"
+    # A proxy that was started again has lost its routes: seconds until the hub writes them anew.
+    c.JupyterHub.last_activity_interval = 5
     # Servers and routes outlive the hub: it comes back and finds them.
     c.JupyterHub.cleanup_servers = False
     c.JupyterHub.cleanup_proxy = False

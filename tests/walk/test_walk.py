@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +18,9 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from playwright.sync_api import Browser, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Error, expect, sync_playwright  # noqa: E402
 
+from jupyterhub_collab.cli.up.lease import read_live_holder  # noqa: E402
 from tests.cluster.cluster import Cluster  # noqa: E402
 from tests.walk.ground import Run, running  # noqa: E402
 from tests.walk.node import arrange  # noqa: E402
@@ -172,7 +175,36 @@ def survive(grace: Person, run: Run, tmp_path: Path) -> None:
         assert "climatology" in grace.read_file("team/results/summary.txt")
         grace.page.goto(f"{run.url}/hub/home")
         expect(grace.page.locator("#stop")).to_be_visible()
+        grace.page.goto(f"{grace.server}/lab")
+        for program in ("proxy", "cluster-api", "cluster-node", "provisioner", "hub"):
+            kill_alone(program, again)
+            wait_for_answer(grace, "team/results/summary.txt")
         grace.page.context.close()
+
+
+def kill_alone(program: str, run: Run) -> None:
+    """kill -9 of one program; `up` says when it is back."""
+    holder = read_live_holder(run.data / "leases" / f"{program}.lock")
+    assert holder is not None
+    said = run.out.read_text().count("is back.")
+    os.kill(holder.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while run.out.read_text().count("is back.") == said:
+        assert time.monotonic() < deadline, run.out.read_text()
+        time.sleep(0.2)
+
+
+def wait_for_answer(person: Person, path: str) -> None:
+    """The person's server answers as before, at the latest when the hub wrote its routes anew."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            assert "climatology" in person.read_file(path)
+            return
+        except (AssertionError, Error):
+            if time.monotonic() > deadline:
+                raise
+            person.page.wait_for_timeout(300)
 
 
 def come_back(browser: Browser, run: Run, tmp_path: Path, shots: Path) -> None:

@@ -94,7 +94,11 @@ class Supervisor:
             title = watched.program.title
             self._tell(f"{title} ended ({_say_exit(code)}); starting it again in {pause_s:g} s.")
             await asyncio.sleep(pause_s)
-            await watched.spawn()
+            try:
+                await watched.spawn()
+            except OSError as e:  # no room for its log, no memory: may pass
+                self._tell(f"{title} cannot be started: {e.strerror}.")
+                continue
             if await watched.until_ready():
                 self._tell(f"{title} is back.")
 
