@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import os
 import signal
@@ -11,11 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
-from tests.cluster import address_plan, cgroups, host_network, images, inside, lifecycle, pins
+from tests.cluster import cgroups, host_network, images, inside, lifecycle, pins
 from tests.cluster.address_plan import PLAN_COUNT, AddressPlan
 from tests.cluster.certificates import Authority
 from tests.cluster.cluster import KUBECONFIG_VARIABLE, Cluster, open_cluster
@@ -32,6 +34,10 @@ def wait_for(is_met: Callable[[], bool], what: str) -> None:
     while not is_met():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
+
+
+def has_changed(file: Path, before: str) -> bool:
+    return file.read_text() != before
 
 
 def find_processes(directory: Path) -> list[str]:
@@ -120,7 +126,7 @@ def test_killed_program_comes_back_with_its_data(started: Callable[[str], Cluste
         pid_file = cluster.directory / "pid" / program
         before = pid_file.read_text()
         cluster.kill(program)
-        wait_for(lambda f=pid_file, b=before: f.read_text() != b, f"{program} was not restarted")
+        wait_for(functools.partial(has_changed, pid_file, before), f"{program} was not restarted")
         wait_for(
             lambda: cluster.kubectl("get", "namespace", "kept", check=False).returncode == 0,
             f"the namespace did not come back with {program}",
@@ -237,16 +243,16 @@ def test_record_of_a_dead_keeper_is_not_taken_for_a_living_one(tmp_path: Path) -
 
 def test_address_plans_do_not_meet() -> None:
     networks = [
-        address_plan.IPv4Network(item)
+        IPv4Network(item)
         for plan in map(AddressPlan, range(PLAN_COUNT))
         for item in (plan.pod_range, plan.service_range, f"{plan.host_address}/32")
     ]
     for number, network in enumerate(networks):
         assert not any(network.overlaps(other) for other in networks[number + 1 :])
-    whole = address_plan.IPv4Network("10.128.0.0/11")
+    whole = IPv4Network("10.128.0.0/11")
     assert all(network.subnet_of(whole) for network in networks)
-    assert not AddressPlan(1).is_free([address_plan.IPv4Network("10.131.0.0/24")])
-    assert AddressPlan(1).is_free([address_plan.IPv4Network("10.132.0.0/16")])
+    assert not AddressPlan(1).is_free([IPv4Network("10.131.0.0/24")])
+    assert AddressPlan(1).is_free([IPv4Network("10.132.0.0/16")])
     with pytest.raises(ValueError, match="index 16"):
         AddressPlan(PLAN_COUNT)
 
