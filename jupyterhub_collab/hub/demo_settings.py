@@ -63,6 +63,11 @@ class DemoSettings:
         """The provisioner's own address, with its prefix."""
         return f"http://127.0.0.1:{self.provisioner_port}/services/provisioner/"
 
+    @property
+    def provisioner_page(self) -> str:
+        """Where an admin sees it in a browser: a name of its own, as JupyterHub gives services."""
+        return f"http://provisioner--service.{self.domain}:{self.port}/services/provisioner/"
+
     def to_json(self) -> str:
         """Text of the file."""
         return json.dumps(asdict(self), indent=1) + "\n"

@@ -42,9 +42,12 @@ FLAGS = [
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium with a profile of its own."""
+    """Debian's Chromium with a profile of its own.
+
+    For these tests alone: while playwright's driver runs, no asyncio test can.
+    """
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("NOT PROVED: what the pages look like and do in a browser (no chromium here)")
@@ -161,9 +164,27 @@ def share_and_refuse(browser: Browser, run: Run, shots: Path) -> tuple[Person, P
         assert "grace" not in text
     status, _ = alan.fetch(f"{run.url}/hub/api/users/grace/server", method="DELETE")
     assert status in (403, 404)
+    see_provisioner(browser, run, shots, alan)
     alan.page.goto(f"{alan.server}/lab")
     assert grace.list_folder("team/results")  # still there, still running
     return grace, alan
+
+
+def see_provisioner(browser: Browser, run: Run, shots: Path, alan: Person) -> None:
+    """Its page is for the host; a member is refused."""
+    page = run.url.replace("hub.localhost", "provisioner--service.hub.localhost")
+    host = meet(browser, "host", hub=run.url, shots=shots)
+    host.sign_in()
+    answer = host.page.goto(f"{page}/services/provisioner/")
+    assert answer is not None
+    assert answer.status == 200
+    expect(host.page.get_by_text("ocean", exact=True).first).to_be_visible()
+    host.shoot("provisioner")
+    host.page.context.close()
+    answer = alan.page.goto(f"{page}/services/provisioner/")
+    assert answer is not None
+    assert answer.status == 403
+    assert "ocean" not in alan.page.content()
 
 
 def survive(grace: Person, run: Run, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def _make_provisioner(folder: DataFolder, settings: DemoSettings, ground: Ground
             "JUPYTERHUB_BASE_URL": "/",
             "JUPYTERHUB_CLIENT_ID": "service-provisioner",
             "JUPYTERHUB_HOST": settings.public_url,
-            "JUPYTERHUB_OAUTH_CALLBACK_URL": "/services/provisioner/oauth_callback",
+            "JUPYTERHUB_OAUTH_CALLBACK_URL": f"{settings.provisioner_page}oauth_callback",
             "JUPYTERHUB_SERVICE_NAME": "provisioner",
             "JUPYTERHUB_SERVICE_PREFIX": "/services/provisioner/",
             "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:{settings.provisioner_port}",
