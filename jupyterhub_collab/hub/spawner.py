@@ -16,8 +16,10 @@ import asyncio
 import hmac
 import json
 from collections.abc import AsyncIterator, Mapping
+from types import SimpleNamespace
 from typing import Any, Final
 
+import jupyterhub
 import sqlalchemy
 from kubespawner import KubeSpawner
 from traitlets import TraitError, default, validate
@@ -274,6 +276,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         make the hub exit. JupyterHub's own wait takes a connection that was accepted and stays
         silent for minutes, whatever http_timeout says, and does not notice that a pod ended.
         """
+        self._distrust_answer()
         wait_up = self.server.wait_up
 
         async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -293,6 +296,20 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
                     future.cancel()
 
         self.server.wait_up = guarded
+
+    def _distrust_answer(self) -> None:
+        """Keep the server's headers from JupyterHub, which parses the version among them.
+
+        They are the member's to choose, and one that cannot be parsed would count as a failed
+        start, or end the hub while it starts.
+        """
+        wait_up = self.server.wait_up
+
+        async def without_headers(*args: Any, **kwargs: Any) -> Any:
+            await wait_up(*args, **kwargs)
+            return SimpleNamespace(headers={"X-JupyterHub-Version": jupyterhub.__version__})
+
+        self.server.wait_up = without_headers
 
     async def _wait_for_end(self, *, timeout_s: float) -> SpawnRefusedError:
         """Why the server will not answer any more, once that is known."""
@@ -367,6 +384,8 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
 
     async def get_url(self) -> str:
         """Where the server is. Waits for one whose start a dead hub left half-way."""
+        # A hub that starts asks for it right before it waits for the server's answer.
+        self._distrust_answer()
         known: str = self.server.url
         try:
             link = await self._open_link()

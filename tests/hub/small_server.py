@@ -1,7 +1,7 @@
 """Stands in for JupyterLab where a test is not about it: answers every request, starts at once.
 
 What to do is read from the home, as a member could arrange it: a file ``silent`` and it never
-answers, a file ``broken`` and it ends at once.
+answers, a file ``broken`` and it ends at once, a file ``version`` and it says to be that.
 """
 
 import os
@@ -19,7 +19,9 @@ class Handler(BaseHTTPRequestHandler):
         if (Path.home() / "silent").exists():
             time.sleep(3600)
         self.send_response(200)
-        self.send_header("X-JupyterHub-Version", "6.1.1")
+        version = Path.home() / "version"
+        said = version.read_text() if version.exists() else "6.1.1"
+        self.send_header("X-JupyterHub-Version", said)
         self.end_headers()
 
 

@@ -86,6 +86,22 @@ def test_a_hub_that_starts_while_the_api_is_away_gives_no_server_up(own_hub, clu
     until(lambda: kube(cluster, "list", POD, namespace=OCEAN) == [])
 
 
+def test_a_false_version_does_not_keep_the_hub_from_starting(own_hub, cluster):
+    start(own_hub)
+    uid = uid_of(cluster, "bob")
+    own_hub.kill()
+    version = cluster.paths.volumes / OCEAN / names.personal_claim("bob") / "version"
+    version.write_text("nonsense")
+    try:
+        own_hub.start()
+        until(lambda: own_hub.server("bob").get("ready"))
+    finally:
+        version.unlink()
+    assert uid_of(cluster, "bob") == uid
+    own_hub.stop_server("bob")
+    own_hub.wait_stopped("bob")
+
+
 def test_a_server_that_ended_while_the_hub_was_away_is_noticed_and_cleared(own_hub, cluster):
     start(own_hub)
     own_hub.kill()

@@ -273,7 +273,7 @@ def home_of_hal(hub, cluster, provision):
     hub.wait_stopped("hal")
     home = cluster.paths.volumes / "team-homes" / names.personal_claim("hal")
     yield home
-    for file in ("silent", "broken"):
+    for file in ("silent", "broken", "version"):
         (home / file).unlink(missing_ok=True)
 
 
@@ -284,6 +284,15 @@ def test_a_home_that_ends_the_server_does_not_end_the_hub(hub, home_of_hal):
         assert "ended with exit code 3 while it started" in message
     assert is_up(hub)
     assert "consecutive spawns failed" not in hub.log()
+
+
+@pytest.mark.parametrize("version", ["nonsense", "1" * 5000])
+def test_a_server_that_tells_a_false_version_starts_all_the_same(hub, home_of_hal, version):
+    (home_of_hal / "version").write_text(version)
+    assert hub.spawn("hal").status_code in (201, 202)
+    hub.wait_ready("hal")
+    hub.stop_server("hal")
+    hub.wait_stopped("hal")
 
 
 def test_a_home_that_silences_the_server_does_not_end_the_hub(impatient_hub, cluster, provision):
