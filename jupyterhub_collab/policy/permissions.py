@@ -3,10 +3,11 @@
 `jupyterhub_collab.manifests.rbac` turns it into roles, and a test compares what a real API
 server then allows with it, line by line. Whoever needs one verb more adds it here, with the reason.
 
-What RBAC cannot say, and who says it instead: it knows no labels, so the hub's right to delete
-claims covers the team's volume too (the spawner deletes personal claims only, and checks label and
-owner first), and the provisioner's rights reach every namespace
-(`jupyterhub_collab.manifests.guard` holds them to the teams').
+What is used by no line of code is not in it: a right that waits for later is one for whoever takes
+the token. So nobody here deletes a namespace or a volume: those who decide on retention do.
+
+What RBAC cannot say, and who says it instead: it knows no labels, so the provisioner's rights reach
+every namespace (`jupyterhub_collab.manifests.guard` holds them to the teams').
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from ..constants import HUB_CLUSTER_ROLE, PROVISIONER_LEASE_NAME
+from ..constants import HUB_CLUSTER_ROLE, POLICY_DENY_ALL, PROVISIONER_LEASE_NAME
 
 
 class Holder(str, Enum):
@@ -38,7 +39,8 @@ class Permission:
     names: tuple[str, ...] = ()
 
 
-_OWNED = ("get", "list", "watch", "create", "patch", "delete")
+_KEPT = ("get", "list", "watch", "create", "patch")
+_OWNED = (*_KEPT, "delete")
 _RBAC = "rbac.authorization.k8s.io"
 
 PERMISSIONS: tuple[Permission, ...] = (
@@ -46,42 +48,33 @@ PERMISSIONS: tuple[Permission, ...] = (
         Holder.HUB_IN_TEAM,
         "",
         "pods",
-        ("get", "list", "watch", "create", "delete"),
-        "starts, polls and stops servers",
+        ("get", "create", "delete"),
+        "starts and stops servers; sees them through the one reflector",
     ),
     Permission(
         Holder.HUB_IN_TEAM,
         "",
         "persistentvolumeclaims",
-        ("get", "list", "create", "delete"),
-        "makes and, when a member is deleted for good, removes personal volumes",
+        ("get", "create"),
+        "makes personal volumes; removes none",
     ),
     Permission(
         Holder.HUB_IN_TEAM,
         "",
         "secrets",
-        ("create", "delete"),
-        "hands a server its credentials; never reads any back",
-    ),
-    Permission(
-        Holder.HUB_IN_TEAM, "", "events", ("get", "list", "watch"), "shows the progress of a spawn"
+        ("create",),
+        "hands a server its credentials; never reads any back, and they go with the pod",
     ),
     Permission(
         Holder.HUB_IN_TEAM, "", "namespaces", ("get",), "waits until the tenancy stands: ready hash"
     ),
     Permission(
         Holder.HUB_IN_TEAM,
-        "",
-        "resourcequotas",
-        ("get", "list"),
-        "tells members what is used and what is left",
-    ),
-    Permission(
-        Holder.HUB_IN_TEAM,
         "networking.k8s.io",
         "networkpolicies",
-        ("get", "list"),
-        "makes no pod before the policies are in place",
+        ("get",),
+        "makes no pod before the team is closed",
+        names=(POLICY_DENY_ALL,),
     ),
     Permission(
         Holder.HUB_EVERYWHERE,
@@ -93,9 +86,7 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission(
         Holder.HUB_EVERYWHERE, "", "events", ("list", "watch"), "one reflector for all teams"
     ),
-    Permission(
-        Holder.PROVISIONER, "", "namespaces", _OWNED, "a namespace for each team; retention"
-    ),
+    Permission(Holder.PROVISIONER, "", "namespaces", _KEPT, "a namespace for each team"),
     Permission(Holder.PROVISIONER, "", "resourcequotas", _OWNED, "the tier"),
     Permission(Holder.PROVISIONER, "", "limitranges", _OWNED, "defaults and maxima"),
     Permission(
@@ -112,9 +103,9 @@ PERMISSIONS: tuple[Permission, ...] = (
         names=(HUB_CLUSTER_ROLE,),
     ),
     Permission(
-        Holder.PROVISIONER, "", "persistentvolumeclaims", _OWNED, "team volume and data sets"
+        Holder.PROVISIONER, "", "persistentvolumeclaims", _KEPT, "team volume and data sets"
     ),
-    Permission(Holder.PROVISIONER, "", "persistentvolumes", _OWNED, "static data-set volumes"),
+    Permission(Holder.PROVISIONER, "", "persistentvolumes", _KEPT, "static data-set volumes"),
     Permission(
         Holder.PROVISIONER_AT_HOME,
         "coordination.k8s.io",
@@ -126,7 +117,7 @@ PERMISSIONS: tuple[Permission, ...] = (
         Holder.PROVISIONER_AT_HOME,
         "coordination.k8s.io",
         "leases",
-        ("get", "update", "patch"),
+        ("get", "patch"),
         "keeps its lease: one provisioner at a time",
         names=(PROVISIONER_LEASE_NAME,),
     ),

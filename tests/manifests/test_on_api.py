@@ -213,9 +213,10 @@ def test_the_hub_reads_its_team_namespace_and_no_secret(
 ) -> None:
     _, namespace = ocean
     ground.hub.kubectl("get", "namespace", namespace)
-    ground.hub.kubectl("get", "quota,networkpolicies", "-n", namespace)
-    result = ground.hub.kubectl("get", "secrets", "-n", namespace, check=False)
-    assert "forbidden" in result.stderr
+    ground.hub.kubectl("get", "networkpolicy", constants.POLICY_DENY_ALL, "-n", namespace)
+    for refused in (("get", "secrets"), ("get", "quota"), ("delete", "pvc", "team")):
+        result = ground.hub.kubectl(*refused, "-n", namespace, check=False)
+        assert "forbidden" in result.stderr
 
 
 def make_claim(namespace: str, name: str, size: str, **spec: Any) -> dict[str, Any]:
@@ -317,8 +318,9 @@ def test_the_guard_holds_the_provisioner_to_the_teams(
     foreign = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "manifests-foreign"}}
     taken = make_tenancy(to_team(ground, "taken")[0], platform)[0]
     plain = {**taken, "metadata": {"name": taken["metadata"]["name"]}}
-    ground.admin.apply(foreign, plain)
     deny_all = make_deny_all(spec, platform)
+    bare = {**deny_all, "metadata": {"name": "bare", "namespace": namespace}}
+    ground.admin.apply(foreign, plain, bare)
 
     def moved(manifest: dict[str, Any], **metadata: Any) -> dict[str, Any]:
         return {**manifest, "metadata": {**manifest["metadata"], **metadata}}
@@ -356,12 +358,16 @@ def test_the_guard_holds_the_provisioner_to_the_teams(
         for manifest in manifests:
             refusal = provisioner.refusal(manifest)
             assert message in refusal, f"{manifest['metadata']}: {refusal}"
-    for name in ("manifests-foreign", taken["metadata"]["name"]):
-        deleted = provisioner.kubectl("delete", "namespace", name, "--dry-run=server", check=False)
-        assert "changes and deletes only what bears" in deleted.stderr
+    deletion = ("delete", "networkpolicy", "-n", namespace, "--dry-run=server")
+    deleted = provisioner.kubectl(*deletion, "bare", check=False)
+    assert "changes and deletes only what bears" in deleted.stderr
+    provisioner.kubectl(*deletion, constants.POLICY_DENY_ALL)  # its own, it may
+    for kept in (("namespace", namespace), ("pv", volume["metadata"]["name"])):
+        deleted = provisioner.kubectl("delete", *kept, "--dry-run=server", check=False)
+        assert "forbidden" in deleted.stderr, "no volume and no namespace, not even its own"
+    ground.admin.kubectl("delete", "networkpolicy", "bare", "-n", namespace)
     other = moved({**binding, "roleRef": {**binding["roleRef"], "name": "cluster-admin"}}, name="x")
     assert "forbidden" in provisioner.refusal(other)
-    provisioner.kubectl("delete", "namespace", namespace, "--dry-run=server")  # its own, it may
     for name in ("manifests-foreign", taken["metadata"]["name"]):
         ground.admin.kubectl("delete", "namespace", name, "--wait=false")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from jupyterhub_collab.kube.kinds import kind_named
 from jupyterhub_collab.policy.permissions import PERMISSIONS, Holder, Permission, permissions_of
+from jupyterhub_collab.reconcile.plan import PRUNED_KINDS
 
 KNOWN_VERBS = {"get", "list", "watch", "create", "update", "patch", "delete", "bind"}
 HUB = (Holder.HUB_IN_TEAM, Holder.HUB_EVERYWHERE)
@@ -30,7 +32,7 @@ def verbs(*holders: Holder, resource: str) -> set[str]:
 
 
 def test_nobody_reads_secrets() -> None:
-    assert verbs(*Holder, resource="secrets") == {"create", "delete"}
+    assert verbs(*Holder, resource="secrets") == {"create"}
     assert verbs(Holder.PROVISIONER, Holder.PROVISIONER_AT_HOME, resource="secrets") == set()
 
 
@@ -45,7 +47,32 @@ def test_the_hub_writes_nothing_in_the_whole_cluster() -> None:
     ["namespaces", "networkpolicies", "resourcequotas", "limitranges", "rolebindings", "nodes"],
 )
 def test_the_hub_cannot_loosen_what_holds_a_team(resource: str) -> None:
-    assert verbs(*HUB, resource=resource) <= {"get", "list"}
+    assert verbs(*HUB, resource=resource) <= {"get"}
+
+
+def test_nobody_deletes_what_holds_data() -> None:
+    for resource in ("namespaces", "persistentvolumeclaims", "persistentvolumes"):
+        assert "delete" not in verbs(*Holder, resource=resource)
+
+
+def test_the_hub_may_do_what_its_code_does_and_nothing_more() -> None:
+    """`kube` calls in `hub/`, in full: whoever adds a call adds it here and to the table."""
+    lines = {p.resource: set(p.verbs) for p in permissions_of(Holder.HUB_IN_TEAM)}
+    assert lines == {
+        "pods": {"get", "create", "delete"},
+        "persistentvolumeclaims": {"get", "create"},
+        "secrets": {"create"},
+        "namespaces": {"get"},
+        "networkpolicies": {"get"},
+    }
+    policies = [p for p in permissions_of(Holder.HUB_IN_TEAM) if p.resource == "networkpolicies"]
+    assert [p.names for p in policies] == [("deny-all",)]
+
+
+def test_the_provisioner_deletes_only_what_it_prunes() -> None:
+    lines = permissions_of(Holder.PROVISIONER)
+    deletes = {p.resource for p in lines if "delete" in p.verbs}
+    assert deletes == {kind_named(name).plural for name in PRUNED_KINDS}
 
 
 def test_the_provisioner_runs_nothing() -> None:
