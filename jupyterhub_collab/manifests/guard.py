@@ -26,6 +26,7 @@ from ..constants import (
 )
 from ..models import Platform
 from .manifest import Manifest
+from .namespace import POD_SECURITY_LABELS
 
 _API: Final = "admissionregistration.k8s.io/v1"
 _RESOURCES: Final = (
@@ -103,6 +104,15 @@ def _make_validations(platform: Platform) -> list[dict[str, Any]]:
             "the provisioner's volumes are data sets",
         ),
         (
+            # A path of the node would pass for a data set by its class alone.
+            f'{kind} != "persistentvolumes" || object == null || {_is_allowed_source(platform)}',
+            "the provisioner's volumes lie where this platform's settings allow data sets to lie",
+        ),
+        (
+            f'{kind} != "namespaces" || object == null || ({_is_restricted("object")})',
+            "the provisioner's namespaces enforce Pod Security restricted",
+        ),
+        (
             f'{kind} != "rolebindings" || object == null'
             f' || (object.roleRef.kind == "ClusterRole"'
             f" && object.roleRef.name == {json.dumps(HUB_CLUSTER_ROLE)}"
@@ -121,6 +131,22 @@ def _is_ours(thing: str, platform: Platform) -> str:
         f'{labels}[?"{LABEL_MANAGED_BY}"].orValue("") == {json.dumps(MANAGED_BY)}'
         f' && {labels}[?"{LABEL_HUB}"].orValue("") == {json.dumps(platform.hub_id)}'
         f' && {labels}[?"{LABEL_TEAM}"].orValue("") != ""'
+    )
+
+
+def _is_allowed_source(platform: Platform) -> str:
+    """CEL: the volume is of an allowed CSI driver, or an NFS export where that is allowed."""
+    drivers = json.dumps(list(platform.dataset_csi_drivers))
+    csi = f"(has(object.spec.csi) && object.spec.csi.driver in {drivers})"
+    return f"({csi} || has(object.spec.nfs))" if platform.dataset_nfs else csi
+
+
+def _is_restricted(thing: str) -> str:
+    """CEL: the namespace bears the labels that a team's has for what is enforced."""
+    return " && ".join(
+        f'{thing}.metadata.?labels[?"{label}"].orValue("") == {json.dumps(value)}'
+        for label, value in POD_SECURITY_LABELS.items()
+        if "/enforce" in label
     )
 
 

@@ -328,6 +328,17 @@ def test_the_guard_holds_the_provisioner_to_the_teams(
     tenancy = {(m["kind"], m["metadata"]["name"]): m for m in make_tenancy(spec, platform)}
     binding = tenancy["RoleBinding", "hub"]
     volume = tenancy["PersistentVolume", names.dataset_volume(namespace, "sst")]
+    own = tenancy["Namespace", namespace]
+
+    def with_source(**source: Any) -> dict[str, Any]:
+        rest = {k: v for k, v in volume["spec"].items() if k not in ("csi", "mountOptions")}
+        return {**moved(volume, name=f"{namespace}.y"), "spec": {**rest, **source}}
+
+    def relabelled(key: str, value: str | None) -> dict[str, Any]:
+        label = f"pod-security.kubernetes.io/{key}"
+        labels = {k: v for k, v in own["metadata"]["labels"].items() if k != label}
+        return moved(own, labels=labels if value is None else {**labels, label: value})
+
     wait_for_guard(provisioner, moved(deny_all, namespace="manifests-foreign"))
     cases = {
         "only in this hub's team namespaces": [
@@ -353,7 +364,17 @@ def test_the_guard_holds_the_provisioner_to_the_teams(
                 "spec": {**volume["spec"], "storageClassName": "fast"},
             }
         ],
+        "where this platform's settings allow": [
+            with_source(hostPath={"path": "/"}),
+            with_source(csi={"driver": "elsewhere.example.org", "volumeHandle": "x"}),
+        ],
+        "enforce Pod Security restricted": [
+            relabelled("enforce", None),
+            relabelled("enforce", "privileged"),
+            relabelled("enforce-version", "v1.0"),
+        ],
     }
+    provisioner.apply(with_source(nfs={"server": "nfs.example.org", "path": "/"}), dry_run=True)
     for message, manifests in cases.items():
         for manifest in manifests:
             refusal = provisioner.refusal(manifest)
