@@ -25,9 +25,9 @@ from kubespawner import KubeSpawner
 from traitlets import TraitError, default, validate
 
 from .. import names
-from ..errors import CollabError, PermanentError, UserError
+from ..errors import CollabError, PermanentError, SpecError, UserError
 from ..identity.server_credential import ServerClaims
-from ..models import TeamSpec
+from ..models import Gate, TeamSpec
 from ..policy.pod import PodRules
 from ..policy.quota import RunningServer
 from ..policy.spawning import (
@@ -61,6 +61,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
     contest: str = ""
     server_id: str = ""
     pod_uid: str = ""
+    gate: str = ""  # as it was when the pod was made: frozen ones cannot write
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -353,6 +354,11 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         except CollabError:
             self.log.exception("No cluster to ask about %s", self._log_name)
             return None
+        reason = self._why_over()
+        if reason:
+            self.log.warning("Server %s is ended: %s", self._log_name, reason)
+            self._see_off(link)
+            return 1
         if not await link.wait_synced(timeout_s=_POLL_SYNC_S):
             return None
         view = self._own(link.pods.get(self.namespace, self.pod_name))
@@ -369,6 +375,23 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         if view.is_serving and self.server:
             self._follow_address(view)
         return None
+
+    def _why_over(self) -> str:
+        """Why the server may not run any longer, by the hub's groups as they are now; else empty.
+
+        Settings that cannot be read end nothing: only what is known counts.
+        """
+        try:
+            spec = team_spec(self.user, self.team)
+        except SpecError:
+            return ""
+        except UserError:
+            return f"{self.user.name} is not a member of team {self.team} any more"
+        if spec.gate is Gate.CLOSED:
+            return f"team {self.team} is closed"
+        if spec.gate is Gate.FROZEN and self.gate != Gate.FROZEN.value:
+            return f"team {self.team} is frozen, and this server can write"
+        return ""
 
     def _own(self, view: PodView | None) -> PodView | None:
         """The pod, if it is the one of this very start."""
@@ -487,7 +510,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         """
         state: dict[str, Any] = {}
         if self.server_id:
-            state["collab"] = {key: getattr(self, key) for key in _STATE_KEYS}
+            state["collab"] = {key: getattr(self, key) for key in (*_STATE_KEYS, "gate")}
         if self._leavings:
             state[_LEAVINGS_KEY] = [leaving.to_state() for leaving in self._leavings]
         return state
@@ -498,6 +521,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         if isinstance(known, Mapping) and all(isinstance(known.get(k), str) for k in _STATE_KEYS):
             for key in _STATE_KEYS:
                 setattr(self, key, known[key])
+            self.gate = str(known.get("gate") or "")
         self._leavings = _leavings_in(state)
 
     def clear_state(self) -> None:
@@ -507,7 +531,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             self._progress_log = ProgressLog()
 
     def _forget_server(self) -> None:
-        self.team = self.contest = self.server_id = self.pod_uid = ""
+        self.team = self.contest = self.server_id = self.pod_uid = self.gate = ""
         self.namespace = self.pod_name = ""
         self._spec = self._choice = None
 

@@ -100,6 +100,7 @@ class ServerStart:
         manifest = await self._make_manifest()
         # Written before the pod exists: a hub that dies now finds it by namespace, name and id.
         spawner.server_id, spawner.pod_uid = server.server_id, ""
+        spawner.gate = self._rules.spec.gate.value
         spawner.remember()
         self._progress.say("Your server is being made.", percent=40)
         pod = await self._create_pod(manifest)

@@ -14,7 +14,7 @@ from jupyterhub_collab import names
 from jupyterhub_collab.kube.kinds import POD
 from tests.hub.conftest import kube, make_hub, until
 from tests.hub.running import RunningHub
-from tests.hub.samples import platform
+from tests.hub.samples import TEAM, platform
 
 OCEAN = "team-ocean"
 
@@ -149,6 +149,57 @@ def test_a_pod_deleted_by_hand_is_noticed(own_hub, cluster):
     own_hub.wait_stopped("bob")
 
 
+def no_pods(cluster):
+    return kube(cluster, "list", POD, namespace=OCEAN) == []
+
+
+def test_who_leaves_the_team_loses_the_running_server(own_hub, cluster):
+    own_hub.make_team("ocean", TEAM, "amy")
+    start(own_hub)
+    start(own_hub, "amy")
+    uid = uid_of(cluster, "amy")
+    own_hub.api("DELETE", "groups/ocean/users", json={"users": ["bob"]})
+    until(lambda: not own_hub.server("bob").get("ready"))
+    until(lambda: names.server_pod("bob", "") not in [
+        p["metadata"]["name"] for p in kube(cluster, "list", POD, namespace=OCEAN)
+    ])  # fmt: skip
+    assert "bob is not a member of team ocean any more" in own_hub.log()
+    assert own_hub.server("amy")["ready"] is True
+    assert uid_of(cluster, "amy") == uid
+
+
+def test_a_gate_that_closes_ends_servers_even_of_an_earlier_hub(own_hub, cluster):
+    start(own_hub)
+    own_hub.kill()
+    own_hub.start()
+    until(lambda: own_hub.server("bob").get("ready"))
+    own_hub.set_properties("ocean", {**TEAM, "gate": "closed"})
+    until(lambda: not own_hub.server("bob").get("ready"))
+    until(lambda: no_pods(cluster))
+    assert "team ocean is closed" in own_hub.log()
+
+
+def test_a_gate_that_freezes_ends_servers_that_can_write_and_no_others(own_hub, cluster, provision):
+    start(own_hub)
+    frozen = {**TEAM, "gate": "frozen"}
+    own_hub.set_properties("ocean", frozen)
+    until(lambda: not own_hub.server("bob").get("ready"))
+    until(lambda: no_pods(cluster))
+    provision("ocean", frozen)
+    try:
+        start(own_hub)
+        uid = uid_of(cluster, "bob")
+        own_hub.kill()
+        own_hub.start()
+        until(lambda: own_hub.server("bob").get("ready"))
+        own_hub.set_properties("ocean", {**frozen, "tier": "nowhere"})  # ends nothing
+        time.sleep(3)  # polls
+        assert own_hub.server("bob")["ready"] is True
+        assert uid_of(cluster, "bob") == uid
+    finally:
+        provision("ocean")
+
+
 def test_a_stop_while_the_api_is_away_is_carried_out_when_it_is_back(own_hub, cluster):
     start(own_hub)
     cluster.kill_api()
@@ -208,7 +259,7 @@ def test_an_earlier_pod_of_the_same_server_makes_way(own_hub, cluster):
     own_hub.kill()
     (own_hub.directory / "hub.sqlite").unlink()
     own_hub.start()
-    from tests.hub.samples import CONTEST, TEAM
+    from tests.hub.samples import CONTEST
 
     own_hub.make_contest("sea", CONTEST)
     own_hub.make_team("ocean", TEAM, "bob")
