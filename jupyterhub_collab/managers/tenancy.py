@@ -34,6 +34,7 @@ from ..reconcile.objects import Manifest, Owner, is_terminating
 from ..reconcile.observed import ClusterView
 from ..reconcile.plan import Plan
 from ..reconcile.queue import Lane, WorkQueue
+from ..reconcile.volumes import GROWTH_REFUSED
 from .tenancy_desired import DesiredTeams, Properties
 from .tenancy_status import TeamStatus, next_status
 
@@ -416,7 +417,7 @@ class TenancyManager:
         if desired.state is not State.READY or outcome.is_ready:
             state = desired.state
         elif isinstance(outcome.error, RetryableError) or all(
-            issue.type is IssueType.TERMINATING for issue in issues if issue.is_blocking
+            issue.is_passing for issue in issues if issue.is_blocking
         ):
             state = State.PROVISIONING
         else:
@@ -478,7 +479,10 @@ class TenancyManager:
 
 def _is_stuck(outcome: Outcome) -> bool:
     """Whether something no watch tells of is in the way, so that only looking again helps."""
-    return any(issue.type is IssueType.NOT_OURS for issue in outcome.issues)
+    return any(
+        issue.type is IssueType.NOT_OURS or issue.reason == GROWTH_REFUSED
+        for issue in outcome.issues
+    )
 
 
 def _message(issues: Iterable[Issue]) -> str | None:

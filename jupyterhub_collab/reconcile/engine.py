@@ -10,6 +10,7 @@ takes up what it finds.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -22,11 +23,13 @@ from .compare import Deviation, find_deviations
 from .issues import Issue, IssueType
 from .objects import Manifest, ObjectKey, Owner, is_terminating, key_of, uid_of, version_of
 from .plan import Action, Memory, Plan, Step, foreign_object, plan_objects
+from .quota import QUOTA_KIND, is_quota_refusal
 from .volumes import VOLUME_KINDS
 
 log = logging.getLogger(__name__)
 
-_ROUNDS: Final = 6  # plans in one pass; each but the first follows a surprise
+_ROUNDS: Final = 6  # plans in one pass; each but the first follows a surprise, or the quota's step
+_REFUSED_FOR_S: Final = 600.0  # a storage class may allow growing by then
 
 
 class ObjectClient(Protocol):
@@ -97,7 +100,15 @@ class _PlanAnew(Exception):
 
 
 class _CannotBecome(Exception):
-    """A volume cannot become what it should; that is remembered."""
+    """A volume cannot become what it should; that is remembered for a while."""
+
+
+class _QuotaFull(Exception):
+    """Now the quota does not let a volume grow; that is remembered in this pass alone."""
+
+
+class QuotaRefusedError(RetryableError):
+    """Quota admission refused what fits the quota as written, or what will once others end."""
 
 
 class _Foreign(Exception):
@@ -117,12 +128,13 @@ class Engine:
         observed: Observed,
         *,
         on_step: Callable[[Owner, Step], None] = lambda _owner, _step: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._observed = observed
-        self._on_step = on_step
+        self._on_step, self._clock = on_step, clock
         self._settled: dict[ObjectKey, frozenset[Deviation]] = {}
-        self._refused: dict[ObjectKey, str] = {}
+        self._refused: dict[ObjectKey, tuple[str, float]] = {}  # wish, until when
 
     def plan(
         self,
@@ -131,14 +143,17 @@ class Engine:
         owner: Owner,
         ready_hash: str,
         foreign: Mapping[ObjectKey, Issue] | None = None,
+        full: Mapping[ObjectKey, str] | None = None,
     ) -> Plan:
-        """What a pass would do now."""
+        """What a pass would do now, with what it has learnt already."""
+        now = self._clock()
+        refused = {key: wish for key, (wish, until) in self._refused.items() if now < until}
         return plan_objects(
             desired,
             self._observed.objects_of(owner.team),
             owner=owner,
             ready_hash=ready_hash,
-            memory=Memory(self._settled, self._refused, foreign or {}),
+            memory=Memory(self._settled, {**refused, **(full or {})}, foreign or {}),
         )
 
     async def reconcile(
@@ -147,8 +162,11 @@ class Engine:
         """Make it so, as far as it can be had now."""
         writes = 0
         foreign: dict[ObjectKey, Issue] = {}
+        full: dict[ObjectKey, str] = {}
         for _ in range(_ROUNDS):
-            plan = self.plan(desired, owner=owner, ready_hash=ready_hash, foreign=foreign)
+            plan = self.plan(
+                desired, owner=owner, ready_hash=ready_hash, foreign=foreign, full=full
+            )
             is_as_planned = True
             for step in plan.steps:
                 if not is_as_planned and step.action is Action.MARK_READY:
@@ -156,6 +174,15 @@ class Engine:
                 try:
                     await self._execute(step, owner)
                     writes += 1
+                    if step.key.kind == QUOTA_KIND:  # what comes next depends on its being in force
+                        is_as_planned = False
+                        break
+                except _QuotaFull as refusal:
+                    if step.key in full:  # not its growth is refused: nothing can be left out
+                        error = QuotaRefusedError(str(refusal))
+                        return Outcome(False, (*plan.issues, _issue_of(error)), error, writes)
+                    full[step.key] = _wish(step.manifest)
+                    is_as_planned = False
                 except _Foreign as found:
                     foreign[step.key] = found.issue
                     is_as_planned = False
@@ -166,10 +193,10 @@ class Engine:
                 except _PlanAnew:
                     is_as_planned = False
                     break
-                except (RetryableError, PermanentError) as error:
-                    if isinstance(error, PermanentError):
+                except (RetryableError, PermanentError) as failure:
+                    if isinstance(failure, PermanentError):
                         writes += await self._unmark(desired[0], owner)
-                    return Outcome(False, (*plan.issues, _issue_of(error)), error, writes)
+                    return Outcome(False, (*plan.issues, _issue_of(failure)), failure, writes)
             if not is_as_planned:
                 continue
             return Outcome(not plan.is_blocked, plan.issues, None, writes)
@@ -202,6 +229,10 @@ class Engine:
                 raise _Foreign(foreign_object(step.manifest, found, owner)) from error
             self._observed.note(found)
             raise _PlanAnew from error
+        except PermanentKubeError as error:
+            if is_quota_refusal(error.message):
+                raise QuotaRefusedError(f"{error}. Trying again.") from error
+            raise
         self._learn(step, answer)
 
     async def _apply(self, step: Step, owner: Owner) -> None:
@@ -234,11 +265,14 @@ class Engine:
             await self._look_again(step)
             raise _PlanAnew from error
         except PermanentKubeError as error:
-            wish = _wish(step.manifest)
-            if step.key.kind not in VOLUME_KINDS or self._refused.get(step.key) == wish:
+            wish, now = _wish(step.manifest), self._clock()
+            known_wish, until = self._refused.get(step.key, ("", 0.0))
+            if step.key.kind not in VOLUME_KINDS or (known_wish == wish and now < until):
                 raise
             log.warning("%s stays as it is: %s", step.key, error)
-            self._refused[step.key] = wish
+            if is_quota_refusal(error.message):
+                raise _QuotaFull(f"{error}. Trying again.") from error
+            self._refused[step.key] = (wish, now + _REFUSED_FOR_S)
             raise _CannotBecome from error
         self._learn(step, answer)
 
@@ -308,6 +342,8 @@ def _wish(manifest: Manifest) -> str:
 
 
 def _issue_of(error: RetryableError | PermanentError) -> Issue:
+    if isinstance(error, QuotaRefusedError):
+        return Issue(IssueType.QUOTA_PENDING, "Refused", str(error))
     is_refusal = isinstance(error, PermanentError)
     kind = IssueType.REFUSED if is_refusal else IssueType.UNREACHABLE
     reason = str(getattr(error, "reason", "")) or type(error).__name__

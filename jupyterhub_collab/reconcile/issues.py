@@ -11,6 +11,7 @@ class IssueType(str, Enum):
 
     NOT_OURS = "NotOurs"  # an object stands where ours should
     TERMINATING = "Terminating"  # something is still being deleted; we wait
+    QUOTA_PENDING = "QuotaPending"  # the quota is written and not in force yet; we wait
     REFUSED = "Refused"  # the Kubernetes API says no
     UNREACHABLE = "Unreachable"  # it does not answer, or asks to be left alone
     VOLUME_FIXED = "VolumeFixed"  # a volume cannot become what it should be
@@ -21,6 +22,7 @@ class IssueType(str, Enum):
     ORPHANED = "Orphaned"  # the team's group is gone; nothing is deleted
 
 
+_PASSING = frozenset({IssueType.TERMINATING, IssueType.QUOTA_PENDING})
 _HARMLESS = frozenset(
     {
         IssueType.VOLUME_FIXED,
@@ -43,3 +45,8 @@ class Issue:
     def is_blocking(self) -> bool:
         """Whether the tenancy does not stand because of it."""
         return self.type not in _HARMLESS
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the cluster itself ends it: nobody has to do anything."""
+        return self.type in _PASSING

@@ -28,6 +28,15 @@ _IN_NAMESPACE: Final = (
 _trim = without("status")
 
 
+def _trim_quota(obj: Manifest) -> Manifest | None:
+    """Of a quota's status the limits in force stay; what is used changes with every pod."""
+    hard = (obj.get("status") or {}).get("hard")
+    kept = _trim(obj)
+    if kept is not None and hard is not None:
+        kept["status"] = {"hard": hard}
+    return kept
+
+
 class ClusterView:
     """Caches of all that teams have in the cluster.
 
@@ -58,7 +67,7 @@ class ClusterView:
                 kind,
                 on_change=self._changed,
                 label_selector=selector,
-                transform=_trim,
+                transform=_trim_quota if kind is kinds.RESOURCE_QUOTA else _trim,
                 **options,
             )
 

@@ -7,6 +7,8 @@ Laws
 - A namespace that is not ours, or is being deleted, means: no step at all.
 - Steps come in the order of the manifests: the namespace, then the policy that denies all. The
   ready mark comes last, and goes first when something stands in the way.
+- The ready mark also goes first, and comes back last, when a wall is touched: a policy, the quota.
+- No claim is made or changed while the quota that counts it is not in force.
 - What stands as it should gives no step, so a second plan is empty.
 """
 
@@ -26,11 +28,13 @@ from ..constants import (
 from .compare import Deviation, Path, find_deviations
 from .issues import Issue, IssueType
 from .objects import Manifest, ObjectKey, Owner, is_terminating, key_of, uid_of, version_of
+from .quota import QUOTA_KIND, quota_pending
 from .volumes import VOLUME_KINDS, adapt_volume
 
 PRUNED_KINDS: Final = frozenset(
     {"NetworkPolicy", "ResourceQuota", "LimitRange", "ServiceAccount", "RoleBinding"}
 )
+_WALLS: Final = frozenset({"NetworkPolicy", QUOTA_KIND})
 _STALE_CLAIM: Final[tuple[Path, ...]] = (
     ("spec", "claimRef", "uid"),
     ("spec", "claimRef", "resourceVersion"),
@@ -134,6 +138,9 @@ def plan_objects(
     issues: list[Issue] = []
     for manifest in desired:
         _plan_object(manifest, observed, owner, memory, steps, issues)
+    if (pending := _pending_quota(observed, owner, steps)) is not None:
+        issues.append(pending)
+        steps = [step for step in steps if step.key.kind != "PersistentVolumeClaim"]
     _plan_rest(desired, observed, owner, steps, issues)
     plan = Plan(tuple(steps), tuple(issues))
     return Plan(_with_mark(plan, desired[0], namespace, ready_hash), plan.issues)
@@ -209,6 +216,20 @@ def _plan_object(
         steps.append(Step(Action.APPLY, key, reason, manifest, uid, version, remove))
 
 
+def _pending_quota(
+    observed: Mapping[ObjectKey, Manifest], owner: Owner, steps: Sequence[Step]
+) -> Issue | None:
+    """Issue of our quota that is not in force. One that has a step yet is judged after it."""
+    touched = {step.key for step in steps}
+    for key, found in observed.items():
+        if key.kind != QUOTA_KIND or key in touched or not owner.owns(found):
+            continue
+        issue = None if is_terminating(found) else quota_pending(found)
+        if issue is not None:
+            return issue
+    return None
+
+
 def _is_claim_stale(volume: Manifest, observed: Mapping[ObjectKey, Manifest]) -> bool:
     """Whether a data set's volume is bound to a claim that is gone: no new one could bind to it."""
     reference: Mapping[str, Any] = (volume.get("spec") or {}).get("claimRef") or {}
@@ -269,8 +290,15 @@ def _with_mark(
             return steps
         reason = "something stands in the way"
         return (Step(Action.UNMARK_READY, key, reason, manifest, uid), *steps)
-    if mark == ready_hash and not is_lost:
+    # The spec's hash does not tell how it is rendered: while a wall changes there is no mark.
+    is_open = mark is not None and any(step.key.kind in _WALLS for step in steps)
+    if mark == ready_hash and not is_lost and not is_open:
         return steps
+    if is_open and not is_lost:
+        steps = (
+            Step(Action.UNMARK_READY, key, "a wall is not as it should be", manifest, uid),
+            *steps,
+        )
     reason = "all stands"
     return (*steps, Step(Action.MARK_READY, key, reason, marked(manifest, ready_hash), uid))
 

@@ -19,6 +19,7 @@ from .objects import Manifest, key_of
 _CLAIM: Final = "PersistentVolumeClaim"
 _VOLUME: Final = "PersistentVolume"
 VOLUME_KINDS: Final = frozenset({_CLAIM, _VOLUME})
+GROWTH_REFUSED: Final = "SizeRefused"  # reason of an issue that another try may end
 
 
 def adapt_volume(
@@ -80,9 +81,12 @@ def _adapt_size(
         return
     spec["resources"]["requests"]["storage"] = has
     why = (
-        "its storage class does not allow growing, or the quota does not"
+        "the Kubernetes API did not let it grow (its storage class does not allow that, or the "
+        "quota has no room left); that is tried again"
         if grows
         else "a volume cannot shrink"
     )
     message = f"{key_of(desired)} should be {wanted} large and stays at {has}: {why}."
-    issues.append(Issue(IssueType.VOLUME_FIXED, "SizeRefused", message))
+    issues.append(
+        Issue(IssueType.VOLUME_FIXED, GROWTH_REFUSED if grows else "CannotShrink", message)
+    )

@@ -74,12 +74,30 @@ class FakeApi:
         self.writes: list[tuple[str, ObjectKey]] = []
         self.on_write: Any = lambda _verb, _key: None
         self.mutate: Any = lambda _obj: None  # what an admission webhook or a default adds
+        self.admit: Any = lambda _verb, _obj: ""  # why admission refuses it, if it does
+        self.is_quota_prompt = True  # the quota controller is done before the answer is sent
         self._version = 1
         self._uid = 0
 
     def _touch(self, obj: Manifest) -> None:
         self._version += 1
         obj["metadata"]["resourceVersion"] = str(self._version)
+
+    def _control(self, obj: Manifest) -> None:
+        if obj["kind"] == "ResourceQuota" and self.is_quota_prompt:
+            obj["status"] = {"hard": copy.deepcopy(obj["spec"]["hard"])}
+
+    def control_quotas(self) -> None:
+        """The quota controller comes round."""
+        for obj in self.objects.values():
+            if obj["kind"] == "ResourceQuota":
+                obj["status"] = {"hard": copy.deepcopy(obj["spec"]["hard"])}
+                self._touch(obj)
+
+    def _admit(self, verb: str, manifest: Mapping[str, Any]) -> None:
+        reason = self.admit(verb, manifest)
+        if reason:
+            raise from_status(Target(verb, manifest["kind"]), 403, {"message": reason})
 
     def put(self, obj: Mapping[str, Any], *, is_applied: bool = False) -> Manifest:
         """Arrange an object, as somebody else would make it, or as an earlier apply left it."""
@@ -88,6 +106,7 @@ class FakeApi:
         made["metadata"]["uid"] = f"uid-{self._uid}"
         self._touch(made)
         self.mutate(made)
+        self._control(made)
         self.objects[key_of(made)] = made
         if is_applied:
             self._owned[key_of(made)] = {path for path, _ in self._wishes(obj)}
@@ -143,6 +162,7 @@ class FakeApi:
         if key in self.objects:
             raise self._conflict("apply", key)
         self._require_space(key)
+        self._admit("create", manifest)
         made = self.put(
             {**manifest, "metadata": copy.deepcopy(manifest["metadata"])}, is_applied=True
         )
@@ -173,6 +193,7 @@ class FakeApi:
         if live is None:
             return await self.apply_new(manifest)
         wanted = dict(self._wishes(manifest))
+        self._admit("apply", manifest)
         immutable = _immutable_change(live, manifest)
         if immutable:
             error = from_status(Target("apply", key.kind), 422, {"message": immutable})
@@ -185,6 +206,7 @@ class FakeApi:
             _put(live, path, value)
         self._owned[key] = set(wanted)
         self.mutate(live)
+        self._control(live)
         if live != before:
             self._touch(live)
         self._done("apply", key, is_lost=is_lost)
@@ -206,6 +228,7 @@ class FakeApi:
             assert value is None, "the engine only takes away"
             _remove(live, path)
             self._owned.get(key, set()).discard(path)
+        self._control(live)
         self._touch(live)
         self._done("patch", key, is_lost=is_lost)
         return copy.deepcopy(live)
