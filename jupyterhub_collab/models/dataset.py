@@ -29,7 +29,9 @@ class Dataset(Document):
     title: Title
     description: Title | None = None
     protected: bool = Field(
-        False, strict=True, description="Its owner wants every access recorded; fail closed."
+        False,
+        strict=True,
+        description="Its owner wants every access recorded. Refused: nothing records them yet.",
     )
     every_team: bool = Field(
         False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from .. import names
 from ..constants import PROPERTIES_KEY, TEAM_PROPERTIES_MAX_BYTES
@@ -17,6 +17,10 @@ from ..models import ContestProperties, Dataset, Platform, TeamProperties, TeamS
 from . import egress
 from .problems import D, DocumentError, FieldProblem, one_of, to_document, to_field, to_found
 
+_NO_AUDIT: Final = (
+    "false: nothing records accesses to data yet, and protected data is mounted only where every"
+    " access is recorded"
+)
 SPEC_MAX_BYTES = 200 * 1024  # all annotations of an object together: 256 KiB in Kubernetes
 
 
@@ -161,7 +165,19 @@ def check_contest(contest: ContestProperties) -> list[FieldProblem]:
             problems.append(FieldProblem(("datasets", key), found, "exactly one of csi and nfs"))
         if dataset.size_bytes == 0:
             problems.append(FieldProblem(("datasets", key, "size"), "0", "more than nothing"))
-    return problems + _check_egress(contest)
+    return [*problems, *check_unprotected(contest.datasets), *_check_egress(contest)]
+
+
+def check_unprotected(datasets: Mapping[str, Dataset]) -> list[FieldProblem]:
+    """Protected data: refused on every platform for as long as nothing records accesses.
+
+    The data gateway that is to record them does not exist yet. No audit, no protected data.
+    """
+    return [
+        FieldProblem(("datasets", key, "protected"), "true", _NO_AUDIT)
+        for key, dataset in datasets.items()
+        if dataset.protected
+    ]
 
 
 def check_tier(tier: Tier, contest: ContestProperties) -> list[FieldProblem]:
@@ -184,10 +200,10 @@ def check_tier(tier: Tier, contest: ContestProperties) -> list[FieldProblem]:
 
 
 def check_platform(spec: TeamSpec, platform: Platform) -> tuple[Problem, ...]:
-    """What this platform refuses of a spec that is right by itself: drivers, addresses."""
+    """What this platform refuses of a spec: drivers, addresses; protected data wherever it is."""
     problems = [
         Problem(to_field(p.path), p.found, p.expected)
-        for p in check_datasets(spec.datasets, platform)
+        for p in (*check_unprotected(spec.datasets), *check_datasets(spec.datasets, platform))
     ]
     for rule in spec.egress:
         reason = egress.refusal(rule, platform)

@@ -58,7 +58,6 @@ CONTEST: dict[str, Any] = {
         },
         "patients": {
             "title": "Patients",
-            "protected": True,
             "size": "5Gi",
             "nfs": {"server": "nfs.example.org", "path": "/exports/patients"},
         },

@@ -16,6 +16,7 @@ from jupyterhub_collab.manifests.guard import make_guard
 from jupyterhub_collab.manifests.manifest import object_hash
 from jupyterhub_collab.manifests.rbac import make_rbac
 from jupyterhub_collab.manifests.tenancy import make_tenancy
+from jupyterhub_collab.manifests.volumes import make_dataset_claim, make_dataset_volume
 from jupyterhub_collab.models import Platform, TeamSpec
 
 from .conftest import make_case
@@ -197,9 +198,19 @@ def test_datasets_are_read_only_static_and_kept() -> None:
     assert volumes["team-ocean.sst"]["spec"]["csi"]["readOnly"] is True
     assert volumes["team-ocean.patients"]["spec"]["nfs"]["readOnly"] is True
     assert "ro" in volumes["team-ocean.patients"]["spec"]["mountOptions"]
-    for thing in (volumes["team-ocean.patients"], claims["dataset-patients"]):
-        assert thing["metadata"]["labels"][constants.LABEL_PROTECTED] == "true"
     assert constants.LABEL_PROTECTED not in volumes["team-ocean.sst"]["metadata"]["labels"]
+
+
+def test_protected_data_is_refused_and_would_bear_its_label() -> None:
+    spec, platform = make_case("full")
+    patients = spec.datasets["patients"].model_copy(update={"protected": True})
+    protected = spec.model_copy(update={"datasets": {**spec.datasets, "patients": patients}})
+    with pytest.raises(SpecError, match="nothing records accesses") as refused:
+        make_tenancy(protected, platform)
+    assert [problem.field for problem in refused.value.problems] == ["datasets.patients.protected"]
+    for make in (make_dataset_volume, make_dataset_claim):
+        thing = make("patients", patients, protected, platform)
+        assert thing["metadata"]["labels"][constants.LABEL_PROTECTED] == "true"
 
 
 def test_what_the_platform_does_not_allow_is_refused_with_all_reasons() -> None:

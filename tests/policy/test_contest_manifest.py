@@ -309,6 +309,16 @@ def test_a_known_platform_is_asked() -> None:
     assert problem.startswith("contest.yaml:29: teams.ice: found")
 
 
+def test_protected_data_is_refused_on_every_platform() -> None:
+    title = "    title: Sea surface temperatures\n"
+    text = replaced(title, title + "    protected: true\n")
+    for platform in (None, make_platform(dataset_csi_drivers=["files.example.org"])):
+        (problem,) = refusals(text, platform)
+        assert problem.startswith(
+            "contest.yaml:23: datasets.sst.protected: found true; expected false: nothing records"
+        )
+
+
 def test_the_published_schema_is_the_code_s() -> None:
     text = json.dumps(contest_schema(), indent=2) + "\n"
     assert SCHEMA.read_text() == text, "run: jupyterhub-collab schema > docs/schema/..."

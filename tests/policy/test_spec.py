@@ -68,6 +68,18 @@ def test_a_team_gets_what_it_lists_and_what_everybody_gets() -> None:
     assert list(merge_team_spec("ocean", ocean(datasets=[]), shared).datasets) == ["sst"]
 
 
+def test_protected_data_is_refused_whoever_it_is_granted_to() -> None:
+    """The merge is what spawner and provisioner do first: nothing of it reaches a cluster."""
+    shared = contest()
+    shared["collab"]["datasets"]["sst"]["protected"] = True
+    for datasets in (["sst"], []):
+        (problem,) = refusals("ocean", ocean(datasets=datasets), shared)
+        assert problem.startswith(
+            'groups."contest.forecast".collab.datasets.sst.protected: found true; expected false:'
+            " nothing records accesses to data yet"
+        )
+
+
 def test_the_gate_travels() -> None:
     assert merge_team_spec("ocean", ocean(gate="frozen"), CONTEST).gate is Gate.FROZEN
 
