@@ -100,6 +100,18 @@ def test_what_is_refused(model: Any, value: Any) -> None:
         model.model_validate(value)
 
 
+def test_two_hubs_of_a_cluster_are_never_one_by_default() -> None:
+    """The hub's id is what makes an object ours: see `manifests.manifest.ownership_labels`."""
+    ends = {"hub_api": END, "proxy": END}
+    spring = Platform.model_validate({**ends, "hub_namespace": "hub-spring"})
+    autumn = Platform.model_validate({**ends, "hub_namespace": "hub-autumn"})
+    assert (spring.hub_id, autumn.hub_id) == ("hub-spring", "hub-autumn")
+    assert Platform.model_validate(ends).hub_id == "jupyterhub"
+    named = Platform.model_validate({**ends, "hub_namespace": "hub-spring", "hub_id": "one"})
+    assert named.hub_id == "one"
+    assert Platform.model_validate(named.to_wire()) == named
+
+
 @settings(deadline=None)
 @given(st.text(min_size=1, max_size=200))
 def test_titles_are_free_text(title: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_network
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from .. import constants, names
 from .document import Document
@@ -55,12 +56,19 @@ class Endpoint(Document):
     peer: PodPeer | CidrPeer
 
 
+_HUB_NAMESPACE: Final = "jupyterhub"
+
+
 class Platform(Document):
     """Settings of one hub. Provisioner and spawner must be given the same."""
 
-    hub_id: str = Field("hub", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    hub_id: str = Field(
+        _HUB_NAMESPACE,
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="Whose an object is, among the hubs of a cluster; hub_namespace unless said.",
+    )
     namespace_prefix: Annotated[str, AfterValidator(_check_prefix)] = "team-"
-    hub_namespace: str = "jupyterhub"
+    hub_namespace: str = _HUB_NAMESPACE
     hub_service_account: str = "hub"
     provisioner_service_account: str = "provisioner"
     hub_api: Endpoint
@@ -85,3 +93,11 @@ class Platform(Document):
         (), description="Networks no rule lets through: nodes and pods with public addresses."
     )
     server_port: int = constants.SERVER_PORT
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_hub(cls, said: Any) -> Any:
+        """Two hubs of one cluster must never take each other's teams for their own."""
+        if not isinstance(said, Mapping) or "hub_id" in said:
+            return said
+        return {**said, "hub_id": said.get("hub_namespace", _HUB_NAMESPACE)}

@@ -94,7 +94,7 @@ def test_the_credential_is_good_while_the_server_runs_and_not_after(hub, cluster
     assert found.pop("jti")
     assert found == {
         "active": True,
-        "iss": "hub",
+        "iss": "jupyterhub",
         "sub": "bob",
         "username": "bob",
         "server": "",
