@@ -36,7 +36,9 @@ class TeamEntry(Document):
     overrides: TierOverrides = TierOverrides()
     datasets: tuple[Id, ...] = Field((), description="Besides those that every team gets.")
     gate: Gate = Gate.OPEN
-    members: tuple[Member, ...] = ()
+    members: tuple[Member, ...] = Field(
+        (), description="All who are in the team. Left out or empty: everybody leaves it."
+    )
 
 
 class ContestManifest(Document):

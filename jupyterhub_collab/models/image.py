@@ -28,12 +28,15 @@ class Image(Document):
 
 
 class Toleration(Document):
-    """A Kubernetes toleration that servers of a profile carry."""
+    """A Kubernetes toleration that servers of a profile carry.
+
+    ``effect`` must be said: one without would tolerate every effect, NoExecute too.
+    """
 
     key: str = Field(min_length=1, max_length=253)
     operator: Literal["Equal", "Exists"] = "Equal"
     value: str | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule"] | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule"]
 
 
 class Profile(Document):

@@ -17,6 +17,8 @@ from ..models import ContestProperties, Dataset, Platform, TeamProperties, TeamS
 from . import egress
 from .problems import D, DocumentError, FieldProblem, one_of, to_document, to_field, to_found
 
+_CLUSTER_PRIORITY: Final = "system-"
+_CLUSTER_S_OWN: Final = "those put the cluster's own pods before everybody else's"
 _NO_AUDIT: Final = (
     "false: nothing records accesses to data yet, and protected data is mounted only where every"
     " access is recorded"
@@ -153,6 +155,10 @@ def check_contest(contest: ContestProperties) -> list[FieldProblem]:
         for word, amount in (("cpu", profile.cpu_millicores), ("memory", profile.memory_bytes)):
             if amount == 0:
                 problems.append(FieldProblem((*where, word), "0", "more than nothing"))
+        if (profile.priority_class or "").startswith(_CLUSTER_PRIORITY):
+            expected = f"a class that does not begin with {_CLUSTER_PRIORITY}: {_CLUSTER_S_OWN}"
+            found = to_found(profile.priority_class)
+            problems.append(FieldProblem((*where, "priorityClass"), found, expected))
     for word, size in (
         ("team", contest.volumes.team_bytes),
         ("personal", contest.volumes.personal_bytes),

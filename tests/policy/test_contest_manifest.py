@@ -319,6 +319,42 @@ def test_protected_data_is_refused_on_every_platform() -> None:
         )
 
 
+MEDIUM = "medium: {title: Medium, cpu: 1, memory: 4Gi"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            "tolerations: [{key: gpu, operator: Exists}]",
+            "tolerations[0].effect: found nothing; expected one of: NoSchedule, PreferNoSchedule",
+        ),
+        (
+            "tolerations: [{key: gpu, effect: null}]",
+            "tolerations[0].effect: found nothing; expected",
+        ),
+        (
+            "tolerations: [{key: gpu, effect: NoExecute}]",
+            'tolerations[0].effect: found "NoExecute"; expected one of: NoSchedule',
+        ),
+        (
+            "priorityClass: system-node-critical",
+            'priorityClass: found "system-node-critical"; expected a class that does not begin',
+        ),
+    ],
+)
+def test_a_profile_takes_no_place_from_the_cluster_s_own_pods(more: str, said: str) -> None:
+    (problem,) = refusals(replaced(MEDIUM, f"{MEDIUM}, {more}"))
+    assert f"contest.yaml:14: profiles.medium.{said}" in problem
+
+
+def test_tolerations_and_priority_classes_of_the_host_are_taken() -> None:
+    more = "tolerations: [{key: gpu, effect: NoSchedule}], priorityClass: contest"
+    profile = parse(replaced(MEDIUM, f"{MEDIUM}, {more}")).profiles["medium"]
+    assert profile.tolerations[0].effect == "NoSchedule"
+    assert profile.priority_class == "contest"
+
+
 def test_the_published_schema_is_the_code_s() -> None:
     text = json.dumps(contest_schema(), indent=2) + "\n"
     assert SCHEMA.read_text() == text, "run: jupyterhub-collab schema > docs/schema/..."
@@ -450,6 +486,17 @@ TEAMS = st.dictionaries(
         },
     ),
 )
+
+
+@pytest.mark.parametrize("members", ["", "    members: []\n"])
+def test_a_team_without_members_loses_all_and_whoever_writes_it_is_told(members: str) -> None:
+    groups = apply(plan_contest(parse(), {}), {})
+    plan = plan_contest(parse(replaced(f"    {MEMBERS}\n", members)), groups)
+    assert [(change.group, change.remove) for change in plan.changes] == [("ocean", ("ada", "bob"))]
+    field = contest_schema()["$defs"]["TeamEntry"]["properties"]["members"]
+    assert "everybody leaves" in field["description"], "editors show it"
+    guide = (Path(__file__).parents[2] / "docs" / "contest-manifest.md").read_text()
+    assert "**A team whose `members` are left out, or empty, loses all of them**" in guide
 
 
 @settings(deadline=None)
