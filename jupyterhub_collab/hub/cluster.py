@@ -10,6 +10,7 @@ Nothing here raises at the user; spawners do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,7 +24,7 @@ from ..factory import make_kube_client
 from ..kube.client import KubeClient
 from ..kube.errors import ConflictError, NotFoundError, PermanentKubeError
 from ..kube.kinds import POD
-from .reflector import EventFeed, PodCache
+from .reflector import EventFeed, PodCache, PodView
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,9 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
+# A create whose answer was lost may still be carried out: the API server ends a request after a
+# minute (its --request-timeout).
+_REQUEST_LIFE_S: Final = 65.0
 
 
 @dataclass(frozen=True)
@@ -110,17 +114,22 @@ class ClusterLink:
         return task
 
     async def _see_off(self, leaving: Leaving) -> None:
-        pause_s, uid = _FIRST_PAUSE_S, leaving.uid
+        loop = asyncio.get_running_loop()
+        pause_s, uid, began = _FIRST_PAUSE_S, leaving.uid, loop.time()
         while True:
             try:
                 uid = uid or await self._uid_of(leaving)
                 if not uid:
-                    return
+                    return  # it was never made
                 await self.client.delete(POD, leaving.name, namespace=leaving.namespace, uid=uid)
                 break
             except (NotFoundError, ConflictError):
                 return  # gone, or another pod of that name by now
             except PermanentKubeError as error:
+                # Such as 403 for ever, when the namespace went with the hub's rights in it.
+                is_old = bool(uid) or loop.time() - began > _REQUEST_LIFE_S
+                if is_old and self.pods.synced.is_set() and self._seen(leaving) is None:
+                    return
                 log.error("Pod %s cannot be deleted: %s", leaving.name, error)
                 pause_s = _LONGEST_PAUSE_S * 6
             except RetryableError as error:
@@ -141,11 +150,46 @@ class ClusterLink:
             return
 
     async def _uid_of(self, leaving: Leaving) -> str:
-        """Uid of a pod of which only the start is known; empty when it is another's."""
-        pod = await self.client.get(POD, leaving.name, leaving.namespace)
-        annotations = pod["metadata"].get("annotations") or {}
-        same = annotations.get(constants.ANNOTATION_SERVER_ID) == leaving.server_id
-        return str(pod["metadata"]["uid"]) if same else ""
+        """Uid of a pod of which only the start is known; empty once it cannot come any more.
+
+        That there is none proves nothing at first: its create may still be under way.
+        """
+        with contextlib.suppress(NotFoundError):
+            pod = await self.client.get(POD, leaving.name, leaving.namespace)
+            annotations = pod["metadata"].get("annotations") or {}
+            if annotations.get(constants.ANNOTATION_SERVER_ID) == leaving.server_id:
+                return str(pod["metadata"]["uid"])
+        try:
+            view = await self.pods.wait_for(
+                leaving.namespace,
+                leaving.name,
+                lambda _: self._seen(leaving) is not None,
+                timeout_s=_REQUEST_LIFE_S,
+            )
+        except TimeoutError:
+            return ""
+        return "" if view is None else view.uid
+
+    def _seen(self, leaving: Leaving) -> PodView | None:
+        """The very pod, as far as the watch knows."""
+        view = self.pods.get(leaving.namespace, leaving.name)
+        if view is None:
+            return None
+        same = view.uid == leaving.uid if leaving.uid else view.server_id == leaving.server_id
+        return view if same else None
+
+
+async def create(client: KubeClient, manifest: dict[str, Any]) -> dict[str, Any] | None:
+    """Create an object; None when there is one of that name already.
+
+    Any other conflict is the quota's own bookkeeping, and comes out: the same may do in a moment.
+    """
+    try:
+        return await client.create(manifest)
+    except ConflictError as error:
+        if error.reason != "AlreadyExists":
+            raise
+        return None
 
 
 async def retry(
@@ -157,8 +201,6 @@ async def retry(
     while True:
         try:
             return await attempt()
-        except ConflictError:
-            raise
         except RetryableError as error:
             wait_s = max(pause_s, error.retry_after_s or 0)
             if loop.time() + wait_s > deadline:

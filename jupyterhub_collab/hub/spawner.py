@@ -50,6 +50,7 @@ from .teams import team_spec, teams_of
 _SYNC_S: Final = 30.0  # a start waits so long for the first list of pods
 _POLL_SYNC_S: Final = 5.0  # a poll so long, when the hub has just started
 _STOP_S: Final = 60.0  # a stop so long for the pod to go; it goes on in the background
+_SEARCH_S: Final = 5.0  # and so long if it is not known whether there is a pod at all
 _MARGIN_S: Final = 5.0  # our own end of a start comes before JupyterHub's
 
 
@@ -461,7 +462,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         self.server_id = ""  # from now on the credential is worth nothing
         if going is None:
             return
-        _, pending = await asyncio.wait({going}, timeout=_STOP_S)
+        _, pending = await asyncio.wait({going}, timeout=_STOP_S if self.pod_uid else _SEARCH_S)
         if pending:
             self.log.warning("The pod of %s is not gone yet", self._log_name)
 
@@ -549,4 +550,5 @@ def _leavings_in(state: Mapping[str, Any] | None) -> list[Leaving]:
 async def _form_of(spawner: TeamSpawner) -> str:
     """The spawn page's form."""
     last = spawner.orm_spawner.user_options if spawner.orm_spawner else None
-    return make_form(spawner.user, last or {})
+    # It comes from the database: what is no mapping was not written by us.
+    return make_form(spawner.user, last if isinstance(last, Mapping) else {})

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 from jupyterhub.utils import maybe_future
 
 from .. import constants, names
-from ..errors import KubeError, NotOursError
+from ..errors import CollabError, KubeError, NotOursError
 from ..identity.server_credential import ServerClaims
 from ..kube.errors import ConflictError, NotFoundError, PermanentKubeError
 from ..kube.kinds import PERSISTENT_VOLUME_CLAIM, POD
 from ..models import Gate
 from ..policy.pod import PodRules, ServerIdentity, enforce_pod
 from ..policy.quota import parse_exceeded
-from .cluster import ClusterLink, Leaving, retry
+from .cluster import ClusterLink, Leaving, create, retry
 from .progress import ProgressLog
 from .readiness import is_ours
 from .reflector import PodView
@@ -59,6 +59,7 @@ class ServerStart:
         self._link = link
         self._rules = rules
         self._progress = progress
+        self._may_exist = False  # the pod was asked for, and the answer was not a plain no
         server_id = secrets.token_hex(16)
         platform, spec = rules.platform, rules.spec
         credential = spawner.issuer.mint(
@@ -103,7 +104,12 @@ class ServerStart:
         spawner.gate = self._rules.spec.gate.value
         spawner.remember()
         self._progress.say("Your server is being made.", percent=40)
-        pod = await self._create_pod(manifest)
+        try:
+            pod = await self._create_pod(manifest)
+        except CollabError:
+            if not self._may_exist:
+                spawner.server_id = ""  # nothing has to go, and nothing is looked for
+            raise
         spawner.pod_uid = pod["metadata"]["uid"]
         self._link.pods.note(pod)
         unfollow = self._link.events.follow(spawner.pod_uid, self._progress.tell)
@@ -138,11 +144,10 @@ class ServerStart:
                         f"Team {self._rules.spec.team} is frozen, and you have no files in it yet.",
                         reason="frozen",
                     ) from None
-            try:
-                self._progress.say("A volume for your own files is being made.", percent=30)
-                return await client.create(wanted)
-            except ConflictError:  # another server of this member was faster
-                return await client.get(PERSISTENT_VOLUME_CLAIM, name, server.namespace)
+            self._progress.say("A volume for your own files is being made.", percent=30)
+            made = await create(client, wanted)
+            # None: another server of this member was faster.
+            return made or await client.get(PERSISTENT_VOLUME_CLAIM, name, server.namespace)
 
         claim = await retry(attempt, for_s=_RETRY_S, log_name=f"volume {name}")
         if not is_personal_claim_of(claim, server, self._rules):
@@ -167,18 +172,22 @@ class ServerStart:
     async def _create_pod(self, manifest: dict[str, Any]) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
         free_until = loop.time() + _FREE_WAIT_S
+
+        async def attempt() -> dict[str, Any] | None:
+            before, self._may_exist = self._may_exist, True
+            try:
+                made = await create(self._link.client, manifest)
+            except (PermanentKubeError, ConflictError):
+                self._may_exist = before
+                raise
+            if made is None:
+                self._may_exist = before
+            return made
+
         while True:
             try:
-                return await retry(
-                    lambda: self._link.client.create(manifest),
-                    for_s=_RETRY_S,
-                    log_name=f"pod {self._server.pod_name}",
-                )
-            except ConflictError as error:
-                if error.reason != "AlreadyExists":  # the quota's own bookkeeping, for a moment
-                    await asyncio.sleep(0.1)
-                    continue
-                found = await self._find_pod()
+                made = await retry(attempt, for_s=_RETRY_S, log_name=f"pod {self._server.pod_name}")
+                found = made or await self._find_pod()
                 if found is not None:
                     return found
             except PermanentKubeError as error:
@@ -214,7 +223,9 @@ class ServerStart:
             )
         self._progress.say("An earlier server of yours is still being stopped.", percent=35)
         self._link.pods.note(pod)
-        await self._link.see_off(Leaving(server.namespace, server.pod_name, "", meta["uid"]))
+        # Others may wait for the same task: the end of this start must not end it.
+        leaving = Leaving(server.namespace, server.pod_name, "", meta["uid"])
+        await asyncio.shield(self._link.see_off(leaving))
         return None
 
     def _may_free_soon(self, error: KubeError) -> bool:
@@ -230,15 +241,12 @@ class ServerStart:
             self._server, self._rules, pod_uid=pod_uid, values=self._secret_values
         )
 
-        async def attempt() -> None:
-            try:
-                await self._link.client.create(manifest)
-            except ConflictError as error:
-                # The name is this start's alone: it is there since an answer was lost.
-                if error.reason != "AlreadyExists":
-                    raise
-
-        await retry(attempt, for_s=_RETRY_S, log_name=f"secret {self._server.secret_name}")
+        # The name is this start's alone: if there is one already, an answer was lost.
+        await retry(
+            lambda: create(self._link.client, manifest),
+            for_s=_RETRY_S,
+            log_name=f"secret {self._server.secret_name}",
+        )
 
     # -- wait ---------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import pytest
 
 from jupyterhub_collab.errors import UserError
 from jupyterhub_collab.hub.chooser import make_form, to_raw_options
+from jupyterhub_collab.hub.spawner import _form_of
 from jupyterhub_collab.kube.kinds import POD
 from tests.hub.conftest import kube
 from tests.hub.samples import TEAM
@@ -176,6 +177,13 @@ def test_titles_are_text_not_markup(monkeypatch):
 def test_whatever_was_kept_from_the_last_start_makes_a_form(last):
     user = SimpleNamespace(groups=[])
     assert "not in a team yet" in make_form(user, last)
+
+
+@pytest.mark.parametrize("last", [b"x", "x", ["team"], 7, None])
+async def test_what_is_no_mapping_in_the_database_makes_a_form(last):
+    row = SimpleNamespace(user_options=last)
+    spawner = SimpleNamespace(orm_spawner=row, user=SimpleNamespace(groups=[]))
+    assert "not in a team yet" in await _form_of(spawner)
 
 
 @pytest.mark.parametrize(
