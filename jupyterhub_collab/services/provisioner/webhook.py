@@ -112,8 +112,10 @@ class Webhook:
     async def _deliver_forever(self, session: aiohttp.ClientSession) -> None:
         while True:
             news = await self._queue.get()
-            await self._deliver(session, news)
-            del self._pending[news.delivery]
+            try:
+                await self._deliver(session, news)
+            finally:  # one that was cut off is offered again by the next pass over the team
+                self._pending.pop(news.delivery, None)
 
     async def _deliver(self, session: aiohttp.ClientSession, news: _News) -> None:
         failures = 0
