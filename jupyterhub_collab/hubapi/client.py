@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from types import TracebackType
@@ -116,10 +117,12 @@ class HubClient:
                     totals.add(int(pagination["total"]))
                     following = pagination.get("next")
                     items = [_to_group(item) for item in page["items"]]
-                except (KeyError, TypeError, ValueError) as e:
+                    before, offset = offset, int(following["offset"]) if following else None
+                    if offset is not None and offset <= before:
+                        raise ValueError("the next page is not a later one")
+                except (AttributeError, KeyError, TypeError, ValueError) as e:
                     raise HubRefusedError(f"{self.api_url} answered with no list of groups") from e
                 groups.update((group.name, group) for group in items)
-                offset = int(following["offset"]) if following else None
             if totals == {len(groups)}:
                 return groups
         raise HubUnavailableError("the hub's groups changed each time they were read")
@@ -228,13 +231,17 @@ class HubClient:
         if header is None:
             return None
         try:
-            return max(0.0, float(header))
+            seconds = float(header)
         except ValueError:
             pass
+        else:
+            return max(0.0, seconds) if math.isfinite(seconds) else None
         try:
             moment = email.utils.parsedate_to_datetime(header)
         except ValueError:
             return None
+        if moment.tzinfo is None:  # "-0000": UTC, from nobody knows where
+            moment = moment.replace(tzinfo=timezone.utc)
         return max(0.0, (moment - self._now()).total_seconds())
 
 
@@ -258,7 +265,7 @@ def _to_group(model: Any) -> HubGroup:
     """
     try:
         return HubGroup(str(model["name"]), dict(model["properties"]), tuple(model["users"]))
-    except (KeyError, TypeError) as e:
+    except (KeyError, TypeError, ValueError) as e:
         message = "the hub shows groups without members or properties; the token lacks read:groups"
         raise HubRefusedError(message) from e
 

@@ -128,6 +128,11 @@ class Informer:
         if known is not None and known["metadata"].get("uid") == uid:
             self._remove(known, silent=True)
 
+    def invalidate(self) -> None:
+        """What is here may be old: the next `run` lists anew, and until then it is not synced."""
+        self._resource_version = None
+        self.synced.clear()
+
     async def run(self) -> None:
         """List and watch until cancelled."""
         while True:

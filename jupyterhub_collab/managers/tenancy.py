@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, Final, Protocol
@@ -228,14 +228,17 @@ class TenancyManager:
         """Work until cancelled. A pass that is cut off is taken up by the next run."""
         self._queue = WorkQueue(self._settings.backoff)
         self._started = False
-        tasks = [asyncio.create_task(self._view.run()), asyncio.create_task(self._work())]
+        # Another provisioner may have worked meanwhile: what was known is no answer any more.
+        self._has_groups = False
+        self._view.invalidate()
         try:
-            await asyncio.gather(*tasks)
+            await _run_together(self._view.run(), self._work())
         finally:
-            tasks += self._running.values()
-            for task in tasks:
+            passes = list(self._running.values())
+            for task in passes:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*passes, return_exceptions=True)
+            self._running.clear()  # one cancelled before it began does not take itself out
 
     async def _work(self) -> None:
         await self._view.wait_synced()
@@ -244,12 +247,7 @@ class TenancyManager:
         self._started = True
         for team in self._view.teams() | set(self._desired):
             self._enqueue(team)
-        poller = asyncio.create_task(self._poll_forever())
-        try:
-            await self._dispatch()
-        finally:
-            poller.cancel()
-            await asyncio.gather(poller, return_exceptions=True)
+        await _run_together(self._poll_forever(), self._dispatch())
 
     async def _poll_forever(self) -> None:
         while True:
@@ -475,6 +473,17 @@ class TenancyManager:
             level = logging.INFO if is_news else logging.DEBUG
             log.log(level, "Team %s is %s", team, status.state.value)
         return status
+
+
+async def _run_together(*loops: Coroutine[Any, Any, None]) -> None:
+    """Run loops that should never end; the first exception ends them all, and comes out."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _is_stuck(outcome: Outcome) -> bool:

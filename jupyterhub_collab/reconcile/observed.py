@@ -99,6 +99,11 @@ class ClusterView:
         """Kinds whose watch is not open."""
         return [informer.kind.plural for informer in self._all if not informer.live]
 
+    def invalidate(self) -> None:
+        """Nobody kept the caches true for a while: the next `run` lists everything anew."""
+        for informer in self._all:
+            informer.invalidate()
+
     async def run(self) -> None:
         """Keep the caches true until cancelled."""
         tasks = [asyncio.create_task(informer.run()) for informer in self._all]

@@ -49,6 +49,7 @@ async def test_lists_are_read_page_by_page(clean_hub: RealHub) -> None:
         for name in wanted:
             await hub.create_group(name)
         assert set(await hub.list_groups()) == wanted
+        await hub.read_group("team-0")  # what was asked before it is in the log by then
     assert f"offset={PAGE_SIZE}" in clean_hub.log
 
 
@@ -128,7 +129,10 @@ async def scripted() -> AsyncIterator[Callable[[Script], object]]:
         ("7", 7.0),
         ("-1", 0.0),
         ((NOW + timedelta(seconds=30)).strftime("%a, %d %b %Y %H:%M:%S GMT"), 30.0),
+        ((NOW + timedelta(seconds=30)).strftime("%a, %d %b %Y %H:%M:%S -0000"), 30.0),
         ("soon", None),
+        ("nan", None),
+        ("inf", None),
     ],
 )
 async def test_retry_after_is_honoured(scripted, header: str, seconds: float | None) -> None:
@@ -180,6 +184,27 @@ async def test_an_address_that_is_no_hub_is_named_as_such(scripted) -> None:
             await hub.list_groups()
     async with HubClient(await scripted(lambda _: web.json_response([])), "t") as hub:
         with pytest.raises(HubRefusedError, match="no list of groups"):
+            await hub.list_groups()
+
+
+GROUP = {"name": "ocean", "properties": {}, "users": []}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"items": [GROUP], "_pagination": []},
+        {"items": [GROUP], "_pagination": {"total": 2, "next": {"limit": 1}}},
+        {"items": [GROUP], "_pagination": {"total": 2, "next": {"offset": "soon"}}},
+        {"items": [GROUP], "_pagination": {"total": 2, "next": {"offset": 0}}},
+        {"items": [GROUP], "_pagination": {"total": 2, "next": "there"}},
+        {"items": [{**GROUP, "properties": "text"}], "_pagination": {"total": 1, "next": None}},
+        {"items": 7, "_pagination": {"total": 1, "next": None}},
+    ],
+)
+async def test_a_list_of_another_shape_is_an_error_of_ours(scripted, answer: object) -> None:
+    async with HubClient(await scripted(lambda _: web.json_response(answer)), "t") as hub:
+        with pytest.raises(HubRefusedError):
             await hub.list_groups()
 
 

@@ -194,3 +194,19 @@ async def test_a_cluster_restored_from_a_backup_is_believed() -> None:
         await until(lambda: informer.lists == 2 and informer.live)
         assert names(changes)[2:] == [("a", "50", "10"), ("b", "51", "")]
         assert (informer.get("a", "n") or {})["spec"] == 1
+
+
+async def test_what_may_be_old_is_listed_anew_before_it_counts() -> None:
+    api = ScriptedApi([([obj("a", 1), obj("b", 2)], 9, None), ([obj("b", 2)], 20, None)], [])
+    async with running(api) as (informer, _, _time):
+        await until(informer.synced.is_set)
+        await until(lambda: informer.live)
+    informer.invalidate()
+    assert not informer.synced.is_set()
+    again = asyncio.create_task(informer.run())
+    await until(lambda: informer.live)
+    assert informer.synced.is_set()
+    assert api.asked == ["list", "watch 9", "list", "watch 20"]
+    assert set(informer.in_namespace("n")) == {"b"}
+    again.cancel()
+    await asyncio.gather(again, return_exceptions=True)

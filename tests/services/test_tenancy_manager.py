@@ -1,0 +1,174 @@
+"""The manager's loops: how they end, begin anew, and keep from running hot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from jupyterhub_collab.errors import PermanentError
+from jupyterhub_collab.managers.tenancy import TenancyManager, TenancySettings
+from jupyterhub_collab.models import HubGroup
+from jupyterhub_collab.reconcile.engine import Engine, Outcome
+from jupyterhub_collab.reconcile.objects import Manifest, ObjectKey
+from tests.reconcile.fake_api import Cache, FakeApi
+from tests.services.running import CONTEST, make_platform, team
+
+PLATFORM = make_platform("hub")
+SPACE = PLATFORM.namespace_prefix + "ocean"
+LONG_S = 10.0
+GROUPS = {
+    "contest.reef": HubGroup("contest.reef", {"collab": CONTEST}, ()),
+    "ocean": HubGroup("ocean", team(), ()),
+}
+
+
+class View(Cache):
+    """The caches, true whenever a pass begins."""
+
+    def __init__(self, api: FakeApi) -> None:
+        super().__init__(api, SPACE)
+        self.listed = asyncio.Event()
+        self.may_list = asyncio.Event()
+        self.may_list.set()
+
+    @property
+    def is_synced(self) -> bool:
+        return self.listed.is_set()
+
+    def invalidate(self) -> None:
+        self.listed.clear()
+
+    async def wait_synced(self) -> None:
+        await self.listed.wait()
+
+    async def run(self) -> None:
+        await self.may_list.wait()
+        self.sync()
+        self.listed.set()
+        await asyncio.Event().wait()
+
+    def namespace_of(self, _team: str) -> Manifest | None:
+        return self._known.get(ObjectKey("Namespace", "", SPACE))
+
+    def teams(self) -> set[str]:
+        return {"ocean"} if self.namespace_of("ocean") else set()
+
+
+class Groups:
+    """The hub's groups; `fault` is what the next list comes to instead."""
+
+    def __init__(self) -> None:
+        self.fault: Exception | None = None
+        self.lists = 0
+
+    async def list_groups(self) -> Mapping[str, HubGroup]:
+        self.lists += 1
+        if self.fault is not None:
+            raise self.fault
+        return GROUPS
+
+    async def read_group(self, name: str) -> HubGroup | None:
+        return GROUPS.get(name)
+
+
+class World:
+    """A manager and all it works with; time stands still but for what a test adds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.api = FakeApi()
+        self.view = View(self.api)
+        self.groups = Groups()
+        self.may_poll = asyncio.Event()
+        self.passes: list[Outcome | None] = []
+        view: Any = self.view
+        self.manager = TenancyManager(
+            Engine(self.api, view),
+            view,
+            self.groups,
+            PLATFORM,
+            settings=TenancySettings(poll_s=1.0),
+            on_pass=lambda _team, _seconds, outcome: self.passes.append(outcome),
+            clock=lambda: self.now,
+            sleep=self._sleep,
+        )
+
+    async def _sleep(self, _seconds: float) -> None:
+        await self.may_poll.wait()
+        await asyncio.sleep(0)
+
+    async def until(self, check: Callable[[], bool]) -> None:
+        async def look() -> None:
+            while not check():  # noqa: ASYNC110 - what is looked at has no event
+                await asyncio.sleep(0)
+
+        await asyncio.wait_for(look(), LONG_S)
+
+    def knows(self) -> bool:
+        return self.manager.is_ready
+
+    def is_ready(self) -> bool:
+        status = self.manager.status("ocean")
+        return status is not None and status.is_ready
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[asyncio.Task[None]]:
+        task = asyncio.create_task(self.manager.run())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+async def test_a_bug_in_the_poller_ends_the_run_and_comes_out(world: World) -> None:
+    """Else teams would be healed for ever, and no change of a group ever be seen."""
+    async with world.working() as run:
+        await world.until(world.is_ready)
+        world.groups.fault = AttributeError("a bug")
+        world.may_poll.set()
+        with pytest.raises(AttributeError, match="a bug"):
+            await asyncio.wait_for(run, LONG_S)
+
+
+async def test_a_hub_that_answers_nonsense_is_asked_again(world: World) -> None:
+    async with world.working() as run:
+        await world.until(world.is_ready)
+        world.groups.fault = PermanentError("no list of groups")
+        world.may_poll.set()
+        await world.until(lambda: world.groups.lists > 3)
+        assert world.manager.hub_error == "no list of groups"
+        world.groups.fault = None
+        await world.until(lambda: world.manager.hub_error is None)
+        assert not run.done()
+
+
+async def test_after_the_lease_was_lost_nothing_is_known_until_it_is_read_anew(
+    world: World,
+) -> None:
+    async with world.working():
+        await world.until(world.is_ready)
+        assert world.knows()
+    world.view.may_list.clear()
+    world.may_poll.clear()
+    async with world.working():
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not world.knows()
+        world.groups.fault = PermanentError("away")
+        world.view.may_list.set()
+        await world.until(lambda: world.manager.hub_error is not None)
+        assert not world.knows()
+        world.groups.fault = None
+        world.may_poll.set()
+        await world.until(world.knows)
+        await world.until(world.is_ready)
