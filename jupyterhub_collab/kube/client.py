@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -91,8 +92,14 @@ class KubeClient:
         Raises
         ------
         PermanentError
-            The file is missing or cannot be understood.
+            The file is missing, cannot be understood, or is a list of files as kubectl takes it.
         """
+        # The library merges lists otherwise than kubectl: the last current-context would win.
+        if len([part for part in str(path).split(os.pathsep) if part]) > 1:
+            raise PermanentError(
+                f"KUBECONFIG may name one file here, not several ({path}). Make one of them: "
+                "`kubectl config view --flatten > FILE`."
+            )
         configuration = Configuration()
         try:
             await load_kube_config(  # type: ignore[no-untyped-call]

@@ -177,6 +177,12 @@ def test_rbac_prints_manifests(run: Run, tmp_path: Path) -> None:
     refused = run("rbac", "--platform", file, "--apply", KUBECONFIG="")
     assert refused.returncode == 1
     assert "no cluster" in refused.stderr
+    # kubectl and the library merge such a list differently, and could mean different clusters.
+    several = os.pathsep.join(("/one", "/other"))
+    refused = run("rbac", "--platform", file, "--apply", KUBECONFIG=several)
+    assert refused.returncode == 1
+    assert f"KUBECONFIG may name one file here, not several ({several})" in refused.stderr
+    assert "kubectl config view --flatten" in refused.stderr
 
 
 @pytest.mark.api
