@@ -18,7 +18,7 @@ from ..errors import CollabError, SpecError, UserError
 from ..models import Gate, Profile, TeamSpec
 from ..policy.problems import to_found
 from ..policy.spawning import OPTION_NAMES, choose_server, images_of, profile_refusal
-from .teams import team_spec, teams_of
+from .teams import team_spec, teams_of, titles_of
 
 _templates = Environment(
     loader=PackageLoader("jupyterhub_collab.hub", "templates"),
@@ -42,10 +42,15 @@ class Option:
 
 @dataclass(frozen=True)
 class TeamOptions:
-    """What one team offers to one person. `refusal` says why nothing can start in it."""
+    """What one team offers to one person. `refusal` says why nothing can start in it.
+
+    Titles are empty where there is none besides the id.
+    """
 
     id: str
-    contest: str
+    title: str = ""
+    contest: str = ""
+    contest_title: str = ""
     chosen: bool = False
     images: tuple[Option, ...] = ()
     profiles: tuple[Option, ...] = ()
@@ -74,9 +79,13 @@ def _offer(user: Any, team: str, last: Mapping[str, Any]) -> TeamOptions:
         spec = team_spec(user, team)
     except SpecError:
         refusal = "Its settings are not valid: the host of the contest can put it right."
-        return TeamOptions(id=team, contest="", refusal=refusal)
+        return TeamOptions(id=team, refusal=refusal)
     except CollabError as e:
-        return TeamOptions(id=team, contest="", refusal=str(e))
+        return TeamOptions(id=team, refusal=str(e))
+    titles = titles_of(user, team)
+    offer = TeamOptions(
+        id=team, title=titles.team, contest=spec.contest, contest_title=titles.contest
+    )
     asked = {k: v for k, v in last.items() if k in ("image", "profile") and isinstance(v, str)}
     choice, refusal = None, ""
     for options in (asked if last.get("team") == team else {}, {}):
@@ -86,11 +95,10 @@ def _offer(user: Any, team: str, last: Mapping[str, Any]) -> TeamOptions:
         except UserError as e:
             refusal = str(e)
     if choice is None:
-        return TeamOptions(id=team, contest=spec.contest, refusal=refusal)
+        return replace(offer, refusal=refusal)
     note = "Frozen: everything can be read, nothing changed." if spec.gate is Gate.FROZEN else ""
-    return TeamOptions(
-        id=team,
-        contest=spec.contest,
+    return replace(
+        offer,
         note=note,
         images=tuple(
             Option(key, image.title, image.description or "", key == choice.image_id)

@@ -5,6 +5,7 @@ Read anew each time it is asked; nothing is kept.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from jupyterhub import orm
@@ -15,7 +16,12 @@ from ..constants import PROPERTIES_KEY
 from ..errors import UserError
 from ..models import TeamSpec
 from ..policy.problems import to_found
-from ..policy.spec import is_team_group, merge_team_spec
+from ..policy.spec import (
+    is_team_group,
+    merge_team_spec,
+    to_contest_properties,
+    to_team_properties,
+)
 
 
 def teams_of(user: Any) -> tuple[str, ...]:
@@ -39,15 +45,35 @@ def team_spec(user: Any, team: str) -> TeamSpec:
     SpecError
         The team's or its contest's properties are not valid.
     """
+    return merge_team_spec(team, *_properties_of(user, team))
+
+
+@dataclass(frozen=True)
+class Titles:
+    """What people call a team and its contest. Empty: nothing but the id."""
+
+    team: str
+    contest: str
+
+
+def titles_of(user: Any, team: str) -> Titles:
+    """Titles of a team that the user is in now. Raises as `team_spec` does."""
+    raw, shared = _properties_of(user, team)
+    mine = to_team_properties(team, raw)
+    title = "" if shared is None else to_contest_properties(mine.contest, shared).title
+    return Titles(mine.title or "", title)
+
+
+def _properties_of(user: Any, team: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Raw properties of a team that the user is in, and of its contest if there is one."""
     for group in user.groups:
         if group.name == team and is_team_group(group.name, group.properties or {}):
             break
     else:
         raise UserError(f"You are not a member of a team {to_found(team)}.")
-    properties = group.properties
-    contest = _contest_of(properties)
+    contest = _contest_of(group.properties)
     shared = None if contest is None else orm.Group.find(_session(user), contest)
-    return merge_team_spec(team, properties, None if shared is None else shared.properties or {})
+    return group.properties, None if shared is None else shared.properties or {}
 
 
 def _contest_of(properties: dict[str, Any]) -> str | None:

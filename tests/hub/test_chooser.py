@@ -9,6 +9,7 @@ import pytest
 from jupyterhub_collab.errors import UserError
 from jupyterhub_collab.hub.chooser import make_form, to_raw_options
 from jupyterhub_collab.hub.spawner import _form_of
+from jupyterhub_collab.hub.teams import Titles
 from jupyterhub_collab.kube.kinds import POD
 from tests.hub.conftest import kube
 from tests.hub.samples import TEAM
@@ -77,6 +78,18 @@ def test_the_page_offers_what_the_teams_have(hub, browser):
     disabled = [f for f in radios if "disabled" in f]
     assert {f["value"] for f in disabled} == {"huge"}
     assert "needs 16 CPUs, and team ocean may use 1 in all" in fields.text
+    assert "Contest Sea (sea)" in fields.text
+
+
+def test_a_team_is_called_by_its_title(hub, browser):
+    hub.set_properties("ocean", {**TEAM, "title": "The <Ocean> & us"})
+    try:
+        page = browser("ada").get("/hub/spawn/ada")
+    finally:
+        hub.set_properties("ocean", TEAM)
+    assert "The <Ocean> & us ocean" in Fields(page.text).text
+    assert "<Ocean>" not in page.text
+    assert "<strong>reef</strong>" in page.text  # it has no title
 
 
 def test_what_is_chosen_starts_and_is_remembered(hub, cluster, browser):
@@ -165,10 +178,11 @@ def test_titles_are_text_not_markup(monkeypatch):
                                       "memory": "1Gi"}}}  # fmt: skip
     spec = merge_team_spec("ocean", {"collab": TEAM}, {"collab": contest})
     monkeypatch.setattr(chooser, "team_spec", lambda user, team: spec)
+    monkeypatch.setattr(chooser, "titles_of", lambda user, team: Titles(evil, evil))
     user = SimpleNamespace(groups=[group("ocean", {"collab": TEAM})])
     html = make_form(user, {})
     assert evil not in html
-    assert html.count("&lt;script&gt;") == 3
+    assert html.count("&lt;script&gt;") == 5
 
 
 @pytest.mark.parametrize(
