@@ -80,6 +80,7 @@ setup(
             "pytest-asyncio>=0.25,<2",
             "pytest-timeout>=2.3,<3",
             "ruff>=0.9,<1",
+            "setuptools>=77",  # builds the package that a test installs as a member would
             "types-PyYAML",
         ],
     },
