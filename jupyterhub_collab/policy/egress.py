@@ -97,8 +97,10 @@ def refusal(rule: EgressRule, platform: Platform | None) -> str | None:
         if not is_within(network, special.network):
             continue
         if special.nameable and (platform is None or _is_allowed(network, platform)):
-            return None
+            break
         return f"{network}, which is {special.what} ({special.network})"
+    if _left_out(network, platform) == [network]:
+        return f"{network}, which is closed in all its parts"
     return None
 
 
@@ -114,13 +116,19 @@ def effective_egress(rule: EgressRule, platform: Platform) -> tuple[str, tuple[s
     if reason is not None:
         raise SpecError([Problem(f"egress.{rule.name}.cidr", reason, "a public network")])
     network = ip_network(str(rule.cidr))
+    return str(network), tuple(str(n) for n in _left_out(network, platform))
+
+
+def _left_out(network: Network, platform: Platform | None) -> list[Network]:
+    """The special ranges in a network, adjacent ones as one."""
     # A platform may allow a special range as a whole; it is then not its own exception.
-    inside = [
-        s.network
-        for s in _ranges(platform)
-        if is_within(s.network, network) and s.network != network
-    ]
-    return str(network), tuple(str(n) for n in _collapse(inside))
+    return _collapse(
+        [
+            s.network
+            for s in _ranges(platform)
+            if is_within(s.network, network) and s.network != network
+        ]
+    )
 
 
 def _ranges(platform: Platform | None) -> tuple[SpecialRange, ...]:

@@ -75,6 +75,7 @@ def test_exceptions_lie_inside_the_network_and_apart(cidr: str) -> None:
     ("cidr", "said"),
     [
         ("10.0.0.0/8", "private"),
+        ("224.0.0.0/3", "closed in all its parts"),  # multicast and reserved, side by side
         ("10.1.2.3/32", "private"),
         ("169.254.169.254/32", "metadata"),
         ("168.63.129.16/32", "metadata"),
@@ -119,6 +120,14 @@ def test_a_platform_may_allow_a_whole_special_range(cidr: str) -> None:
 def test_no_platform_can_allow_what_is_not_a_private_network(cidr: str) -> None:
     platform = make_platform(private_ranges_allowed=["0.0.0.0/0", "::/0"])
     assert refusal(make_rule(cidr), platform) is not None
+
+
+@pytest.mark.parametrize("cidr", ["8.8.8.0/24", "10.1.0.0/24"])
+def test_a_rule_closed_half_by_half_is_refused(cidr: str) -> None:
+    """Its exception would be the network itself, which the API server refuses."""
+    halves = [str(half) for half in ip_network(cidr).subnets()]
+    platform = make_platform(egress_denied_ranges=halves, private_ranges_allowed=["10.1.0.0/16"])
+    assert "closed in all its parts" in (refusal(make_rule(cidr), platform) or "")
 
 
 def test_a_platform_closes_public_addresses_of_its_own() -> None:
