@@ -6,7 +6,9 @@ result: a skipped test stands there with what it would have proved.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +20,13 @@ pytest_plugins = [
     for name in ("tests.cluster.fixtures", "tests.contract.plugin", "tests.hub_fixtures")
     if find_spec(name)
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _leave_nothing_open() -> Iterator[None]:
+    """What a module forgot to close is found at its end, not somewhere later."""
+    yield
+    gc.collect()
 
 
 def _suite(nodeid: str) -> str:
