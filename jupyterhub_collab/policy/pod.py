@@ -44,7 +44,8 @@ _KEPT_SPEC_KEYS = frozenset(
         "volumes",
     }
 )
-# Set by us below, whatever stood there before.
+# Set by us below, whatever stood there before: KubeSpawner has values of its own for most of them.
+# Those that only an administrator can have set are refused where they differ (`_overruled`).
 _OUR_SPEC_KEYS = frozenset(
     {
         "automountServiceAccountToken",
@@ -130,6 +131,7 @@ def enforce_pod(pod: Mapping[str, Any], server: ServerIdentity, rules: PodRules)
         for key in sorted(spec)
         if key not in _KEPT_SPEC_KEYS | _OUR_SPEC_KEYS and spec[key] not in (None, False, [], {})
     ]
+    problems += _overruled(spec, rules)
     spec = {k: v for k, v in spec.items() if k in _KEPT_SPEC_KEYS and v not in (None, [], {})}
     problems += added_problems(spec, rules.spec, rules.extra_images)
     if problems:
@@ -145,6 +147,27 @@ def enforce_pod(pod: Mapping[str, Any], server: ServerIdentity, rules: PodRules)
     if leaks:
         raise PodRefusedError(leaks)
     return result
+
+
+def _overruled(spec: Mapping[str, Any], rules: PodRules) -> list[str]:
+    """Settings that would go without a word, and where to make them instead."""
+    profile = rules.spec.profiles[rules.choice.profile_id]
+    places: list[tuple[str, object, str]] = [
+        ("priorityClassName", profile.priority_class, "the profile's priorityClass"),
+        ("runtimeClassName", rules.platform.runtime_class, "the platform's runtime_class"),
+        ("tolerations", [t.to_wire() for t in profile.tolerations], "the profile's tolerations"),
+    ]
+    problems = [
+        f"spec.{key} is set, and it is {place} that says it"
+        for key, ours, place in places
+        if spec.get(key) not in (None, False, "", [], {}, ours)
+    ]
+    context = spec.get("securityContext") or {}
+    return problems + [
+        f"spec.securityContext.{key} is set"
+        for key in ("supplementalGroups", "sysctls")
+        if context.get(key) not in (None, False, "", [], {})
+    ]
 
 
 def personal_mount(spec: TeamSpec) -> str:

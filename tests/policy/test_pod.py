@@ -111,8 +111,6 @@ def pod(**spec):
                 }
             ],
             "volumes": [],
-            "tolerations": [{"operator": "Exists"}],
-            "priorityClassName": "system-node-critical",
             "serviceAccountName": "admin",
             "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["hub.collab"]}],
             **spec,
@@ -276,6 +274,14 @@ def test_what_an_administrator_may_add():
     assert spec["imagePullSecrets"] == [{"name": "pull"}]
 
 
+def test_what_an_administrator_says_too_is_no_contradiction():
+    ours = enforced()["spec"]
+    same = {key: ours[key] for key in ("tolerations", "priorityClassName", "runtimeClassName")}
+    assert enforced(**same)["spec"] == ours
+    empty = {"tolerations": [], "priorityClassName": "", "securityContext": {"sysctls": []}}
+    assert enforced(**empty)["spec"] == ours
+
+
 def container(**more):
     return [{**pod()["spec"]["containers"][0], **more}]
 
@@ -296,6 +302,11 @@ def mount(**more):
         ({"resourceClaims": [{"name": "x"}]}, "resourceClaims"),
         ({"priority": 2000001000}, "priority"),
         ({"os": {"name": "windows"}}, "os"),
+        ({"tolerations": [{"operator": "Exists"}]}, "tolerations is set.* the profile's"),
+        ({"priorityClassName": "system-node-critical"}, "priorityClassName is set.* the profile's"),
+        ({"runtimeClassName": "runc"}, "runtimeClassName is set.* the platform's"),
+        ({"securityContext": {"supplementalGroups": [0]}}, "securityContext.supplementalGroups"),
+        ({"securityContext": {"sysctls": [{"name": "x", "value": "1"}]}}, "sysctls"),
         ({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}, "hostPath"),
         ({"volumes": [{"name": "v", "nfs": {"server": "x", "path": "/"}}]}, "nfs"),
         ({"volumes": [{"name": "v", "csi": {"driver": "x"}}]}, "csi"),
