@@ -27,6 +27,8 @@ ANNOTATION_SPEC: Final = f"{DOMAIN}/spec"  # the merged team spec, canonical JSO
 ANNOTATION_SPEC_HASH: Final = f"{DOMAIN}/spec-hash"  # its SHA-256, 64 hex digits
 ANNOTATION_READY_HASH: Final = f"{DOMAIN}/ready-hash"  # the spec hash whose whole tenancy stands
 ANNOTATION_TOLD: Final = f"{DOMAIN}/told"  # when a portal was told that this team is ready
+# Set by an administrator on a namespace: the contest that may have it though another had it before.
+ANNOTATION_GIVE_TO_CONTEST: Final = f"{DOMAIN}/give-to-contest"
 ANNOTATION_OBJECT_HASH: Final = f"{DOMAIN}/object-hash"  # SHA-256 of the manifest as applied
 ANNOTATION_USERNAME: Final = "hub.jupyter.org/username"  # KubeSpawner's own
 

@@ -10,6 +10,7 @@ class IssueType(str, Enum):
     """Kind of an issue; also the type of the condition that tells it."""
 
     NOT_OURS = "NotOurs"  # an object stands where ours should
+    OTHER_CONTEST = "OtherContest"  # the namespace holds the work of a team of another contest
     TERMINATING = "Terminating"  # something is still being deleted; we wait
     QUOTA_PENDING = "QuotaPending"  # the quota is written and not in force yet; we wait
     REFUSED = "Refused"  # the Kubernetes API says no

@@ -4,7 +4,7 @@ Laws
 ----
 - Only objects that bear all three of our labels are changed; only those are pruned; namespaces and
   volumes are never pruned.
-- A namespace that is not ours, or is being deleted, means: no step at all.
+- A namespace that is not ours, is being deleted, or was another contest's means: no step at all.
 - Steps come in the order of the manifests: the namespace, then the policy that denies all. The
   ready mark comes last, and goes first when something stands in the way.
 - The ready mark also goes first, and comes back last, when a wall is touched: a policy, the quota.
@@ -26,6 +26,7 @@ from ..constants import (
     LABEL_COMPONENT,
 )
 from .compare import Deviation, Path, find_deviations
+from .contest import other_contest
 from .issues import Issue, IssueType
 from .objects import Manifest, ObjectKey, Owner, is_terminating, key_of, uid_of, version_of
 from .quota import QUOTA_KIND, quota_pending
@@ -132,6 +133,8 @@ def plan_objects(
             return Plan(issues=(_not_ours(desired[0], namespace, owner),))
         if is_terminating(namespace):
             return Plan(issues=(_terminating(namespace),))
+        if (other := other_contest(desired[0], namespace)) is not None:
+            return Plan(issues=(other,))
     elif (issue := memory.foreign.get(key_of(desired[0]))) is not None:
         return Plan(issues=(issue,))
     steps: list[Step] = []

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from jupyterhub_collab.constants import ANNOTATION_READY_HASH, POLICY_DENY_ALL, QUOTA_NAME
+from jupyterhub_collab.constants import (
+    ANNOTATION_GIVE_TO_CONTEST,
+    ANNOTATION_READY_HASH,
+    LABEL_CONTEST,
+    POLICY_DENY_ALL,
+    QUOTA_NAME,
+)
 from jupyterhub_collab.hubapi.client import HubClient
 from tests.cluster.cluster import Cluster
 from tests.real_hub import find_free_port
@@ -260,6 +266,28 @@ async def test_a_volume_that_cannot_grow_stays_and_is_told(
     claim = api_cluster.get("pvc", "team", "-n", there)
     assert claim["metadata"]["uid"] == uid
     assert claim["spec"]["resources"]["requests"]["storage"] == "1Gi"
+
+
+async def test_a_team_id_in_another_contest_gets_nothing_before_somebody_decides(
+    provisioner: Provisioner, hub: HubClient, api_cluster: Cluster
+) -> None:
+    await add_team(hub, "urchin")
+    provisioner.wait_state("urchin", "ready")
+    there = namespace(provisioner, "urchin")
+    uid = api_cluster.get("pvc", "team", "-n", there)["metadata"]["uid"]
+    await hub.delete_group("urchin")
+    await hub.create_group("contest.atoll")
+    await hub.put_properties("contest.atoll", {"collab": CONTEST})
+    await add_team(hub, "urchin", contest="atoll")
+    provisioner.request("POST", "teams/urchin/provision")
+    status = provisioner.wait_state("urchin", "failed")
+    assert "OtherContest" in [condition["type"] for condition in status["conditions"]]
+    contest = api_cluster.get("namespace", there)["metadata"]["labels"][LABEL_CONTEST]
+    assert contest == "reef"
+    decision = f"{ANNOTATION_GIVE_TO_CONTEST}=atoll"
+    api_cluster.kubectl("annotate", "namespace", there, decision)
+    assert provisioner.wait_state("urchin", "ready")["contest"] == "atoll"
+    assert api_cluster.get("pvc", "team", "-n", there)["metadata"]["uid"] == uid
 
 
 async def test_fifty_teams_then_nothing_is_asked_of_kubernetes(
