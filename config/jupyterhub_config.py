@@ -18,9 +18,9 @@ configure(
     credential_key_file="/srv/hub/server-credential.key",  # CHANGE
 )
 
-# Who people are. CHANGE
-c.JupyterHub.authenticator_class = "dummy"
-c.Authenticator.allow_all = True
+# Who people are. CHANGE: the hub does not start with this line, so that none is open to everybody
+# by mistake. Say who may come in too: allowed_users, or allow_all if the authenticator decides.
+c.JupyterHub.authenticator_class = "CHANGE: how people sign in, such as generic-oauth or ldap"
 
 # Each server on an origin of its own. CHANGE, with a wildcard certificate for *.hub.example.org
 c.JupyterHub.bind_url = "https://hub.example.org"

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from jupyterhub.app import JupyterHub
 from traitlets import TraitError
 from traitlets.config import Config
 
@@ -16,11 +17,16 @@ from tests.hub.samples import platform
 EXAMPLE = Path(__file__).parents[2] / "config" / "jupyterhub_config.py"
 
 
-def test_the_example_configuration(monkeypatch, tmp_path):
+def load_example(monkeypatch):
     for name in ("COLLAB_PROVISIONER_TOKEN", "PROVISIONER_API_TOKEN", "CONTESTS_API_TOKEN"):
         monkeypatch.setenv(name, f"token-{name}")
     c = Config()
     exec(compile(EXAMPLE.read_text(), str(EXAMPLE), "exec"), {"get_config": lambda: c})
+    return c
+
+
+def test_the_example_configuration(monkeypatch):
+    c = load_example(monkeypatch)
     assert c.JupyterHub.spawner_class == "collab"
     assert {"name": "spawner", "api_token": "token-COLLAB_PROVISIONER_TOKEN"} in (
         c.JupyterHub.services
@@ -28,6 +34,14 @@ def test_the_example_configuration(monkeypatch, tmp_path):
     used = {scope for role in c.JupyterHub.load_roles for scope in role["scopes"]}
     custom = {scope for scope in used if scope.startswith("custom:")}
     assert custom <= set(c.JupyterHub.custom_scopes.to_dict()["update"])
+
+
+def test_the_example_lets_nobody_in_before_it_is_changed(monkeypatch):
+    c = load_example(monkeypatch)
+    assert "allow_all" not in c.Authenticator
+    hub = JupyterHub(config=Config({"JupyterHub": {"log_level": 50}}))
+    with pytest.raises(TraitError, match="CHANGE: how people sign in"):
+        hub.update_config(c)
 
 
 def test_what_was_configured_before_stays():
