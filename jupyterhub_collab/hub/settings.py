@@ -56,7 +56,8 @@ class TeamSettings(Configurable):
         config=True,
         help="""
         Private key (Ed25519, PEM) with which server credentials are signed. It is made, readable
-        by its owner alone, when it does not exist. Whoever has it can pass for any server's: keep
+        by its owner alone, when it does not exist; one that others than owner and group can read,
+        or others than the owner change, is refused. Whoever has it can pass for any server's: keep
         it as you keep the hub's cookie secret.
         """,
     )

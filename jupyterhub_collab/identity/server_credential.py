@@ -206,7 +206,10 @@ def key_id(key: Ed25519PublicKey) -> str:
 
 
 def load_or_create_key(path: Path) -> Ed25519PrivateKey:
-    """Private key of a file (PEM), made if there is none: readable by its owner alone.
+    """Private key of a file (PEM), made if there is none, then readable by its owner alone.
+
+    The file's group may read one that was put there: Kubernetes mounts a Secret so for a hub that
+    is not root (fsGroup). Nobody else may read it, and nobody but the owner change it.
 
     It is written whole under another name, then linked into place: two hubs that start at once
     end up with one key, and a crash leaves no half of one.
@@ -214,7 +217,7 @@ def load_or_create_key(path: Path) -> Ed25519PrivateKey:
     Raises
     ------
     CredentialKeyError
-        It cannot be read or written, is not an Ed25519 key, or others may read it.
+        It cannot be read or written, is not an Ed25519 key, or its mode allows more than that.
     """
     try:
         if not path.exists():

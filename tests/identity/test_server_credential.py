@@ -166,9 +166,18 @@ def test_half_a_key_is_one_sentence_and_is_not_overwritten(tmp_path, text):
     assert path.read_text() == text
 
 
-def test_key_that_others_can_read_is_refused(tmp_path):
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o440])
+def test_a_key_may_be_readable_by_its_group_as_kubernetes_mounts_it(tmp_path, mode):
+    path = tmp_path / "key.pem"
+    made = sc.load_or_create_key(path)
+    path.chmod(mode)
+    assert sc.load_or_create_key(path).public_key() == made.public_key()
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o660, 0o602])
+def test_key_that_others_can_read_or_change_is_refused(tmp_path, mode):
     path = tmp_path / "key.pem"
     sc.load_or_create_key(path)
-    path.chmod(0o644)
+    path.chmod(mode)
     with pytest.raises(sc.CredentialKeyError, match="chmod 600"):
         sc.load_or_create_key(path)
