@@ -35,12 +35,14 @@ from ..reconcile.observed import ClusterView
 from ..reconcile.plan import Plan
 from ..reconcile.queue import Lane, WorkQueue
 from ..reconcile.volumes import GROWTH_REFUSED
+from .tenancy_brake import FightBrake
 from .tenancy_desired import DesiredTeams, Properties
 from .tenancy_status import TeamStatus, next_status
 
 log = logging.getLogger(__name__)
 
 _REFUSED_DELAY_S: Final = 5.0  # shortest wait where time alone heals nothing
+_FIGHT_DELAY_S: Final = 10.0  # nothing, not even drift, is answered before
 
 
 class GroupReader(Protocol):
@@ -123,6 +125,7 @@ class TenancyManager:
         self._on_ready, self._on_pass = on_ready, on_pass
         self._clock, self._now, self._sleep = clock, now, sleep
         self._desired = DesiredTeams()
+        self._brake = FightBrake()
         self._queue = WorkQueue(self._settings.backoff)
         self._statuses: dict[str, TeamStatus] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -321,6 +324,9 @@ class TenancyManager:
             return
         error_ = outcome.error
         asked_s = error_.retry_after_s if isinstance(error_, RetryableError) else None
+        if _is_contested(outcome):
+            log.warning("Team %s: another program changes its objects again and again", team)
+            asked_s = max(asked_s or 0.0, _FIGHT_DELAY_S)
         at_least_s = 0.0 if isinstance(error_, RetryableError) else _REFUSED_DELAY_S
         self._queue.failed(team, now, asked_s=asked_s, at_least_s=at_least_s)
         self._wake.set()
@@ -334,6 +340,7 @@ class TenancyManager:
         desired = self._desire(team)
         if desired is None:
             self._statuses.pop(team, None)
+            self._brake.forget(team)
             return None
         if not desired.manifests:
             self._set(
@@ -349,6 +356,9 @@ class TenancyManager:
         outcome = await self._engine.reconcile(
             desired.manifests, owner=self._owner(team), ready_hash=desired.target_hash
         )
+        fight = self._brake.wrote(team, self._clock()) if outcome.writes else None
+        if fight is not None:
+            outcome = replace(outcome, issues=(*outcome.issues, fight))
         self._tell(team, desired, outcome)
         return outcome
 
@@ -489,9 +499,13 @@ async def _run_together(*loops: Coroutine[Any, Any, None]) -> None:
 def _is_stuck(outcome: Outcome) -> bool:
     """Whether something no watch tells of is in the way, so that only looking again helps."""
     return any(
-        issue.type is IssueType.NOT_OURS or issue.reason == GROWTH_REFUSED
+        issue.type in (IssueType.NOT_OURS, IssueType.CONTESTED) or issue.reason == GROWTH_REFUSED
         for issue in outcome.issues
     )
+
+
+def _is_contested(outcome: Outcome) -> bool:
+    return any(issue.type is IssueType.CONTESTED for issue in outcome.issues)
 
 
 def _message(issues: Iterable[Issue]) -> str | None:

@@ -18,6 +18,7 @@ class IssueType(str, Enum):
     VOLUME_FIXED = "VolumeFixed"  # a volume cannot become what it should be
     RETAINED = "Retained"  # ours, no longer wanted, but never deleted without a decision
     FOREIGN_NETWORK_POLICY = "ForeignNetworkPolicy"  # somebody else's policy in our namespace
+    CONTESTED = "Contested"  # another program changes our objects each time we put them right
     SPEC_INVALID = "SpecInvalid"
     RESERVED_NAMESPACE = "ReservedNamespace"
     ORPHANED = "Orphaned"  # the team's group is gone; nothing is deleted
@@ -29,6 +30,7 @@ _HARMLESS = frozenset(
         IssueType.VOLUME_FIXED,
         IssueType.RETAINED,
         IssueType.FOREIGN_NETWORK_POLICY,
+        IssueType.CONTESTED,
         IssueType.ORPHANED,
     }
 )

@@ -11,6 +11,7 @@ import pytest
 
 from jupyterhub_collab.errors import PermanentError
 from jupyterhub_collab.managers.tenancy import TenancyManager, TenancySettings
+from jupyterhub_collab.managers.tenancy_brake import FightBrake
 from jupyterhub_collab.models import HubGroup
 from jupyterhub_collab.reconcile.engine import Engine, Outcome
 from jupyterhub_collab.reconcile.objects import Manifest, ObjectKey
@@ -19,6 +20,7 @@ from tests.services.running import CONTEST, make_platform, team
 
 PLATFORM = make_platform("hub")
 SPACE = PLATFORM.namespace_prefix + "ocean"
+LIMITS = ObjectKey("LimitRange", SPACE, "team")
 LONG_S = 10.0
 GROUPS = {
     "contest.reef": HubGroup("contest.reef", {"collab": CONTEST}, ()),
@@ -172,3 +174,54 @@ async def test_after_the_lease_was_lost_nothing_is_known_until_it_is_read_anew(
         world.may_poll.set()
         await world.until(world.knows)
         await world.until(world.is_ready)
+
+
+async def test_a_fight_with_another_program_slows_down_and_is_told(world: World) -> None:
+    def undo(verb: str, key: ObjectKey) -> None:
+        if verb == "apply" and key == LIMITS:  # a moment after the answer, as a controller does
+            asyncio.get_running_loop().call_soon(put_back)
+
+    def put_back() -> None:
+        world.api.objects[LIMITS]["spec"]["limits"] = []
+        world.api._touch(world.api.objects[LIMITS])
+        world.view.sync()
+        world.manager.on_drift("ocean")
+
+    def is_told() -> bool:
+        status = world.manager.status("ocean")
+        return status is not None and any(c.type == "Contested" for c in status.conditions)
+
+    async with world.working():
+        await world.until(world.is_ready)
+        world.api.on_write = undo
+        put_back()
+        await world.until(is_told)
+        fought = len(world.passes)
+        assert fought <= 25
+        for _ in range(200):  # the clock stands still: nothing is answered
+            world.manager.on_drift("ocean")
+            await asyncio.sleep(0)
+        assert len(world.passes) == fought
+        # The other program gives up: a while later all is as it should be, and nothing is told.
+        world.api.on_write = lambda _verb, _key: None
+        world.now += 120.0
+        world.manager.on_drift("ocean")
+        await world.until(lambda: len(world.passes) > fought)
+        await world.until(lambda: world.is_ready() and not is_told())
+        assert world.api.objects[LIMITS]["spec"]["limits"] != []
+
+
+@pytest.mark.parametrize(
+    ("times", "is_fight"),
+    [
+        ([0.0] * 20, False),
+        ([0.0] * 21, True),
+        ([float(i * 3) for i in range(21)], True),
+        ([float(i * 4) for i in range(40)], False),
+    ],
+)
+def test_what_counts_as_a_fight(times: list[float], is_fight: bool) -> None:
+    brake = FightBrake()
+    for now in times:
+        told = brake.wrote("ocean", now)
+    assert (told is not None) == is_fight
