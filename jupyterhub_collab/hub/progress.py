@@ -32,6 +32,9 @@ _SENTENCES: dict[str, tuple[int, str]] = {
     "Killing": (60, "The server is being stopped."),
 }
 
+# The scheduler's word for a volume that is still being made; no machine lacks room.
+_VOLUME_PENDING = "unbound immediate PersistentVolumeClaims"
+
 
 class ProgressLog:
     """Messages of one start. Any number of pages may follow it, each from the beginning."""
@@ -72,6 +75,9 @@ class ProgressLog:
             return
         self._seen.add(key)
         percent, sentence = _SENTENCES.get(event.reason, (0, ""))
+        if event.reason == "FailedScheduling" and _VOLUME_PENDING in event.message:
+            self.say("A volume is still being made.", percent=percent)
+            return
         if not sentence and event.type != "Warning":
             return
         if event.type == "Warning":

@@ -121,7 +121,7 @@ class ServerStart:
             view = await self._wait_serving()
         finally:
             unfollow()
-        self._progress.say("JupyterLab answers.", percent=95)
+        self._progress.say("Your server runs; JupyterLab is loading.", percent=95)
         return spawner.url_of(view)
 
     # -- personal volume ----------------------------------------------------------------------

@@ -271,3 +271,17 @@ async def test_progress_is_told_to_every_page_from_the_beginning():
     ]
     assert [m["progress"] for m in told] == [10, 50, 50, 50]
     assert log.last_warning == "disk on fire"
+
+
+async def test_a_volume_that_is_still_being_made_is_no_lack_of_room():
+    log = ProgressLog()
+    why = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
+    log.tell(PodEvent("u1", "Warning", "FailedScheduling", why, ""))
+    log.tell(PodEvent("u2", "Warning", "FailedScheduling", "0/1 nodes: Insufficient cpu.", ""))
+    log.close()
+    assert [m["message"] for m in await read(log)] == [
+        "A volume is still being made.",
+        "No machine has room for your server yet. It starts as soon as one has."
+        " (0/1 nodes: Insufficient cpu.)",
+    ]
+    assert log.last_warning == "0/1 nodes: Insufficient cpu."
