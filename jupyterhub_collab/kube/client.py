@@ -143,6 +143,7 @@ class KubeClient:
         if self._api is not None:
             await self._api.close()  # type: ignore[no-untyped-call]
             self._api = None
+            await asyncio.sleep(0)  # aborted connections are let go in the loop's next turn
 
     async def _send(
         self,
@@ -417,6 +418,9 @@ class KubeClient:
         except _NO_ANSWER as error:
             raise no_answer(target, error) from error
         finally:
+            # A TLS connection would say goodbye and wait for the answer, after us and the loop.
+            if response.connection is not None and response.connection.transport is not None:
+                response.connection.transport.abort()
             response.close()
 
 
