@@ -22,9 +22,7 @@ def test_watches_that_were_cut_off_leave_nothing_open(api_cluster: Cluster) -> N
     async def main() -> None:
         async with await KubeClient.from_kubeconfig(api_cluster.kubeconfig) as client:
             page = await client.list_page(NAMESPACE)
-            watches = [
-                asyncio.create_task(follow(client, page.resource_version)) for _ in range(7)
-            ]
+            watches = [asyncio.create_task(follow(client, page.resource_version)) for _ in range(7)]
             await asyncio.wait(watches, timeout=0.5)  # they have no end of their own
             for watch in watches:
                 watch.cancel()
