@@ -66,9 +66,14 @@ class Visitor:
         assert answer.status_code == 200, answer.text
         return dict(answer.json()["servers"].get("") or {})
 
-    def start(self, team: str, timeout_s: float = 120.0) -> None:
-        body = {"user_options": {"team": team}}
-        answer = self.api("POST", f"users/{self.name}/server", json=body)
+    def ask_for_server(self, team: str, **options: str) -> httpx.Response:
+        """Ask the hub to start this person's server."""
+        body = {"user_options": {"team": team, **options}}
+        return self.api("POST", f"users/{self.name}/server", json=body)
+
+    def start(self, team: str, *, timeout_s: float = 120.0, **options: str) -> None:
+        """Start it and wait until it is ready."""
+        answer = self.ask_for_server(team, **options)
         assert answer.status_code in (201, 202), answer.text
         deadline = time.monotonic() + timeout_s
         while not self.server().get("ready"):
