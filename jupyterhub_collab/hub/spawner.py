@@ -39,6 +39,7 @@ from ..policy.spawning import (
 )
 from .chooser import make_form, to_raw_options
 from .cluster import ClusterLink, Leaving, open_link
+from .listening import until_listening
 from .progress import ProgressLog
 from .readiness import NamespaceWaiter, ProvisionerLink
 from .reflector import PodView
@@ -281,8 +282,12 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         self._distrust_answer()
         wait_up = self.server.wait_up
 
+        async def ask(*args: Any, **kwargs: Any) -> Any:
+            await until_listening(self.server.ip, self.server.port)
+            return await wait_up(*args, **kwargs)
+
         async def guarded(*args: Any, **kwargs: Any) -> Any:
-            answer = asyncio.ensure_future(wait_up(*args, **kwargs))
+            answer = asyncio.ensure_future(ask(*args, **kwargs))
             end = asyncio.ensure_future(self._wait_for_end(timeout_s=self.http_timeout))
             try:
                 await asyncio.wait({answer, end}, return_when=asyncio.FIRST_COMPLETED)
