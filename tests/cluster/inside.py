@@ -101,6 +101,10 @@ def prepare_mounts(directory: Path) -> None:
         mount("-t", "tmpfs", "-o", "mode=755", "collab", place)
     for folder in ("/run/netns", "/run/collab", "/run/lock"):
         Path(folder).mkdir()
+    # The kubelet's folder lies with the cluster's, where there is room, under a short name.
+    for folder in (directory / "kubelet", NodePaths(directory, directory).kubelet_root):
+        folder.mkdir()
+    mount("--bind", str(directory / "kubelet"), str(NodePaths(directory, directory).kubelet_root))
     shown = directory / "tunables"
     for name, value in TUNABLES.items():
         file = shown / name

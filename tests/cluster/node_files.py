@@ -47,6 +47,11 @@ class NodePaths:
         return Path("/run/collab/containerd.sock")
 
     @property
+    def kubelet_root(self) -> Path:
+        """Where the kubelet sees its own folder: sockets below it have at most 108 characters."""
+        return Path("/run/collab/kubelet")
+
+    @property
     def volumes(self) -> Path:
         """Where the provisioner keeps volumes: a folder for each namespace and claim."""
         return self.directory / "volumes"
@@ -173,13 +178,13 @@ def make_node_programs(
         str(paths.binaries / "kubelet"),
         f"--config={kubelet_settings}",
         f"--kubeconfig={node_kubeconfig}",
-        f"--root-dir={paths.directory / 'kubelet'}",
+        f"--root-dir={paths.kubelet_root}",
         f"--hostname-override={NODE_NAME}",
         f"--node-ip={plan.node_address}",
     )
     proxy = (str(paths.binaries / "kube-proxy"), f"--config={proxy_settings}")
-    sockets = paths.directory / "kubelet" / "plugins_registry"
-    sockets.mkdir(parents=True)
+    sockets = paths.kubelet_root / "plugins_registry"
+    sockets.mkdir()
     driver = (
         str(paths.binaries / "csi-folder"),
         f"--driver-name={CSI_DRIVER}",
