@@ -54,7 +54,11 @@ c.DummyAuthenticator.password = {password!r}
 c.Authenticator.allow_all = True
 c.JupyterHub.services = [{{"name": "bench", "api_token": {token!r}}}]
 c.JupyterHub.load_roles = [
-    {{"name": "bench", "services": ["bench"], "scopes": ["admin:groups", "admin:users"]}}
+    {{
+        "name": "bench",
+        "services": ["bench"],
+        "scopes": ["admin:groups", "admin:users", "admin:servers"],
+    }}
 ]
 """
 OURS = """
