@@ -105,8 +105,15 @@ class DemoAuthenticator(Authenticator):  # type: ignore[misc]
         return [("/login", DemoLoginHandler)]
 
     def is_welcome(self, handler: Any) -> bool:
-        """Whether a request may see the accounts and use them."""
-        return self.accept_other_machines or is_from_this_machine(handler.request)
+        """Whether a request may see the accounts and use them.
+
+        It must name the hub by its own name, too: a page from elsewhere whose name was made to
+        resolve to this machine (DNS rebinding) asks from this machine.
+        """
+        if self.accept_other_machines:
+            return True
+        is_ours = not self.public_url or handler.request.host == urlsplit(self.public_url).netloc
+        return is_ours and is_from_this_machine(handler.request)
 
 
 class DemoLoginHandler(LoginHandler):  # type: ignore[misc]

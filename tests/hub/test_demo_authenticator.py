@@ -31,6 +31,7 @@ def make_request(peer: str, own: str) -> Any:
     return SimpleNamespace(
         connection=SimpleNamespace(stream=SimpleNamespace(socket=socket)),
         remote_ip="127.0.0.1",
+        host="hub.localhost:8000",
         headers={"X-Forwarded-For": "127.0.0.1"},
     )
 
@@ -81,6 +82,23 @@ async def test_only_requests_from_this_machine_are_let_in(
     assert authenticator.is_welcome(handler(peer, own)) is is_welcome
     user = await authenticator.authenticate(handler(peer, own), data)
     assert user == ("ada" if is_welcome else None)
+
+
+@pytest.mark.parametrize(
+    ("public_url", "is_let_in"),
+    [
+        ("http://hub.localhost:8000", True),
+        ("http://hub.localhost:8001", False),
+        ("http://elsewhere.example:8000", False),  # the request's Host is then a stranger's
+    ],
+)
+async def test_a_name_made_to_resolve_to_this_machine_is_not_let_in(
+    authenticator: DemoAuthenticator, public_url: str, is_let_in: bool
+) -> None:
+    authenticator.public_url = public_url
+    ada = {"username": "ada", "password": authenticator.accounts()["ada"]}
+    assert authenticator.is_welcome(handler()) is is_let_in
+    assert await authenticator.authenticate(handler(), ada) == ("ada" if is_let_in else None)
 
 
 async def test_a_real_connection_is_looked_at_not_its_headers() -> None:
