@@ -333,6 +333,8 @@ class EventFeed:
             except CollabError as error:
                 log.warning("Watch of events broke: %s", error)
                 await self._pause(error)
+                if self._failures > 1:  # an outage: the store may have been restored, see Informer
+                    version = None
 
     def _take(self, obj: Mapping[str, Any]) -> None:
         found = to_pod_event(obj)

@@ -6,8 +6,12 @@ makes it connect anew, and errors make it wait, ever longer, without end: it nev
 never ends the process. What `transform` trims is never kept.
 
 Who writes objects tells the informer the answer (`note`), so that a pass right after a write sees
-it, and the event that follows is no news. Events older than what is known are dropped, unless the
-whole cluster went back in time (a store restored from a backup): then the list is right.
+it, and the event that follows is no news. Events older than what is known are dropped.
+
+A store may be restored from a backup: versions go back, and pass ours again by other ways. A watch
+from a version that is yet to come is not refused, it only stays silent. So what was away for more
+than one attempt is listed anew; and of what the list says and what was known before, the list is
+right.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 30.0
 _SHORTEST_WATCH_S: Final = 1.0  # a watch that ends sooner counts as a failure, or it would spin
+_FAILURES_OF_AN_OUTAGE: Final = 2  # in a row: nobody restores a store between two attempts
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,8 @@ class Informer:
             except CollabError as error:
                 log.warning("Watch of %s broke: %s", self.kind.plural, error)
                 await self._pause(error)
+                if self._failures >= _FAILURES_OF_AN_OUTAGE:
+                    self._resource_version = None
             finally:
                 self.live = False
 
@@ -164,21 +171,21 @@ class Informer:
     async def _list(self) -> None:
         seen: set[tuple[str, str]] = set()
         token, first = None, ""
-        newest, restored = self._newest, False
+        newest, listed, restored = self._newest, 0, False
         while True:
             page = await self._client.list_page(
                 self.kind, page_size=self._page_size, token=token, **self._where
             )
             first = first or page.resource_version
-            restored = 0 < _version(first) < newest
+            listed = _version(first)
+            restored = 0 < listed < newest
             for obj in page.items:
                 seen.add(_key(obj))
-                self._store(obj, force=restored)
+                self._store(obj, listed=newest if restored else listed)
             token = page.next_token
             if token is None:
                 break
             await asyncio.sleep(0)  # let others work between pages
-        listed = _version(first)
         gone = [
             obj
             for obj in self
@@ -216,13 +223,18 @@ class Informer:
         if version:
             self._resource_version = version
 
-    def _store(self, obj: Manifest, *, silent: bool = False, force: bool = False) -> None:
+    def _store(self, obj: Manifest, *, silent: bool = False, listed: int = 0) -> None:
+        """Keep an object unless a younger one is known.
+
+        `listed` is the version of the list that it stands in: a list leaves nothing out that was
+        written before, so what is known and no younger than the list gives way to it.
+        """
         namespace, name = _key(obj)
         known = self._objects.get(namespace, {}).get(name)
         version = _version(_version_of(obj))
-        if known is not None and not force:
+        if known is not None:
             old = _version(_version_of(known))
-            if version and old and version <= old:
+            if version and version <= old and old > listed:
                 return
         self._newest = max(self._newest, version)
         kept = self._transform(obj)

@@ -196,6 +196,28 @@ async def test_a_cluster_restored_from_a_backup_is_believed() -> None:
         assert (informer.get("a", "n") or {})["spec"] == 1
 
 
+async def test_an_outage_means_a_new_list_for_the_store_may_have_been_restored() -> None:
+    """A watch from a version that is yet to come is silent for ever, so nobody would say so."""
+    api = ScriptedApi(
+        [([obj("a", 50, spec=2)], 60, None), ([obj("a", 10, spec=1)], 20, None)],
+        [[silent()], [silent()], [event("ADDED", obj("b", 21))]],
+    )
+    async with running(api) as (informer, changes, _):
+        await until(lambda: len(changes) == 3)
+        assert api.asked == ["list", "watch 60", "watch 60", "list", "watch 20"]
+        assert names(changes)[1:] == [("a", "50", "10"), ("b", "", "21")]
+
+
+async def test_a_restored_cluster_whose_versions_passed_ours_again_is_believed() -> None:
+    """What is known but no younger than the list gives way to it, also where versions are equal."""
+    first = [obj("a", 50, spec=2), obj("b", 55, spec=2), obj("c", 58)]
+    second = [obj("a", 10, spec=1), obj("b", 55, spec=1)]
+    api = ScriptedApi([(first, 60, None), (second, 70, None)], [[gone()]])
+    async with running(api) as (informer, changes, _):
+        await until(lambda: informer.lists == 2 and informer.live)
+        assert names(changes)[3:] == [("a", "50", "10"), ("b", "55", "55"), ("c", "58", "")]
+
+
 async def test_what_may_be_old_is_listed_anew_before_it_counts() -> None:
     api = ScriptedApi([([obj("a", 1), obj("b", 2)], 9, None), ([obj("b", 2)], 20, None)], [])
     async with running(api) as (informer, _, _time):
