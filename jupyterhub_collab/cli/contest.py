@@ -28,7 +28,13 @@ from ..policy.contest_manifest import (
     contest_schema,
     parse_contest_manifest,
 )
-from .plan_table import make_gone_note, make_plan_table, make_summary, to_label
+from .plan_table import (
+    make_destroy_note,
+    make_gone_note,
+    make_plan_table,
+    make_summary,
+    to_label,
+)
 
 HUB_URL_VARIABLE: Final = "JUPYTERHUB_COLLAB_HUB_URL"
 TOKEN_VARIABLE: Final = "JUPYTERHUB_COLLAB_TOKEN"  # noqa: S105 - a name
@@ -74,7 +80,7 @@ def plan(
     if found.changes or found.gone:
         console.print(make_plan_table(found))
     console.print(make_summary(found), markup=False)
-    _print_gone(console, found)
+    _print_notes(console, found)
     if detailed_exitcode and not found.is_empty:
         raise typer.Exit(EXIT_CHANGES)
 
@@ -85,7 +91,7 @@ def apply(
     token_file: TokenFile = None,
     platform: PlatformFile = None,
 ) -> None:
-    """Make the hub's teams as the manifest says. Deletes no team; safe to repeat."""
+    """Make the hub's teams as the manifest says. Deletes no group; safe to repeat."""
     manifest = _read_manifest(file, platform)
     console = _console()
 
@@ -96,7 +102,7 @@ def apply(
     done = _run(hub_url, token_file, lambda manager: manager.apply(manifest, report=report))
     if done.is_empty:
         console.print(make_summary(done), markup=False)
-    _print_gone(console, done)
+    _print_notes(console, done)
 
 
 def schema() -> None:
@@ -104,10 +110,10 @@ def schema() -> None:
     print(json.dumps(contest_schema(), indent=2))
 
 
-def _print_gone(console: Console, done: ContestPlan) -> None:
-    note = make_gone_note(done)
-    if note is not None:
-        console.print(note, markup=False)
+def _print_notes(console: Console, plan: ContestPlan) -> None:
+    for note in (make_destroy_note(plan), make_gone_note(plan)):
+        if note is not None:
+            console.print(note, markup=False)
 
 
 def _console() -> Console:

@@ -13,10 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import names
+from ..models import Retention
 from ..policy.contest_manifest import Action, ContestPlan, FieldChange, GroupChange
 
 _NAMES_SHOWN = 10  # of members in one cell
 _WIDTH_SHOWN = 60  # of a value
+_DESTROY = json.dumps(Retention.DESTROY.value)
 
 
 def make_plan_table(plan: ContestPlan) -> Table:
@@ -52,6 +54,23 @@ def make_gone_note(plan: ContestPlan) -> str | None:
     return (
         f"In the contest but not in the manifest: {_some(plan.gone)}. Left as they are; to keep a"
         ' team from starting servers, list it with "gate: closed".'
+    )
+
+
+def make_destroy_note(plan: ContestPlan) -> str | None:
+    """Which teams this plan decides to destroy, and what that means; None when it is none."""
+    doomed = [
+        change.group
+        for change in plan.changes
+        for field in change.fields
+        if field.field == "retention" and field.after == _DESTROY
+    ]
+    if not doomed:
+        return None
+    return (
+        f"TO BE DESTROYED, for good, with the team's and all members' volumes: {_some(doomed)}."
+        " Their servers are stopped at once; the rest goes when an administrator of the cluster"
+        " releases it as well (docs: provisioner, Destroying a team)."
     )
 
 

@@ -12,7 +12,7 @@ from .egress import EgressRule, PortRange, Protocol
 from .hub_group import HubGroup
 from .image import Image, Profile, Toleration
 from .platform import CidrPeer, Endpoint, Platform, PodPeer
-from .team import ContestProperties, Gate, TeamProperties, TeamSpec
+from .team import ContestProperties, Gate, Retention, TeamProperties, TeamSpec
 from .tier import Tier, TierOverrides
 from .volume import Volumes
 
@@ -36,6 +36,7 @@ __all__ = [
     "PortRange",
     "Profile",
     "Protocol",
+    "Retention",
     "TeamEntry",
     "TeamProperties",
     "TeamSpec",

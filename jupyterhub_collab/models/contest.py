@@ -10,7 +10,7 @@ from .dataset import Dataset
 from .document import Document, Id, Moment, Title
 from .egress import EgressRule
 from .image import Image, Profile
-from .team import Gate
+from .team import Gate, Retention
 from .tier import Tier, TierOverrides
 from .volume import Volumes
 
@@ -26,6 +26,9 @@ class Contest(Document):
     id: Id
     title: Title
     ends: Moment | None = Field(None, description="With time zone; absent: it lasts.")
+    retention: Retention = Field(
+        Retention.KEEP, description="Of all listed teams that do not say it themselves."
+    )
 
 
 class TeamEntry(Document):
@@ -36,6 +39,11 @@ class TeamEntry(Document):
     overrides: TierOverrides = TierOverrides()
     datasets: tuple[Id, ...] = Field((), description="Besides those that every team gets.")
     gate: Gate = Gate.OPEN
+    retention: Retention | None = Field(
+        None,
+        description="destroy: delete the team's namespace with every volume in it, for good, once "
+        "the cluster releases it; keep: whatever the contest says. Absent: as the contest says.",
+    )
     members: tuple[Member, ...] = Field(
         (), description="All who are in the team. Left out or empty: everybody leaves it."
     )

@@ -23,6 +23,13 @@ class Gate(str, Enum):
     CLOSED = "closed"
 
 
+class Retention(str, Enum):
+    """What becomes of all that a team has in the cluster."""
+
+    KEEP = "keep"
+    DESTROY = "destroy"  # its namespace and all volumes in it are deleted, for good
+
+
 class TeamProperties(Document):
     """Our corner of a team group's properties; at most 4 KiB. Members are the group's users."""
 
@@ -34,6 +41,10 @@ class TeamProperties(Document):
     overrides: TierOverrides = TierOverrides()
     datasets: tuple[Id, ...] = ()
     gate: Gate = Gate.OPEN
+    retention: Retention = Field(
+        Retention.KEEP,
+        description="destroy: closes the gate, and deletes all that the team has in the cluster.",
+    )
 
 
 class ContestProperties(Document):

@@ -18,6 +18,7 @@ from .. import names
 from ..constants import PROPERTIES_KEY, TEAM_PROPERTIES_MAX_BYTES
 from ..errors import Problem, SpecError
 from ..models import (
+    Contest,
     ContestManifest,
     ContestProperties,
     HubGroup,
@@ -115,26 +116,26 @@ def to_contest_properties(manifest: ContestManifest, *, generation: int) -> Cont
     )
 
 
-def to_team_properties(contest: str, entry: TeamEntry, *, generation: int) -> TeamProperties:
+def to_team_properties(contest: Contest, entry: TeamEntry, *, generation: int) -> TeamProperties:
     """What goes into a team's group."""
     return TeamProperties(
         generation=generation,
-        contest=contest,
+        contest=contest.id,
         tier=entry.tier,
         title=entry.title,
         overrides=entry.overrides,
         datasets=entry.datasets,
         gate=entry.gate,
+        retention=entry.retention or contest.retention,
     )
 
 
 def to_groups(manifest: ContestManifest) -> dict[str, HubGroup]:
     """The groups that the manifest wants, by name, the contest's first; generation 0 in each."""
-    contest = manifest.contest.id
     shared = to_contest_properties(manifest, generation=0)
-    groups = [_to_group(names.contest_group(contest), shared.to_wire(), ())]
+    groups = [_to_group(names.contest_group(manifest.contest.id), shared.to_wire(), ())]
     for team, entry in manifest.teams.items():
-        corner = to_team_properties(contest, entry, generation=0).to_wire()
+        corner = to_team_properties(manifest.contest, entry, generation=0).to_wire()
         groups.append(_to_group(team, corner, entry.members))
     return {group.name: group for group in groups}
 
@@ -332,7 +333,7 @@ def _check_references(manifest: ContestManifest, platform: Platform | None) -> l
         problems.append(FieldProblem(("contest",), found, expected))
     for team, entry in manifest.teams.items():
         where: Path = ("teams", team)
-        properties = to_team_properties(manifest.contest.id, entry, generation=0)
+        properties = to_team_properties(manifest.contest, entry, generation=0)
         for p in check_team(properties, contest):
             problems.append(FieldProblem((*where, *p.path), p.found, p.expected))
         size = len(properties.to_canonical_json().encode()) + 20  # room for a long generation
@@ -381,7 +382,7 @@ def _check_egress(manifest: ContestManifest, platform: Platform | None) -> list[
 def _check_profiles(manifest: ContestManifest, contest: ContestProperties) -> list[FieldProblem]:
     """Profiles that no team could ever start: larger than every tier."""
     tiers = list(contest.tiers.values()) + [
-        effective_tier(to_team_properties("x", entry, generation=0), contest)
+        effective_tier(to_team_properties(manifest.contest, entry, generation=0), contest)
         for entry in manifest.teams.values()
         if entry.tier in contest.tiers
     ]

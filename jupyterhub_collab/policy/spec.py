@@ -13,7 +13,16 @@ from typing import Any, Final
 from .. import names
 from ..constants import PROPERTIES_KEY, TEAM_PROPERTIES_MAX_BYTES
 from ..errors import Problem, SpecError
-from ..models import ContestProperties, Dataset, Platform, TeamProperties, TeamSpec, Tier
+from ..models import (
+    ContestProperties,
+    Dataset,
+    Gate,
+    Platform,
+    Retention,
+    TeamProperties,
+    TeamSpec,
+    Tier,
+)
 from . import egress
 from .problems import D, DocumentError, FieldProblem, one_of, to_document, to_field, to_found
 
@@ -84,7 +93,8 @@ def merge_team_spec(
     spec = TeamSpec(
         team=team,
         contest=mine.contest,
-        gate=mine.gate,
+        # Nothing starts in what is to be destroyed, and what runs there is seen off.
+        gate=Gate.CLOSED if mine.retention is Retention.DESTROY else mine.gate,
         tier_name=mine.tier,
         tier=effective_tier(mine, theirs),
         images=theirs.images,

@@ -15,7 +15,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from jupyterhub_collab.cli.main import app
-from jupyterhub_collab.cli.plan_table import make_gone_note, make_plan_table, make_summary
+from jupyterhub_collab.cli.plan_table import (
+    make_destroy_note,
+    make_gone_note,
+    make_plan_table,
+    make_summary,
+)
 from jupyterhub_collab.errors import CollabError
 from jupyterhub_collab.models import HubGroup
 from jupyterhub_collab.policy.contest_manifest import parse_contest_manifest, plan_contest
@@ -202,3 +207,13 @@ def test_rbac_applies_them(run: Run, tmp_path: Path, api_cluster: Cluster) -> No
     for role in ("jupyterhub-collab-hub-watch", "jupyterhub-collab-provisioner"):
         api_cluster.kubectl("delete", "clusterrolebinding", f"{role}.cli-hub")
     api_cluster.kubectl("delete", "namespace", "cli-hub", "--wait=false")
+
+
+def test_a_plan_that_destroys_says_so_loudly() -> None:
+    keeps = plan_contest(parse_contest_manifest(MANIFEST, file="f"), {})
+    assert make_destroy_note(keeps) is None
+    text = replaced("    tier: large\n", "    tier: large\n    retention: destroy\n")
+    note = make_destroy_note(plan_contest(parse_contest_manifest(text, file="f"), {}))
+    assert note is not None
+    assert note.startswith("TO BE DESTROYED")
+    assert note.split(": ")[1].startswith("ocean.")

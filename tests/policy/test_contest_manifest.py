@@ -69,7 +69,7 @@ ONE_PROBLEM = [
         OCEAN,
         OCEAN + "    teir: large\n",
         "contest.yaml:27: teams.ocean.teir: found an unknown field; expected one of: datasets,"
-        ' gate, members, overrides, tier, title (did you mean "tier"?)',
+        ' gate, members, overrides, retention, tier, title (did you mean "tier"?)',
     ),
     (
         OCEAN,
@@ -473,6 +473,34 @@ def test_an_empty_group_is_what_an_interrupted_apply_leaves() -> None:
     assert (change.action, change.exists) == (Action.CREATE, True)
 
 
+@pytest.mark.parametrize(
+    ("contest", "team", "retention", "gate"),
+    [
+        ("", "", "keep", "open"),
+        ("", "retention: destroy", "destroy", "closed"),
+        ("retention: destroy", "", "destroy", "closed"),
+        ("retention: destroy", "retention: keep", "keep", "open"),
+    ],
+)
+def test_who_decides_that_a_team_is_destroyed(
+    contest: str, team: str, retention: str, gate: str
+) -> None:
+    """Team before contest; and nothing starts any more in what is to be destroyed."""
+    text = replaced(TITLE, f"{TITLE}\n  {contest}".rstrip())
+    text = text.replace(OCEAN, f"{OCEAN}    {team}".rstrip() + "\n")
+    groups = to_groups(parse(text))
+    assert groups["ocean"].properties["collab"]["retention"] == retention
+    shared = groups["contest.forecast"].properties
+    spec = merge_team_spec("ocean", groups["ocean"].properties, shared)
+    assert spec.gate.value == gate
+
+
+def test_a_retention_that_is_misspelt_decides_nothing() -> None:
+    (problem,) = refusals(replaced(OCEAN, OCEAN + "    retention: destory\n"))
+    assert 'contest.yaml:27: teams.ocean.retention: found "destory"' in problem
+    assert "destroy" in problem.split("expected")[1]
+
+
 TEAM_NAMES = st.sampled_from(["ocean", "ice", "wind"])
 TEAMS = st.dictionaries(
     TEAM_NAMES,
@@ -481,6 +509,7 @@ TEAMS = st.dictionaries(
         optional={
             "members": st.lists(st.sampled_from(["ada", "bob", "eve"]), unique=True),
             "gate": st.sampled_from(["open", "frozen", "closed"]),
+            "retention": st.sampled_from(["keep", "destroy"]),
             "title": st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=20),
             "overrides": st.fixed_dictionaries({"gpu": st.integers(0, 4)}),
         },
