@@ -206,6 +206,48 @@ async def test_a_bad_spec_is_refused_with_reasons_that_name_the_field(
     assert status["conditions"][1]["type"] == "SpecInvalid"
 
 
+async def test_protected_data_is_refused_with_the_reason_before_anything_is_made(
+    provisioner: Provisioner, hub: HubClient, api_cluster: Cluster
+) -> None:
+    patients = {
+        "title": "Patients",
+        "everyTeam": True,
+        "protected": True,
+        "nfs": {"server": "10.9.8.7", "path": "/patients"},
+    }
+    guarded = {"collab": {**CONTEST, "datasets": {"patients": patients}}}
+    await hub.create_group("contest.clinic")
+    await hub.put_properties("contest.clinic", guarded)
+    await add_team(hub, "ward", contest="clinic")
+
+    def check(body: dict[str, Any]) -> None:
+        (problem,) = body["problems"]
+        assert problem["field"] == 'groups."contest.clinic".collab.datasets.patients.protected'
+        assert problem["found"] == "true"
+        assert "nothing records accesses to data yet" in problem["expected"]
+
+    answer = provisioner.request("POST", "teams/ward/provision")
+    assert answer.status_code == 422
+    check(answer.json())
+    # A plan for properties that somebody thinks of, and for a team as it is.
+    body = {
+        "team": "ward",
+        "properties": team(contest="clinic"),
+        "contestProperties": guarded,
+    }
+    answer = provisioner.request("POST", "plan", json=body)
+    assert answer.status_code == 422
+    check(answer.json())
+    answer = provisioner.request("POST", "plan", json={"teams": ["ward"]})
+    check(answer.json()["plans"]["ward"])
+    status = provisioner.wait_state("ward", "failed")
+    assert status["conditions"][1]["type"] == "SpecInvalid"
+    assert "protected" in status["lastError"]
+    there = namespace(provisioner, "ward")
+    assert api_cluster.kubectl("get", "namespace", there, check=False).returncode != 0
+    assert there not in api_cluster.kubectl("get", "pv", "-o", "name").stdout
+
+
 async def test_others_policies_in_a_team_are_reported_and_left_alone(
     provisioner: Provisioner, hub: HubClient, api_cluster: Cluster
 ) -> None:
