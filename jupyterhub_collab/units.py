@@ -90,3 +90,8 @@ def human_bytes(size_bytes: int) -> str:
 def human_cpus(millicores: int) -> str:
     """For people: ``"7.5"``, ``"8"``, ``"0.25"``."""
     return f"{millicores / 1000:.3f}".rstrip("0").rstrip(".")
+
+
+def human_count(number: str, noun: str) -> str:
+    """For people: ``"1 CPU"``, ``"2 CPUs"``, ``"0.5 CPUs"``, ``"0 GPUs"``."""
+    return f"{number} {noun}" if number == "1" else f"{number} {noun}s"

@@ -89,3 +89,10 @@ def test_bytes_for_people(size: int, text: str) -> None:
 )
 def test_cpus_for_people(millicores: int, text: str) -> None:
     assert units.human_cpus(millicores) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [("1", "1 CPU"), ("2", "2 CPUs"), ("0.5", "0.5 CPUs"), ("0", "0 CPUs")]
+)
+def test_counts_for_people(number: str, text: str) -> None:
+    assert units.human_count(number, "CPU") == text

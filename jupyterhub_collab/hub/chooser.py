@@ -119,11 +119,10 @@ def _offer(user: Any, team: str, last: Mapping[str, Any]) -> TeamOptions:
 
 def _size(spec: TeamSpec, profile_id: str, profile: Profile) -> str:
     """``2 CPUs, 4 GiB of memory; with Basic only. Its description.``"""
-    cpus = units.human_cpus(profile.cpu_millicores)
-    parts = [f"{cpus} {'CPU' if cpus == '1' else 'CPUs'}"]
+    parts = [units.human_count(units.human_cpus(profile.cpu_millicores), "CPU")]
     parts.append(f"{units.human_bytes(profile.memory_bytes)} of memory")
     if profile.gpu_count:
-        parts.append(f"{profile.gpu_count} {'GPU' if profile.gpu_count == 1 else 'GPUs'}")
+        parts.append(units.human_count(str(profile.gpu_count), "GPU"))
     text = ", ".join(parts)
     images = images_of(spec, profile_id)
     if len(images) < len(spec.images):

@@ -85,11 +85,11 @@ def quota_refusal(
     used, limit, needed = (words.amount(q) for q in (first.used, first.limit, first.requested))
     if _is_zero(first.used):
         return (
-            f"Team {team} may use {limit}{words.unit} in all, and this would need {needed}."
+            f"Team {team} may use {words.total(limit)} in all, and this would need {needed}."
             f" {words.advice_size}"
         )
     whose = _whose(servers, reader) if words.by_servers else ""
-    return f"Team {team} uses {used} of its {limit}{words.unit}{whose}. {words.advice(servers)}"
+    return f"Team {team} uses {words.share(used, limit)}{whose}. {words.advice(servers)}"
 
 
 def missing_limit(message: str) -> str | None:
@@ -100,12 +100,23 @@ def missing_limit(message: str) -> str | None:
 
 @dataclass(frozen=True)
 class _Words:
-    """How to speak of one resource."""
+    """How to speak of one resource: what is counted has a noun, what is weighed a phrase."""
 
-    unit: str
     amount: Callable[[str], str]
+    noun: str = ""  # one of them
+    phrase: str = ""
     by_servers: bool = True
     advice_size: str = "Choose a smaller profile or ask for a larger tier."
+
+    def total(self, limit: str) -> str:
+        """``8 CPUs``, ``16 GiB of memory``."""
+        return units.human_count(limit, self.noun) if self.noun else f"{limit} {self.phrase}"
+
+    def share(self, used: str, limit: str) -> str:
+        """``7.5 of its 8 CPUs``, ``its one CPU``, ``14 GiB of its 16 GiB of memory``."""
+        if not self.noun or limit != "1":
+            return f"{used} of its {self.total(limit)}"
+        return f"its one {self.noun}" if used == limit else f"{used} of its one {self.noun}"
 
     def advice(self, servers: Sequence[RunningServer]) -> str:
         if self.by_servers and servers:
@@ -122,16 +133,16 @@ def _bytes(quantity: str) -> str:
 
 
 _WORDS: dict[str, _Words] = {
-    "pods": _Words(" pods", str),
-    "cpu": _Words(" CPUs", _cpus),
-    "memory": _Words(" of memory", _bytes),
-    "gpu": _Words(" GPUs", str),
-    "ephemeral-storage": _Words(" of scratch space", _bytes),
+    "pods": _Words(str, noun="pod"),
+    "cpu": _Words(_cpus, noun="CPU"),
+    "memory": _Words(_bytes, phrase="of memory"),
+    "gpu": _Words(str, noun="GPU"),
+    "ephemeral-storage": _Words(_bytes, phrase="of scratch space"),
     "storage": _Words(
-        " of storage", _bytes, by_servers=False, advice_size="Ask for a larger tier."
+        _bytes, phrase="of storage", by_servers=False, advice_size="Ask for a larger tier."
     ),
     "persistentvolumeclaims": _Words(
-        " volumes", str, by_servers=False, advice_size="Ask for a larger tier."
+        str, noun="volume", by_servers=False, advice_size="Ask for a larger tier."
     ),
 }
 

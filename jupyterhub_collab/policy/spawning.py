@@ -125,24 +125,30 @@ def is_combinable(spec: TeamSpec, image_id: str, profile_id: str) -> bool:
 def profile_refusal(spec: TeamSpec, profile: Profile) -> str | None:
     """Why a profile can never start in this team, in one sentence; None when it can."""
     tier = spec.tier
-    pairs: list[tuple[int, int, Callable[[int], str], str]] = [
-        (profile.cpu_millicores, tier.cpu_millicores, units.human_cpus, "CPUs"),
-        (profile.memory_bytes, tier.memory_bytes, units.human_bytes, "of memory"),
-        (profile.gpu_count, tier.gpu_count, str, "GPUs"),
+    cpus, size = units.human_cpus, units.human_bytes
+    pairs: list[tuple[int, int, Callable[[int], str], Callable[[str], str]]] = [
+        (profile.cpu_millicores, tier.cpu_millicores, cpus, _counted("CPU")),
+        (profile.memory_bytes, tier.memory_bytes, size, "{} of memory".format),
+        (profile.gpu_count, tier.gpu_count, str, _counted("GPU")),
         (
             profile.ephemeral_storage_bytes,
             tier.ephemeral_storage_bytes,
-            units.human_bytes,
-            "of scratch space",
+            size,
+            "{} of scratch space".format,
         ),
     ]
-    for needed, limit, to_text, word in pairs:
+    for needed, limit, to_text, to_words in pairs:
         if needed > limit:
             return (
-                f"The profile {profile.title} needs {to_text(needed)} {word}, and team {spec.team}"
-                f" may use {to_text(limit)} in all. Choose a smaller one or ask for a larger tier."
+                f"The profile {profile.title} needs {to_words(to_text(needed))}, and team"
+                f" {spec.team} may use {to_text(limit)} in all. Choose a smaller one or ask for a"
+                " larger tier."
             )
     return None
+
+
+def _counted(noun: str) -> Callable[[str], str]:
+    return lambda number: units.human_count(number, noun)
 
 
 def server_limit_refusal(spec: TeamSpec, running: Sequence[str]) -> str | None:

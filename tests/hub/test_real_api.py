@@ -132,7 +132,7 @@ def test_quota_of_the_real_api_becomes_the_sentence(hub, ground, api_cluster):
     hub.spawn("cleo")
     hub.wait_stopped("cleo")
     sentence = (
-        "Team ocean uses 1 of its 1 CPUs (two servers, ada's and bob's)."
+        "Team ocean uses its one CPU (two servers, ada's and bob's)."
         " Stop one or ask for a larger tier."
     )
     assert sentence in hub.log()

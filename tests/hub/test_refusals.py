@@ -122,7 +122,7 @@ def test_quota_says_who_uses_it_and_a_larger_tier_lets_through(hub, cluster, pro
         for _ in range(6):  # more than the hub's limit of failures
             message = refused(hub.spawn("qc"))
             assert message == (
-                "Team quota uses 1 of its 1 CPUs (two servers, qa's and qb's)."
+                "Team quota uses its one CPU (two servers, qa's and qb's)."
                 " Stop one or ask for a larger tier."
             )
         assert is_up(hub)

@@ -92,7 +92,7 @@ def test_a_larger_tier_counts_for_the_next_start(both):
     hub.wait_ready("gil")
     answer = hub.spawn("gus", profile="large")
     assert answer.json()["message"] == (
-        "Team grows uses 1 of its 1 CPUs (one server, gil's). Stop one or ask for a larger tier."
+        "Team grows uses its one CPU (one server, gil's). Stop one or ask for a larger tier."
     )
     hub.set_properties("grows", {**TEAM, "generation": 2, "overrides": {"cpu": "4"}})
     answer = hub.spawn("gus", profile="large")

@@ -74,6 +74,44 @@ def test_the_sentence():
             " Choose a smaller profile or ask for a larger tier.",
         ),
         (
+            message("limits.cpu=1", "limits.cpu=1", "limits.cpu=1"),
+            [ADA],
+            "Team ocean uses its one CPU (one server, ada's). Stop one or ask",
+        ),
+        (
+            message("limits.cpu=1", "limits.cpu=250m", "limits.cpu=1"),
+            [ADA],
+            "Team ocean uses 0.25 of its one CPU (one server, ada's).",
+        ),
+        (
+            message("limits.cpu=2", "limits.cpu=0", "limits.cpu=1"),
+            [],
+            "Team ocean may use 1 CPU in all, and this would need 2.",
+        ),
+        (
+            message("limits.cpu=1", "limits.cpu=250m", "limits.cpu=500m"),
+            [],
+            "Team ocean uses 0.25 of its 0.5 CPUs. Ask for a larger tier.",
+        ),
+        (
+            message("requests.nvidia.com/gpu=1", "requests.nvidia.com/gpu=0",
+                    "requests.nvidia.com/gpu=0"),
+            [],
+            "Team ocean may use 0 GPUs in all, and this would need 1.",
+        ),
+        (message("pods=1", "pods=1", "pods=1"), [ADA], "Team ocean uses its one pod (one server"),
+        (
+            message("persistentvolumeclaims=1", "persistentvolumeclaims=1",
+                    "persistentvolumeclaims=1"),
+            [],
+            "Team ocean uses its one volume. Ask for a larger tier.",
+        ),
+        (
+            message("requests.memory=1", "requests.memory=1", "requests.memory=1"),
+            [],
+            "Team ocean uses 1 B of its 1 B of memory.",
+        ),
+        (
             message("count/secrets=1", "count/secrets=9", "count/secrets=9"),
             [ADA],
             "Team ocean has used up its count/secrets: 9 of 9. Ask for a larger tier.",

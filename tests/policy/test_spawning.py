@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jupyterhub_collab.errors import UserError
-from jupyterhub_collab.models import Gate, TeamSpec
+from jupyterhub_collab.models import Gate, Profile, TeamSpec
 from jupyterhub_collab.policy import spawning
 
 SPEC = TeamSpec.model_validate(
@@ -77,6 +77,23 @@ def test_refusals_say_what_would_be_right(options, sentence):
     with pytest.raises(UserError) as refused:
         spawning.choose_server(SPEC, options)
     assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "words"),
+    [
+        ("1", 0, "needs 1 CPU, and team ocean may use 0.5 in all"),
+        ("2", 0, "needs 2 CPUs, and team ocean may use 0.5 in all"),
+        ("250m", 1, "needs 1 GPU, and team ocean may use 0 in all"),
+        ("250m", 2, "needs 2 GPUs, and team ocean may use 0 in all"),
+    ],
+)
+def test_one_of_a_thing_and_several(cpu, gpu, words):
+    size = {"title": "It", "cpu": cpu, "gpu": gpu, "memory": "1Mi"}
+    tier = SPEC.tier.model_copy(update={"cpu_millicores": 500, "gpu_count": 0})
+    profile = Profile.model_validate(size)
+    spec = SPEC.model_copy(update={"tier": tier})
+    assert words in (spawning.profile_refusal(spec, profile) or "")
 
 
 def test_closed_team_starts_nothing():

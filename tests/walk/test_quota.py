@@ -56,7 +56,7 @@ def test_a_raised_tier_lets_a_refused_server_through(node_cluster: Cluster, tmp_
         refused = grace.ask_for_server("tide", profile="whole")
         assert refused.status_code == 400, refused.text
         assert refused.json()["message"] == (
-            "Team tide uses 0.5 of its 1 CPUs (one server, ada's)."
+            "Team tide uses 0.5 of its one CPU (one server, ada's)."
             " Stop one or ask for a larger tier."
         )
         write_manifest(manifest, cpu=2)
