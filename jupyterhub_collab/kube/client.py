@@ -3,15 +3,21 @@
 `kubernetes.aio` brings certificates, tokens (and their renewal) and the connection pool; its typed
 models are never used, they cost seconds and hundreds of megabytes. Every failure leaves here as one
 of `kube.errors`. Nothing is retried here: who asks knows whether asking again is right.
+
+Certificates and tokens are rotated while programs run. What the API server does not accept (401),
+or a certificate that we do not accept, makes the client read its files again; if they changed, it
+goes on with what they say now.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
+import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -29,11 +35,26 @@ from ..errors import PermanentError
 from .errors import PermanentKubeError, Target, from_status, no_answer, refused, target_of
 from .kinds import Kind, kind_of
 
+log = logging.getLogger(__name__)
+
 Manifest = dict[str, Any]
+Reload = Callable[[], Awaitable[Configuration]]
 Query = Mapping[str, str | int | bool | None]
 
 _APPLY: Final = "application/apply-patch+yaml"
 _NO_ANSWER = (aiohttp.ClientError, asyncio.TimeoutError, OSError, ssl.SSLError)
+
+
+def check_one_kubeconfig(path: Path | str) -> None:
+    """Refuse a list of files, as kubectl takes it from KUBECONFIG. Raises PermanentError.
+
+    The library merges lists otherwise than kubectl: the last current-context would win.
+    """
+    if len([part for part in str(path).split(os.pathsep) if part]) > 1:
+        raise PermanentError(
+            f"KUBECONFIG may name one file here, not several ({path}). Make one of them: "
+            "`kubectl config view --flatten > FILE`."
+        )
 
 
 class PatchType(str, Enum):
@@ -71,6 +92,8 @@ class KubeClient:
         Longest a request other than a watch may take, in seconds.
     on_request
         Told verb, kind and status (0: no answer) of every request: for counters.
+    reload
+        Reads where and as whom anew, from where `configuration` came. Raises PermanentError.
     """
 
     def __init__(
@@ -79,8 +102,11 @@ class KubeClient:
         *,
         timeout_s: float = 30.0,
         on_request: Callable[[str, str, int], None] | None = None,
+        reload: Reload | None = None,
     ) -> None:
         self._configuration = configuration
+        self._reload, self._mark = reload, _mark_of(configuration) if reload else ()
+        self._retired: ApiClient | None = None
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._on_request = on_request
         self._api: ApiClient | None = None
@@ -94,20 +120,12 @@ class KubeClient:
         PermanentError
             The file is missing, cannot be understood, or is a list of files as kubectl takes it.
         """
-        # The library merges lists otherwise than kubectl: the last current-context would win.
-        if len([part for part in str(path).split(os.pathsep) if part]) > 1:
-            raise PermanentError(
-                f"KUBECONFIG may name one file here, not several ({path}). Make one of them: "
-                "`kubectl config view --flatten > FILE`."
-            )
-        configuration = Configuration()
-        try:
-            await load_kube_config(  # type: ignore[no-untyped-call]
-                config_file=str(path), client_configuration=configuration, persist_config=False
-            )
-        except (ConfigException, OSError, ValueError) as error:
-            raise PermanentError(f"The kubeconfig {path} cannot be used: {error}") from error
-        return cls(configuration, **options)
+        check_one_kubeconfig(path)
+
+        async def read() -> Configuration:
+            return await _read_kubeconfig(path)
+
+        return cls(await read(), reload=read, **options)
 
     @classmethod
     def in_cluster(cls, **options: Any) -> KubeClient:
@@ -118,17 +136,11 @@ class KubeClient:
         PermanentError
             This process does not run in a pod with a service account.
         """
-        configuration = Configuration()
-        try:
-            load_incluster_config(  # type: ignore[no-untyped-call]
-                client_configuration=configuration
-            )
-        except (ConfigException, OSError) as error:
-            raise PermanentError(
-                f"This is not a pod with a service account token ({error}). "
-                "Set KUBECONFIG to say which cluster to use."
-            ) from error
-        return cls(configuration, **options)
+
+        async def read() -> Configuration:
+            return _read_service_account()
+
+        return cls(_read_service_account(), reload=read, **options)
 
     async def __aenter__(self) -> KubeClient:
         self._api = ApiClient(self._configuration)
@@ -140,9 +152,11 @@ class KubeClient:
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        if self._api is not None:
-            await self._api.close()  # type: ignore[no-untyped-call]
-            self._api = None
+        opened, self._api, self._retired = (self._api, self._retired), None, None
+        for api in opened:
+            if api is not None:
+                await api.close()  # type: ignore[no-untyped-call]
+        if any(opened):
             await asyncio.sleep(0)  # aborted connections are let go in the loop's next turn
 
     async def _send(
@@ -176,11 +190,34 @@ class KubeClient:
             raise no_answer(target, error) from error
         except _NO_ANSWER as error:
             self._count(target, 0)
+            if isinstance(error, aiohttp.ClientSSLError):
+                await self._renew()
             raise no_answer(target, error) from error
         self._count(target, response.status)
         if response.status >= 400:
+            if response.status == 401:
+                await self._renew()
             raise refused(target, response.status, response.headers, refusal)
         return response
+
+    async def _renew(self) -> None:
+        """Read where and as whom anew; if that changed, go on so."""
+        if self._reload is None or self._api is None:
+            return
+        try:
+            fresh = await self._reload()
+            mark = _mark_of(fresh)
+        except (PermanentError, OSError) as error:  # half-written at this moment, perhaps
+            log.warning("The credentials of the Kubernetes API cannot be read anew: %s", error)
+            return
+        if mark == self._mark:
+            return
+        log.info("The credentials of the Kubernetes API changed; going on with the new ones")
+        # Requests under way end on the old one's connections.
+        last, self._retired = self._retired, self._api
+        self._configuration, self._mark, self._api = fresh, mark, ApiClient(fresh)
+        if last is not None:
+            await last.close()  # type: ignore[no-untyped-call]
 
     def _count(self, target: Target, status: int) -> None:
         if self._on_request is not None:
@@ -201,6 +238,17 @@ class KubeClient:
         return await self._request(
             target_of("get", kind, namespace, name), "GET", kind.path(namespace, name)
         )
+
+    async def version(self) -> tuple[int, int]:
+        """The API server's Kubernetes version, major and minor; vendors add a ``+`` to it."""
+        target = Target("get", "version")
+        found = await self._request(target, "GET", "/version")
+        try:
+            numbers = [re.match(r"[0-9]+", found[key]) for key in ("major", "minor")]
+            major, minor = (int(number[0]) for number in numbers if number is not None)
+        except (KeyError, TypeError, ValueError) as error:
+            raise no_answer(target, error) from error
+        return major, minor
 
     async def list_page(
         self,
@@ -422,6 +470,36 @@ class KubeClient:
             if response.connection is not None and response.connection.transport is not None:
                 response.connection.transport.abort()
             response.close()
+
+
+async def _read_kubeconfig(path: Path | str) -> Configuration:
+    configuration = Configuration()
+    try:
+        await load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=str(path), client_configuration=configuration, persist_config=False
+        )
+    except (ConfigException, OSError, ValueError) as error:
+        raise PermanentError(f"The kubeconfig {path} cannot be used: {error}") from error
+    return configuration
+
+
+def _read_service_account() -> Configuration:
+    configuration = Configuration()
+    try:
+        load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except (ConfigException, OSError) as error:
+        raise PermanentError(
+            f"This is not a pod with a service account token ({error}). "
+            "Set KUBECONFIG to say which cluster to use."
+        ) from error
+    return configuration
+
+
+def _mark_of(configuration: Configuration) -> tuple[object, ...]:
+    """What a client goes by: equal marks, equal credentials."""
+    files = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
+    contents = [Path(file).read_bytes() if file else None for file in files]
+    return (configuration.host, configuration.api_key.get("BearerToken"), *contents)
 
 
 def _query_text(value: str | int | bool | None) -> str:

@@ -65,6 +65,21 @@ def test_a_file_that_is_no_kubeconfig(tmp_path: Path, port: int, text: str) -> N
     assert said.startswith("config is not a kubeconfig with a current context; try ")
 
 
+@pytest.mark.parametrize("command", ["up", "doctor"])
+def test_a_list_of_kubeconfigs(tmp_path: Path, port: int, command: str) -> None:
+    """As somebody's KUBECONFIG may be one."""
+    several = f"one{os.pathsep}two"
+    done = run(command, "--port", str(port), "--kubeconfig", several, cwd=tmp_path)
+    words = f"KUBECONFIG may name one file here, not several ({several}). Make one of them: "
+    if command == "up":
+        assert sentence(done).startswith(words)
+        return
+    assert done.returncode == 1
+    (line,) = [line for line in done.stdout.splitlines() if several in line]
+    assert line.startswith(f"✗ {words}")
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_a_cluster_that_does_not_answer(tmp_path: Path, port: int) -> None:
     closed = find_free_port("127.0.0.1")
     config = {

@@ -20,7 +20,7 @@ import yaml
 
 from ...embedded import WARNING, prepare
 from ...errors import CollabError, KubeError, UserError
-from ...kube.client import KubeClient
+from ...kube.client import KubeClient, check_one_kubeconfig
 from ...kube.errors import NotFoundError, PermanentKubeError
 from ...kube.kinds import NAMESPACE
 from ...models.platform import CidrPeer, Endpoint, Platform
@@ -73,6 +73,8 @@ def make_real_ground(
     UserError
         A file is missing or no kubeconfig, the cluster does not answer, or this machine has no
         such address.
+    PermanentError
+        It is a list of files.
     """
     files = (kubeconfig, provisioner_kubeconfig or kubeconfig)
     for file in files:
@@ -113,6 +115,7 @@ def make_platform(ground: Ground, *, hub_port: int, port: int, extra: Path | Non
 
 def read_server(kubeconfig: Path) -> str:
     """URL of the API server that a kubeconfig's current context names."""
+    check_one_kubeconfig(kubeconfig)
     try:
         config = yaml.safe_load(kubeconfig.read_text())
         contexts = {c["name"]: c["context"] for c in config["contexts"]}
