@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from .jupyter_settings import config_environment
 from .packages import package_environment, safe_environment
 from .starters import give_starters
 
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> int:
     try:
         give_starters(Path.home())
         environ.update(package_environment(environ))
+        environ.update(config_environment(environ, Path.home()))
     except Exception as e:  # whatever it is, the server starts
         print(f"Your home was not prepared: {e}", file=sys.stderr)  # noqa: T201
     command = [PROGRAM, *arguments]

@@ -1,0 +1,28 @@
+"""How JupyterLab is set up in a member's pod where nobody says otherwise: `jupyter_config/`.
+
+No news and no look for updates: a pod has no way out, and who is asked "Would you like to get
+notified about official Jupyter news?" can only get an error for it. The image's version is the
+host's affair.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+OURS = Path(__file__).parent / "jupyter_config"
+_SYSTEM = ("/usr/local/etc/jupyter", "/etc/jupyter")
+
+
+def config_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Variables that let Jupyter find our settings after the member's and the image's own.
+
+    Folders of JUPYTER_CONFIG_PATH come before all that Jupyter knows by itself, so those are named
+    before ours: the first that says something wins.
+    """
+    own = environ.get("JUPYTER_CONFIG_DIR") or str(home / ".jupyter")
+    known = (own, os.path.join(sys.prefix, "etc", "jupyter"), *_SYSTEM)
+    given = [part for part in environ.get("JUPYTER_CONFIG_PATH", "").split(os.pathsep) if part]
+    return {"JUPYTER_CONFIG_PATH": os.pathsep.join(dict.fromkeys([*given, *known, str(OURS)]))}
