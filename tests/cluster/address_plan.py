@@ -39,6 +39,11 @@ class AddressPlan:
         return f"10.{129 + 2 * self.index}.0.0/17"
 
     @property
+    def dns_address(self) -> str:
+        """Where pods look for the cluster's name server: the Service ``kube-dns``."""
+        return str(IPv4Network(self.service_range)[10])
+
+    @property
     def host_address(self) -> str:
         """The host's end of the link: where pods reach the host."""
         return f"10.{129 + 2 * self.index}.255.1"

@@ -37,6 +37,8 @@ IMAGE_RECIPE: Final = "2"
 BASE_IMAGE: Final = "collab.test/base:1"
 SINGLEUSER_IMAGE: Final = "collab.test/singleuser-basic:1"
 HUB_IMAGE: Final = "collab.test/hub:1"
+PROXY_IMAGE: Final = "collab.test/proxy:1"
+COREDNS_IMAGE: Final = "collab.test/coredns:1"
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,15 @@ RECIPES: Final = {
         (*PACKAGING, *LOWEST_FLOOR, "jupyterhub_collab/singleuser"),
     ),
     HUB_IMAGE: Recipe("images/hub/Dockerfile", (*PACKAGING, "jupyterhub_collab")),
+    PROXY_IMAGE: Recipe(
+        "images/proxy/Dockerfile", ("constraints.txt", "jupyterhub_collab/cli/up/proxy_package")
+    ),
 }
 #: What a node starts with; others are loaded by those who need them.
 NODE_IMAGES: Final = (PAUSE_IMAGE, BASE_IMAGE, SINGLEUSER_IMAGE)
-ALL_IMAGES: Final = (*NODE_IMAGES, HUB_IMAGE)
+#: What a hub in the cluster needs besides.
+HOME_IMAGES: Final = (HUB_IMAGE, PROXY_IMAGE, COREDNS_IMAGE)
+ALL_IMAGES: Final = (*NODE_IMAGES, *HOME_IMAGES)
 #: Where containerd keeps the layers of images, below its folder.
 SNAPSHOTS: Final = ("io.containerd.snapshotter.v1.overlayfs", "snapshots")
 #: In a store: locked by every node that uses it.
@@ -113,6 +120,8 @@ def ensure_images(names: Iterable[str] = NODE_IMAGES) -> list[Image]:
             if name in RECIPES:
                 inputs = [base.archive.name, digest_recipe(RECIPES[name]), IMAGE_RECIPE]
                 built.append(ensure_image(name, inputs, build_from_dockerfile))
+        if COREDNS_IMAGE in names:
+            built.append(ensure_image(COREDNS_IMAGE, [pins.program_pin()], build_coredns))
     return built
 
 
@@ -168,6 +177,14 @@ def build_pause(name: str, scratch: Path, log: Path) -> None:
     run_step(name, buildah("build", "-t", name, str(scratch)), folder=scratch, log=log)
 
 
+def build_coredns(name: str, scratch: Path, log: Path) -> None:
+    """Build the image of the cluster's name server, which has nothing but its program."""
+    shutil.copy(pins.program_folder() / "coredns", scratch / "coredns")
+    recipe = 'FROM scratch\nCOPY coredns /coredns\nUSER 65535:65535\nENTRYPOINT ["/coredns"]\n'
+    (scratch / "Dockerfile").write_text(recipe)
+    run_step(name, buildah("build", "-t", name, str(scratch)), folder=scratch, log=log)
+
+
 def build_base(name: str, scratch: Path, log: Path) -> None:
     """Bootstrap a small Debian with Python and make an image of it."""
     root = scratch / "root"
@@ -195,6 +212,7 @@ def build_from_dockerfile(name: str, scratch: Path, log: Path) -> None:
     options += ["--ulimit", "nofile=20000:20000", "--build-arg", f"BASE_IMAGE={BASE_IMAGE}"]
     if TRUSTED.exists():
         options += ["-v", f"{TRUSTED}:{TRUSTED}:ro", "--env", f"PIP_CERT={TRUSTED}"]
+        options += ["--env", f"NODE_EXTRA_CA_CERTS={TRUSTED}"]
     if subprocess.run(buildah("inspect", BASE_IMAGE), capture_output=True, check=False).returncode:
         (base,) = image_folder().glob("base-1-*.tar")
         run_step("the base again", buildah("pull", f"oci-archive:{base}"), folder=scratch, log=log)

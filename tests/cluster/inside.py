@@ -33,6 +33,7 @@ from tests.cluster.node_files import (
     NodePaths,
     make_cni_settings,
     make_containerd,
+    make_dns_service,
     make_node_programs,
 )
 from tests.cluster.node_level import BEGUN, READY
@@ -190,6 +191,12 @@ def run_node(plan: AddressPlan, paths: NodePaths) -> None:
         plane = prepare(directory, paths.binaries, endpoints, now=now)
         node_kubeconfig, proxy_kubeconfig = write_node_credentials(plan, plane, paths)
         client = start_control_plane(supervisor, plane)
+        supervisor.wait_until(
+            lambda: client.is_found("/api/v1/namespaces/kube-system"),
+            what="namespace kube-system",
+            timeout_s=START_TIMEOUT_S,
+        )
+        client.create("/api/v1/namespaces/kube-system/services", make_dns_service(plan))
         print(f"API ready after {time.monotonic() - begun:.1f} s", file=sys.stderr, flush=True)
         supervisor.wait_until(paths.socket.exists, what="containerd", timeout_s=START_TIMEOUT_S)
         for program in make_node_programs(

@@ -136,8 +136,8 @@ def make_kubelet_settings(plan: AddressPlan, paths: NodePaths) -> dict[str, Any]
         "podLogsDir": str(paths.directory / "pod-logs"),
         "makeIPTablesUtilChains": False,
         "maxPods": MAX_PODS,
-        # Nobody answers there, and says so at once: pods have no recursive DNS.
-        "clusterDNS": [plan.node_address],
+        # Nobody answers there, and says so at once, unless a test runs a name server.
+        "clusterDNS": [plan.dns_address],
         "clusterDomain": "cluster.local",
         "resolvConf": str(paths.directory / "resolv.conf"),
         "evictionHard": eviction,
@@ -145,6 +145,23 @@ def make_kubelet_settings(plan: AddressPlan, paths: NodePaths) -> dict[str, Any]
         "kubeAPIQPS": 100,
         "kubeAPIBurst": 200,
         "volumeStatsAggPeriod": "10m",
+    }
+
+
+def make_dns_service(plan: AddressPlan) -> dict[str, Any]:
+    """Return the Service of the cluster's name server. There are no pods behind it at first."""
+    ports = [
+        {"name": n, "port": 53, "protocol": p} for n, p in (("dns", "UDP"), ("dns-tcp", "TCP"))
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "kube-dns", "labels": {"k8s-app": "kube-dns"}},
+        "spec": {
+            "clusterIP": plan.dns_address,
+            "selector": {"k8s-app": "kube-dns"},
+            "ports": ports,
+        },
     }
 
 

@@ -1,6 +1,6 @@
 """Builds the programs of the test cluster once, and finds them.
 
-Built are two Go modules with committed checksums (``programs/``) and ``pause.c``. The result
+Built are three Go modules with committed checksums (``programs/``) and ``pause.c``. The result
 lies outside the clone in a folder named after the pins, put there by one rename: a build that
 was killed leaves nothing that could be taken for a whole one, and the next one starts from Go's
 own build cache.
@@ -83,6 +83,7 @@ def build_programs() -> Path:
             build_kubernetes(binaries, scratch)
             if platform.system() == "Linux":
                 build_containerd(binaries, scratch)
+                build_coredns(binaries, scratch)
                 build_pause(binaries, scratch)
             scratch.chmod(0o755)
             folder.parent.parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +130,18 @@ def build_containerd(binaries: Path, scratch: Path) -> None:
         [*command, "-ldflags", "-s -w", "-o", f"{binaries}/", *packages],
         folder=pins.PROGRAM_SOURCES / "containerd",
         log=scratch / "containerd.log",
+        environment={"CGO_ENABLED": "0"},
+    )
+
+
+def build_coredns(binaries: Path, scratch: Path) -> None:
+    """Build the cluster's name server; it runs as a pod, from an image of its own."""
+    command = ["go", "build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w"]
+    run_step(
+        "CoreDNS (about 1 minute)",
+        [*command, "-o", str(binaries / "coredns"), "."],
+        folder=pins.PROGRAM_SOURCES / "coredns",
+        log=scratch / "coredns.log",
         environment={"CGO_ENABLED": "0"},
     )
 
