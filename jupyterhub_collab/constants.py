@@ -72,3 +72,7 @@ SECRET_KEY_CREDENTIAL: Final = "server-credential"  # noqa: S105
 ENV_CREDENTIAL: Final = "COLLAB_SERVER_CREDENTIAL"
 PROVISIONER_LEASE_NAME: Final = "jupyterhub-collab-provisioner"  # in the hub's namespace
 SCOPE_PROVISION: Final = "custom:collab:provision"  # hub scope: may set the provisioner to work
+# An administrator's word, in the hub's namespace, on what may be destroyed: `team.<team>` or
+# `contest.<contest>` to this value. No account of ours may write it.
+RETENTION_CONFIG_MAP: Final = "collab-retention"
+RETENTION_DESTROY: Final = "destroy"

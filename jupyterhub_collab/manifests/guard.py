@@ -2,154 +2,221 @@
 
 Its role covers every namespace, since teams' namespaces cannot be listed beforehand. Whoever took
 its token could bind the hub's role in `kube-system` and start pods there. This admission policy
-lets it write only what is ours and stays ours, and only in namespaces that are.
-
-Notes
------
-ValidatingAdmissionPolicy, stable since Kubernetes 1.30. It fails closed.
-https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
+lets it write only what is ours and stays ours, and only in namespaces that are. What is another
+team's or contest's it cannot relabel, so that it cannot bring it under somebody's decision to
+destroy (`jupyterhub_collab.manifests.retention`).
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any, Final
+from typing import Final
 
 from ..constants import (
+    ANNOTATION_GIVE_TO_CONTEST,
     DATASET_STORAGE_CLASS,
     HUB_CLUSTER_ROLE,
-    LABEL_HUB,
-    LABEL_MANAGED_BY,
-    LABEL_TEAM,
-    MANAGED_BY,
-    PROVISIONER_CLUSTER_ROLE,
+    POLICY_DENY_ALL,
 )
 from ..models import Platform
+from .admission import (
+    CREATE,
+    DELETE,
+    UPDATE,
+    Policy,
+    Target,
+    annotation,
+    contest_of,
+    is_account,
+    is_ours,
+    label,
+    literal,
+    make_policy,
+    team_of,
+)
 from .manifest import Manifest
 from .namespace import POD_SECURITY_LABELS
+from .retention import make_retention
 
-_API: Final = "admissionregistration.k8s.io/v1"
-_RESOURCES: Final = (
-    ("", ("namespaces", "resourcequotas", "limitranges", "serviceaccounts")),
-    ("", ("persistentvolumeclaims", "persistentvolumes")),
-    ("networking.k8s.io", ("networkpolicies",)),
-    ("rbac.authorization.k8s.io", ("rolebindings",)),
+_ALL: Final = (CREATE, UPDATE, DELETE)
+_TARGETS: Final = (
+    Target(_ALL, ("namespaces", "resourcequotas", "limitranges", "serviceaccounts")),
+    Target(_ALL, ("persistentvolumeclaims", "persistentvolumes")),
+    Target(_ALL, ("networkpolicies",), "networking.k8s.io"),
+    Target(_ALL, ("rolebindings",), "rbac.authorization.k8s.io"),
 )
+_SECRETS_OF_DRIVERS: Final = (
+    "controllerExpandSecretRef",
+    "controllerPublishSecretRef",
+    "nodeExpandSecretRef",
+    "nodePublishSecretRef",
+    "nodeStageSecretRef",
+)
+
+Rule = tuple[str, str]  # CEL, and the sentence where it does not hold
 
 
 def make_guard(platform: Platform) -> tuple[Manifest, ...]:
-    """Policy and binding for one hub's provisioner, in apply order."""
-    name = f"{PROVISIONER_CLUSTER_ROLE}.{platform.hub_namespace}"
-    labels = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_HUB: platform.hub_id}
-    policy: Manifest = {
-        "apiVersion": _API,
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": name, "labels": labels},
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": {
-                "resourceRules": [
-                    {
-                        "apiGroups": [group],
-                        "apiVersions": ["*"],
-                        "operations": ["CREATE", "UPDATE", "DELETE"],
-                        "resources": list(resources),
-                    }
-                    for group, resources in _RESOURCES
-                ]
-            },
-            "matchConditions": [
-                {
-                    "name": "the-provisioner",
-                    "expression": f"request.userInfo.username == {_who(platform)}",
-                }
-            ],
-            "validations": _make_validations(platform),
-        },
-    }
-    binding: Manifest = {
-        "apiVersion": _API,
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": name, "labels": labels},
-        "spec": {"policyName": name, "validationActions": ["Deny"]},
-    }
-    return policy, binding
+    """Policies and bindings that hold one hub's provisioner, in apply order."""
+    who = is_account(platform.provisioner_service_account, platform)
+    guard = Policy(
+        "provisioner",
+        _TARGETS,
+        (
+            *_ownership(platform),
+            *_of("namespaces", _namespaces(platform)),
+            *_of("persistentvolumes", _volumes(platform)),
+            *_of("rolebindings", _bindings(platform)),
+            *_walls(),
+        ),
+        conditions={"the-provisioner": who},
+    )
+    return (*make_policy(guard, platform), *make_retention(platform))
 
 
-def _make_validations(platform: Platform) -> list[dict[str, Any]]:
-    prefix = json.dumps(platform.namespace_prefix)
-    hub = json.dumps(f"{platform.hub_namespace}/{platform.hub_service_account}")
+def _of(resource: str, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Rules on what is written of one resource."""
+    other = f"request.resource.resource != {literal(resource)} || object == null"
+    return tuple((f"{other} || ({cel})", message) for cel, message in rules)
+
+
+def _ownership(platform: Platform) -> tuple[Rule, ...]:
     kind = "request.resource.resource"
     at_home = f'{kind} == "namespaces" || {kind} == "persistentvolumes"'
-    rules = (
+    both = "object == null || oldObject == null"
+    return (
         (
-            f"object == null || ({_is_ours('object', platform)})",
+            f"object == null || ({is_ours('object', platform)})",
             "what the provisioner writes must bear this hub's labels and a team",
         ),
         (
-            f"oldObject == null || ({_is_ours('oldObject', platform)})",
+            f"oldObject == null || ({is_ours('oldObject', platform)})",
             "the provisioner changes and deletes only what bears this hub's labels and a team",
         ),
         (
-            f"!({at_home}) || request.name.startsWith({prefix})",
+            f"{both} || {team_of('object')} == {team_of('oldObject')}",
+            "the provisioner gives nothing of one team to another",
+        ),
+        (
+            f"!({at_home}) || request.name.startsWith({literal(platform.namespace_prefix)})",
             "the provisioner's namespaces and volumes start with the hub's prefix",
         ),
         (
-            f"({at_home}) || ({_is_ours('namespaceObject', platform)})",
+            f"({at_home}) || ({is_ours('namespaceObject', platform)})",
             "the provisioner writes only in this hub's team namespaces",
         ),
         (
-            f'{kind} != "persistentvolumes" || object == null'
-            f" || object.spec.storageClassName == {json.dumps(DATASET_STORAGE_CLASS)}",
+            f"({at_home}) || object == null || {team_of('object')} == {team_of('namespaceObject')}",
+            "what the provisioner writes must bear its namespace's team",
+        ),
+    )
+
+
+def _namespaces(platform: Platform) -> tuple[Rule, ...]:
+    given = ANNOTATION_GIVE_TO_CONTEST
+    old_contest, old_given = contest_of("oldObject"), annotation("oldObject", given)
+    return (
+        (
+            f"request.name == {literal(platform.namespace_prefix)} + {team_of('object')}",
+            "the provisioner's namespaces are named after their teams",
+        ),
+        (
+            " && ".join(
+                f"{label('object', key)} == {literal(value)}"
+                for key, value in POD_SECURITY_LABELS.items()
+                if "/enforce" in key
+            ),
+            "the provisioner's namespaces enforce Pod Security restricted",
+        ),
+        (
+            f'oldObject == null || {old_contest} in ["", {contest_of("object")}]'
+            f" || {contest_of('object')} == {old_given}",
+            "an administrator gives a namespace to another contest, not the provisioner: "
+            f"annotation {given}",
+        ),
+        (
+            # A server-side apply leaves another's annotation where it is, so it may well be there.
+            f'{annotation("object", given)} == (oldObject == null ? "" : {old_given})',
+            f"the provisioner does not set {given}",
+        ),
+    )
+
+
+def _volumes(platform: Platform) -> tuple[Rule, ...]:
+    space = f"{literal(platform.namespace_prefix)} + {team_of('object')}"
+    drivers = literal(list(platform.dataset_csi_drivers))
+    is_csi = f"(has(object.spec.csi) && object.spec.csi.driver in {drivers})"
+    is_allowed = f"({is_csi} || has(object.spec.nfs))" if platform.dataset_nfs else is_csi
+    secrets = " || ".join(f"has(object.spec.csi.{key})" for key in _SECRETS_OF_DRIVERS)
+    return (
+        (
+            f'request.name.startsWith({space} + ".")'
+            f' && object.spec.?claimRef.?namespace.orValue("") == {space}',
+            "the provisioner's volumes are their team's alone",
+        ),
+        (
+            f"object.spec.storageClassName == {literal(DATASET_STORAGE_CLASS)}",
             "the provisioner's volumes are data sets",
         ),
         (
             # A path of the node would pass for a data set by its class alone.
-            f'{kind} != "persistentvolumes" || object == null || {_is_allowed_source(platform)}',
+            is_allowed,
             "the provisioner's volumes lie where this platform's settings allow data sets to lie",
         ),
         (
-            f'{kind} != "namespaces" || object == null || ({_is_restricted("object")})',
-            "the provisioner's namespaces enforce Pod Security restricted",
+            'object.spec.persistentVolumeReclaimPolicy == "Retain"'
+            ' && object.spec.accessModes == ["ReadOnlyMany"]'
+            " && (!has(object.spec.csi) || object.spec.csi.?readOnly.orValue(false))"
+            " && (!has(object.spec.nfs) || object.spec.nfs.?readOnly.orValue(false))",
+            "the provisioner's volumes are read-only, and what they hold stays when they go",
         ),
         (
-            f'{kind} != "rolebindings" || object == null'
-            f' || (object.roleRef.kind == "ClusterRole"'
-            f" && object.roleRef.name == {json.dumps(HUB_CLUSTER_ROLE)}"
-            f' && object.subjects.all(s, s.kind == "ServiceAccount"'
-            f' && s.?namespace.orValue("") + "/" + s.name == {hub}))',
+            f"!has(object.spec.csi) || !({secrets})",
+            "the provisioner's volumes name no Secret, which may be anybody's",
+        ),
+    )
+
+
+def _bindings(platform: Platform) -> tuple[Rule, ...]:
+    hub = literal(f"{platform.hub_namespace}/{platform.hub_service_account}")
+    return (
+        (
+            'object.roleRef.kind == "ClusterRole"'
+            f" && object.roleRef.name == {literal(HUB_CLUSTER_ROLE)}"
+            ' && object.?subjects.orValue([]).all(s, s.kind == "ServiceAccount"'
+            f' && s.?namespace.orValue("") + "/" + s.name == {hub})',
             "the provisioner binds the hub's role to the hub alone",
         ),
     )
-    return [{"expression": expression, "message": message} for expression, message in rules]
 
 
-def _is_ours(thing: str, platform: Platform) -> str:
-    """CEL: the thing bears our labels, this hub's, and any team's."""
-    labels = f"{thing}.metadata.?labels"
+def _walls() -> tuple[Rule, ...]:
+    """The policy that closes a team stands for as long as its namespace does."""
+    other = (
+        'request.resource.resource != "networkpolicies"'
+        f" || request.name != {literal(POLICY_DENY_ALL)}"
+    )
     return (
-        f'{labels}[?"{LABEL_MANAGED_BY}"].orValue("") == {json.dumps(MANAGED_BY)}'
-        f' && {labels}[?"{LABEL_HUB}"].orValue("") == {json.dumps(platform.hub_id)}'
-        f' && {labels}[?"{LABEL_TEAM}"].orValue("") != ""'
+        (
+            f"{other} || object != null || has(namespaceObject.metadata.deletionTimestamp)",
+            f"{POLICY_DENY_ALL} stays for as long as its namespace does",
+        ),
+        (
+            # What somebody else opened is closed again, step by step.
+            f"{other} || object == null || {_is_closed('object')}"
+            f" || (oldObject != null && !{_is_closed('oldObject')})",
+            f"{POLICY_DENY_ALL} closes all pods, both ways",
+        ),
     )
 
 
-def _is_allowed_source(platform: Platform) -> str:
-    """CEL: the volume is of an allowed CSI driver, or an NFS export where that is allowed."""
-    drivers = json.dumps(list(platform.dataset_csi_drivers))
-    csi = f"(has(object.spec.csi) && object.spec.csi.driver in {drivers})"
-    return f"({csi} || has(object.spec.nfs))" if platform.dataset_nfs else csi
-
-
-def _is_restricted(thing: str) -> str:
-    """CEL: the namespace bears the labels that a team's has for what is enforced."""
-    return " && ".join(
-        f'{thing}.metadata.?labels[?"{label}"].orValue("") == {json.dumps(value)}'
-        for label, value in POD_SECURITY_LABELS.items()
-        if "/enforce" in label
+def _is_closed(thing: str) -> str:
+    """CEL: the NetworkPolicy is for all pods, both ways, and opens nothing."""
+    empty = (
+        "?podSelector.?matchLabels.orValue({})",
+        "?podSelector.?matchExpressions.orValue([])",
+        "?ingress.orValue([])",
+        "?egress.orValue([])",
     )
-
-
-def _who(platform: Platform) -> str:
-    account = f"{platform.hub_namespace}:{platform.provisioner_service_account}"
-    return json.dumps(f"system:serviceaccount:{account}")
+    parts = [f"size({thing}.spec.{path}) == 0" for path in empty]
+    parts += [f'"{way}" in {thing}.spec.?policyTypes.orValue([])' for way in ("Ingress", "Egress")]
+    return f"({' && '.join(parts)})"

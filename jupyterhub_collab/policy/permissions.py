@@ -4,10 +4,11 @@
 server then allows with it, line by line. Whoever needs one verb more adds it here, with the reason.
 
 What is used by no line of code is not in it: a right that waits for later is one for whoever takes
-the token. So nobody here deletes a namespace or a volume: those who decide on retention do.
+the token.
 
 What RBAC cannot say, and who says it instead: it knows no labels, so the provisioner's rights reach
-every namespace (`jupyterhub_collab.manifests.guard` holds them to the teams').
+every namespace (`jupyterhub_collab.manifests.guard` holds them to the teams'), and no decisions, so
+it may delete any of these (`jupyterhub_collab.manifests.retention` asks for an admin's word too).
 """
 
 from __future__ import annotations
@@ -86,7 +87,13 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission(
         Holder.HUB_EVERYWHERE, "", "events", ("list", "watch"), "one reflector for all teams"
     ),
-    Permission(Holder.PROVISIONER, "", "namespaces", _KEPT, "a namespace for each team"),
+    Permission(
+        Holder.PROVISIONER,
+        "",
+        "namespaces",
+        _OWNED,
+        "a namespace for each team; deletes one only if the retention policy lets it",
+    ),
     Permission(Holder.PROVISIONER, "", "resourcequotas", _OWNED, "the tier"),
     Permission(Holder.PROVISIONER, "", "limitranges", _OWNED, "defaults and maxima"),
     Permission(
@@ -105,7 +112,13 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission(
         Holder.PROVISIONER, "", "persistentvolumeclaims", _KEPT, "team volume and data sets"
     ),
-    Permission(Holder.PROVISIONER, "", "persistentvolumes", _KEPT, "static data-set volumes"),
+    Permission(
+        Holder.PROVISIONER,
+        "",
+        "persistentvolumes",
+        _OWNED,
+        "static data-set volumes; deletes one only if the retention policy lets it, the data never",
+    ),
     Permission(
         Holder.PROVISIONER_AT_HOME,
         "coordination.k8s.io",

@@ -20,6 +20,7 @@ from jupyterhub_collab import constants, names, units
 from jupyterhub_collab.manifests.guard import make_guard
 from jupyterhub_collab.manifests.network_policy import make_deny_all
 from jupyterhub_collab.manifests.rbac import make_rbac
+from jupyterhub_collab.manifests.retention import make_retention
 from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.models import Platform, TeamSpec
 from jupyterhub_collab.policy.permissions import Holder, permissions_of
@@ -102,9 +103,9 @@ def ground(api_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
         for name in ("hub", "provisioner")
     )
     yield Ground(platform, hub, provisioner, api_cluster)
-    guard = f"{constants.PROVISIONER_CLUSTER_ROLE}.{HOME}"
-    for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
-        api_cluster.kubectl("delete", kind, guard)
+    for manifest in reversed(make_guard(platform)):
+        where = manifest["metadata"].get("namespace", "default")
+        api_cluster.kubectl("delete", manifest["kind"], manifest["metadata"]["name"], "-n", where)
     api_cluster.kubectl("delete", "namespace", HOME, "--wait=false")
 
 
@@ -179,11 +180,19 @@ def test_a_bound_dataset_survives_another_apply(
     before = ground.admin.get("pv", volume)["spec"]["claimRef"]
     assert before["uid"]
     changed = spec.model_copy(update={"contest": "another"})  # changes every object's labels
+    give(ground, namespace, "another")
     ground.provisioner.apply(*make_tenancy(changed, ground.platform))
     after = ground.admin.get("pv", volume)
     assert after["metadata"]["labels"][constants.LABEL_CONTEST] == "another"
     assert after["spec"]["claimRef"] == before
+    give(ground, namespace, spec.contest)
     ground.provisioner.apply(*make_tenancy(spec, ground.platform))
+
+
+def give(ground: Ground, namespace: str, contest: str) -> None:
+    """The administrator's decision that another contest may have a namespace."""
+    decision = f"{constants.ANNOTATION_GIVE_TO_CONTEST}={contest}"
+    ground.admin.kubectl("annotate", "--overwrite", "namespace", namespace, decision)
 
 
 def test_each_account_may_do_what_the_table_says_and_nothing_more(
@@ -334,6 +343,15 @@ def test_the_guard_holds_the_provisioner_to_the_teams(
         rest = {k: v for k, v in volume["spec"].items() if k not in ("csi", "mountOptions")}
         return {**moved(volume, name=f"{namespace}.y"), "spec": {**rest, **source}}
 
+    secret = {"name": "x", "namespace": "kube-system"}
+
+    def labelled(manifest: dict[str, Any], **values: str) -> dict[str, Any]:
+        mine = {f"{constants.DOMAIN}/{key}": value for key, value in values.items()}
+        return moved(manifest, labels={**manifest["metadata"]["labels"], **mine})
+
+    def annotated(manifest: dict[str, Any], key: str, value: str) -> dict[str, Any]:
+        return moved(manifest, annotations={**manifest["metadata"]["annotations"], key: value})
+
     def relabelled(key: str, value: str | None) -> dict[str, Any]:
         label = f"pod-security.kubernetes.io/{key}"
         labels = {k: v for k, v in own["metadata"]["labels"].items() if k != label}
@@ -350,6 +368,40 @@ def test_the_guard_holds_the_provisioner_to_the_teams(
         "start with the hub's prefix": [
             moved(taken, name="elsewhere"),
             moved(volume, name="elsewhere"),
+        ],
+        "named after their teams": [moved(own, name=platform.namespace_prefix + "x")],
+        "nothing of one team to another": [labelled(own, team="x"), labelled(volume, team="x")],
+        "must bear its namespace's team": [labelled(moved(deny_all, name="x"), team="x")],
+        "an administrator gives a namespace": [labelled(own, contest="doomed")],
+        "does not set": [annotated(own, constants.ANNOTATION_GIVE_TO_CONTEST, "doomed")],
+        "are their team's alone": [
+            moved(volume, name=f"{platform.namespace_prefix}x.y"),
+            with_source(**{**volume["spec"], "claimRef": {"namespace": "x", "name": "y"}}),
+        ],
+        "are read-only, and what they hold stays": [
+            with_source(**{**volume["spec"], "persistentVolumeReclaimPolicy": "Delete"}),
+            with_source(**{**volume["spec"], "accessModes": ["ReadWriteMany"]}),
+            with_source(csi={**volume["spec"]["csi"], "readOnly": False}),
+            with_source(nfs={"server": "nfs.example.org", "path": "/"}),
+        ],
+        "name no Secret": [
+            with_source(csi={**volume["spec"]["csi"], f"{step}SecretRef": secret})
+            for step in (
+                "controllerExpand",
+                "controllerPublish",
+                "nodeExpand",
+                "nodePublish",
+                "nodeStage",
+            )
+        ],
+        "closes all pods, both ways": [
+            {**deny_all, "spec": {**deny_all["spec"], **looser}}
+            for looser in (
+                {"egress": [{}]},
+                {"ingress": [{}]},
+                {"policyTypes": ["Ingress"]},
+                {"podSelector": {"matchLabels": {"a": "b"}}},
+            )
         ],
         "must bear this hub's labels": [
             moved(deny_all, name="bare", labels={}),
@@ -374,7 +426,9 @@ def test_the_guard_holds_the_provisioner_to_the_teams(
             relabelled("enforce-version", "v1.0"),
         ],
     }
-    provisioner.apply(with_source(nfs={"server": "nfs.example.org", "path": "/"}), dry_run=True)
+    nfs = {"server": "nfs.example.org", "path": "/", "readOnly": True}
+    provisioner.apply(with_source(nfs=nfs), dry_run=True)
+    provisioner.apply(own, volume, deny_all, dry_run=True)
     for message, manifests in cases.items():
         for manifest in manifests:
             refusal = provisioner.refusal(manifest)
@@ -382,10 +436,9 @@ def test_the_guard_holds_the_provisioner_to_the_teams(
     deletion = ("delete", "networkpolicy", "-n", namespace, "--dry-run=server")
     deleted = provisioner.kubectl(*deletion, "bare", check=False)
     assert "changes and deletes only what bears" in deleted.stderr
-    provisioner.kubectl(*deletion, constants.POLICY_DENY_ALL)  # its own, it may
-    for kept in (("namespace", namespace), ("pv", volume["metadata"]["name"])):
-        deleted = provisioner.kubectl("delete", *kept, "--dry-run=server", check=False)
-        assert "forbidden" in deleted.stderr, "no volume and no namespace, not even its own"
+    provisioner.kubectl(*deletion, constants.POLICY_PLATFORM)  # its own, it may
+    deleted = provisioner.kubectl(*deletion, constants.POLICY_DENY_ALL, check=False)
+    assert "stays for as long as its namespace does" in deleted.stderr
     ground.admin.kubectl("delete", "networkpolicy", "bare", "-n", namespace)
     other = moved({**binding, "roleRef": {**binding["roleRef"], "name": "cluster-admin"}}, name="x")
     assert "forbidden" in provisioner.refusal(other)
@@ -400,3 +453,72 @@ def wait_for_guard(provisioner: Actor, manifest: dict[str, Any]) -> None:
         if "ValidatingAdmissionPolicy" in result.stderr:
             return
     raise AssertionError(f"the guard never spoke: {result.stdout}{result.stderr}")
+
+
+def test_what_is_destroyed_needs_an_administrators_word(
+    ground: Ground, ocean: tuple[TeamSpec, str]
+) -> None:
+    """The second key: no group, no token and no code of ours can turn it."""
+    spec, namespace = ocean
+    name, home = constants.RETENTION_CONFIG_MAP, ground.platform.hub_namespace
+    things = (("namespace", namespace), ("pv", names.dataset_volume(namespace, "sst")))
+    foreign = (("namespace", "default"), ("namespace", "kube-system"), ("namespace", home))
+
+    def refusals(which: tuple[tuple[str, str], ...] = things) -> list[str]:
+        deletion = ("delete", "--dry-run=server")
+        tried = [ground.provisioner.kubectl(*deletion, *t, check=False) for t in which]
+        return [t.stderr for t in tried if t.returncode != 0]
+
+    def release(**decisions: str) -> None:
+        ground.admin.kubectl("delete", "configmap", name, "-n", home, "--ignore-not-found")
+        data = {key.replace("_", "."): value for key, value in decisions.items()}
+        meta = {"name": name, "namespace": home}
+        ground.admin.apply(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
+        )
+
+    def wait_for(count: int) -> None:
+        """The API server reads the decision by a watch."""
+        deadline = time.monotonic() + GUARD_WAIT_S
+        while len(found := refusals()) != count:
+            assert time.monotonic() < deadline, found
+
+    assert all("does not release this" in r for r in refusals()), "no decision, no deletion"
+    assert len(refusals()) == len(things)
+    for wrong in (
+        {"team_other": "destroy"},
+        {f"team_{spec.team}": "keep"},
+        {f"contest_{spec.team}": "destroy"},
+    ):
+        release(**wrong)
+        wait_for(len(things))
+        assert all("does not release this" in r for r in refusals()), refusals()
+        assert len(refusals()) == len(things)
+    for right in ({f"team_{spec.team}": "destroy"}, {f"contest_{spec.contest}": "destroy"}):
+        release(**right)
+        wait_for(0)
+        assert len(refusals(foreign)) == len(foreign), "whatever is decided"
+    for actor in (ground.hub, ground.provisioner):
+        for verb in ("get", "delete"):
+            said = actor.kubectl(verb, "configmap", name, "-n", home, check=False).stderr
+            assert "forbidden" in said
+        data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
+        data["metadata"]["namespace"] = home
+        assert "forbidden" in actor.refusal(data)
+    deleted = ground.hub.kubectl("delete", "namespace", namespace, check=False)
+    assert "forbidden" in deleted.stderr
+    by_admin = ("delete", "namespace", namespace, "--dry-run=server")
+    release()
+    wait_for(len(things))
+    ground.admin.kubectl(*by_admin)  # an administrator needs no second word
+    ground.admin.kubectl("delete", "configmap", name, "-n", home)
+    deadline = time.monotonic() + GUARD_WAIT_S
+    while ground.admin.kubectl(*by_admin, check=False).returncode == 0:
+        assert time.monotonic() < deadline, "the API server never noticed"
+    assert len(refusals()) == len(things), "without the ConfigMap nobody deletes what is ours"
+    ground.admin.kubectl("create", "namespace", "not-ours")
+    ground.admin.kubectl("delete", "namespace", "not-ours")  # and everybody else's goes as ever
+    ground.admin.apply(*make_retention(ground.platform))
+    wait_until_released = time.monotonic() + GUARD_WAIT_S
+    while ground.admin.kubectl(*by_admin, check=False).returncode != 0:
+        assert time.monotonic() < wait_until_released

@@ -50,9 +50,20 @@ def test_the_hub_cannot_loosen_what_holds_a_team(resource: str) -> None:
     assert verbs(*HUB, resource=resource) <= {"get"}
 
 
-def test_nobody_deletes_what_holds_data() -> None:
-    for resource in ("namespaces", "persistentvolumeclaims", "persistentvolumes"):
-        assert "delete" not in verbs(*Holder, resource=resource)
+def test_nobody_deletes_a_claim() -> None:
+    """Claims go with their namespace, which goes only with an administrator's word."""
+    assert "delete" not in verbs(*Holder, resource="persistentvolumeclaims")
+
+
+@pytest.mark.parametrize("resource", ["namespaces", "persistentvolumes"])
+def test_only_the_provisioner_deletes_what_the_retention_policy_keeps(resource: str) -> None:
+    others = [holder for holder in Holder if holder is not Holder.PROVISIONER]
+    assert "delete" not in verbs(*others, resource=resource)
+    assert "deletecollection" not in verbs(*Holder, resource=resource)
+
+
+def test_nobody_writes_the_administrators_decision() -> None:
+    assert verbs(*Holder, resource="configmaps") == set()
 
 
 def test_the_hub_may_do_what_its_code_does_and_nothing_more() -> None:
@@ -69,10 +80,11 @@ def test_the_hub_may_do_what_its_code_does_and_nothing_more() -> None:
     assert [p.names for p in policies] == [("deny-all",)]
 
 
-def test_the_provisioner_deletes_only_what_it_prunes() -> None:
+def test_the_provisioner_deletes_only_what_it_prunes_and_what_is_released() -> None:
     lines = permissions_of(Holder.PROVISIONER)
     deletes = {p.resource for p in lines if "delete" in p.verbs}
-    assert deletes == {kind_named(name).plural for name in PRUNED_KINDS}
+    pruned = {kind_named(name).plural for name in PRUNED_KINDS}
+    assert deletes == pruned | {"namespaces", "persistentvolumes"}
 
 
 def test_the_provisioner_runs_nothing() -> None:

@@ -1,0 +1,168 @@
+"""What all admission policies of ours share: how they fail, whom they concern, how CEL is written.
+
+Each is a ValidatingAdmissionPolicy (CEL inside the API server, nothing to run) and its binding.
+They fail closed: what cannot be evaluated is refused. Expressions are made of constants and of
+settings of the platform, always through `literal`, so that no setting is ever read as code.
+
+Notes
+-----
+Stable since Kubernetes 1.30.
+https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ..constants import LABEL_CONTEST, LABEL_HUB, LABEL_MANAGED_BY, LABEL_TEAM, MANAGED_BY
+from ..models import Platform
+from .manifest import Manifest
+
+_API: Final = "admissionregistration.k8s.io/v1"
+CREATE: Final = "CREATE"
+UPDATE: Final = "UPDATE"
+DELETE: Final = "DELETE"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Requests that a policy looks at."""
+
+    operations: tuple[str, ...]
+    resources: tuple[str, ...]
+    api_group: str = ""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One policy in our own words; `make_policy` gives the manifests.
+
+    Attributes
+    ----------
+    name
+        Short; the manifests' name says the product before and the hub's namespace after it.
+    conditions
+        Name to CEL: the policy concerns a request where all of them hold.
+    validations
+        CEL and the sentence for whoever is refused where it does not hold.
+    variables
+        Name to CEL, in order; read as ``variables.name``.
+    in_teams_only
+        Only requests in this hub's team namespaces.
+    ours_only
+        Only requests about objects that bear our managed-by label and this hub's.
+    parameter
+        Name of a ConfigMap in the hub's namespace, read as ``params``. Where it is missing every
+        matching request is refused, before conditions are looked at: whoever asks.
+    """
+
+    name: str
+    targets: tuple[Target, ...]
+    validations: tuple[tuple[str, str], ...]
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    in_teams_only: bool = False
+    ours_only: bool = False
+    parameter: str = ""
+
+
+def make_policy(policy: Policy, platform: Platform) -> tuple[Manifest, Manifest]:
+    """Policy and binding, in apply order."""
+    constraints: dict[str, Any] = {
+        "resourceRules": [
+            {
+                "apiGroups": [target.api_group],
+                "apiVersions": ["*"],
+                "operations": list(target.operations),
+                "resources": list(target.resources),
+            }
+            for target in policy.targets
+        ]
+    }
+    if policy.ours_only:
+        constraints["objectSelector"] = {"matchLabels": _hub_labels(platform)}
+    if policy.in_teams_only:
+        constraints["namespaceSelector"] = {"matchLabels": _hub_labels(platform)}
+    spec: dict[str, Any] = {"failurePolicy": "Fail", "matchConstraints": constraints}
+    if policy.parameter:
+        spec["paramKind"] = {"apiVersion": "v1", "kind": "ConfigMap"}
+    if policy.conditions:
+        spec["matchConditions"] = [
+            {"name": name, "expression": cel} for name, cel in policy.conditions.items()
+        ]
+    if policy.variables:
+        spec["variables"] = [
+            {"name": name, "expression": cel} for name, cel in policy.variables.items()
+        ]
+    spec["validations"] = [
+        {"expression": cel, "message": message} for cel, message in policy.validations
+    ]
+    name = policy_name(policy.name, platform)
+    binding: dict[str, Any] = {"policyName": name, "validationActions": ["Deny"]}
+    if policy.parameter:
+        binding["paramRef"] = {
+            "name": policy.parameter,
+            "namespace": platform.hub_namespace,
+            "parameterNotFoundAction": "Deny",
+        }
+    return (
+        _make("ValidatingAdmissionPolicy", name, platform, spec),
+        _make("ValidatingAdmissionPolicyBinding", name, platform, binding),
+    )
+
+
+def policy_name(short: str, platform: Platform) -> str:
+    """Name of a policy in the cluster: two hubs of one cluster never share one."""
+    return f"jupyterhub-collab-{short}.{platform.hub_namespace}"
+
+
+def _make(kind: str, name: str, platform: Platform, spec: Mapping[str, Any]) -> Manifest:
+    metadata = {"name": name, "labels": _hub_labels(platform)}
+    return {"apiVersion": _API, "kind": kind, "metadata": metadata, "spec": dict(spec)}
+
+
+def _hub_labels(platform: Platform) -> dict[str, str]:
+    return {LABEL_MANAGED_BY: MANAGED_BY, LABEL_HUB: platform.hub_id}
+
+
+def literal(value: object) -> str:
+    """A text, a list or a map as CEL: its literals are JSON's."""
+    return json.dumps(value)
+
+
+def label(thing: str, key: str) -> str:
+    """CEL: a label of the thing, empty where it has none."""
+    return f'{thing}.metadata.?labels[?{literal(key)}].orValue("")'
+
+
+def annotation(thing: str, key: str) -> str:
+    """CEL: an annotation of the thing, empty where it has none."""
+    return f'{thing}.metadata.?annotations[?{literal(key)}].orValue("")'
+
+
+def is_ours(thing: str, platform: Platform) -> str:
+    """CEL: the thing bears our labels, this hub's, and any team's."""
+    return (
+        f"{label(thing, LABEL_MANAGED_BY)} == {literal(MANAGED_BY)}"
+        f" && {label(thing, LABEL_HUB)} == {literal(platform.hub_id)}"
+        f' && {label(thing, LABEL_TEAM)} != ""'
+    )
+
+
+def team_of(thing: str) -> str:
+    """CEL: the team that the thing is labelled with."""
+    return label(thing, LABEL_TEAM)
+
+
+def contest_of(thing: str) -> str:
+    """CEL: the contest that the thing is labelled with."""
+    return label(thing, LABEL_CONTEST)
+
+
+def is_account(name: str, platform: Platform) -> str:
+    """CEL: a service account of the hub's namespace asks."""
+    user = f"system:serviceaccount:{platform.hub_namespace}:{name}"
+    return f"request.userInfo.username == {literal(user)}"
