@@ -9,12 +9,16 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
 
 from ..errors import KubeError, PermanentError, RetryableError
 from .kinds import Kind
 
-_RETRYABLE = frozenset({408, 409, 410, 423, 425, 429})
+# 401: credentials are read again (client.py); a token may also be younger than a server's clock.
+_RETRYABLE: Final = frozenset({401, 408, 409, 410, 423, 425, 429})
+_LONGEST_WAIT_S: Final = 300.0  # whatever Retry-After says: a team must not wait for days
 
 
 @dataclass(frozen=True)
@@ -65,15 +69,35 @@ def no_answer(target: Target, cause: BaseException) -> RetryableKubeError:
 
 
 def retry_after_s(headers: Mapping[str, str], status: Mapping[str, Any]) -> float | None:
-    """Seconds the API asks to be left alone: the header, or the Status object's detail."""
+    """Seconds the API asks to be left alone: the header, or the Status object's detail.
+
+    At most five minutes. A date (RFC 9110) counts from the answer's own Date, where it has one:
+    clocks differ.
+    """
     details = status.get("details")
     for raw in (
         headers.get("Retry-After"),
         details.get("retryAfterSeconds") if isinstance(details, Mapping) else None,
     ):
-        if raw is not None and re.fullmatch(r"[0-9]{1,6}", str(raw)):
-            return float(raw)
+        if raw is None:
+            continue
+        text = str(raw).strip()
+        if re.fullmatch(r"[0-9]{1,18}", text):
+            return min(float(text), _LONGEST_WAIT_S)
+        until = _to_time(text)
+        if until is not None:
+            since = _to_time(headers.get("Date", "")) or datetime.now(timezone.utc)
+            return min(max((until - since).total_seconds(), 0.0), _LONGEST_WAIT_S)
     return None
+
+
+def _to_time(text: str) -> datetime | None:
+    """Time of an HTTP date."""
+    try:
+        found = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=timezone.utc)
 
 
 def _is_terminating(status: Mapping[str, Any]) -> bool:

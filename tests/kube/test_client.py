@@ -18,6 +18,7 @@ from jupyterhub_collab.kube.client import KubeClient
 from jupyterhub_collab.kube.errors import ConflictError, GoneError, NotFoundError
 
 TOKEN = "a-very-secret-token"
+DATE = "Mon, 01 Mar 2027 10:00:00 GMT"
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handle], Awaitable[KubeClient]]
 
@@ -61,7 +62,7 @@ TERMINATING = {"details": {"causes": [{"reason": "NamespaceTerminating"}]}}
     ("code", "fields", "expected"),
     [
         (400, {}, PermanentError),
-        (401, {}, PermanentError),
+        (401, {}, RetryableError),  # the credentials are read again
         (403, {}, PermanentError),
         (403, TERMINATING, RetryableError),
         (404, {}, NotFoundError),
@@ -94,6 +95,11 @@ async def test_refusals_are_sorted_by_what_can_be_done(
         ({"Retry-After": "7"}, {}, 7.0),
         ({}, {"details": {"retryAfterSeconds": 3}}, 3.0),
         ({"Retry-After": "soon"}, {}, None),
+        ({"Retry-After": "1000000"}, {}, 300.0),
+        ({"Retry-After": "Mon, 01 Mar 2027 10:00:07 GMT", "Date": DATE}, {}, 7.0),
+        ({"Retry-After": "Mon, 01 Mar 2027 09:00:00 GMT", "Date": DATE}, {}, 0.0),
+        ({"Retry-After": "Fri, 31 Dec 2100 23:59:59 GMT"}, {}, 300.0),
+        ({"Retry-After": "Mon, 40 Mar 2027 10:00:07 GMT", "Date": DATE}, {}, None),
         ({}, {}, None),
     ],
 )

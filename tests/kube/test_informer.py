@@ -202,7 +202,7 @@ async def test_an_outage_means_a_new_list_for_the_store_may_have_been_restored()
         [([obj("a", 50, spec=2)], 60, None), ([obj("a", 10, spec=1)], 20, None)],
         [[silent()], [silent()], [event("ADDED", obj("b", 21))]],
     )
-    async with running(api) as (informer, changes, _):
+    async with running(api) as (_informer, changes, _):
         await until(lambda: len(changes) == 3)
         assert api.asked == ["list", "watch 60", "watch 60", "list", "watch 20"]
         assert names(changes)[1:] == [("a", "50", "10"), ("b", "", "21")]

@@ -97,7 +97,8 @@ async def test_every_harm_at_every_step(
 ) -> None:
     """One team for each pair of a step and a harm; all end ready, nothing is made twice."""
     prefix = ground[0].namespace_prefix
-    harms = {f"{harm.name.lower()}-{step}": (step, harm) for harm in Harm for step in range(STEPS)}
+    pairs = [(step, harm) for harm in Harm for step in range(STEPS)]
+    harms = {f"{h.name.lower().replace('_', '-')}-{step}": (step, h) for step, h in pairs}
     counts: dict[str, int] = defaultdict(int)
 
     def decide(seen: Seen) -> Harm | None:
