@@ -1,8 +1,8 @@
 """Plan and apply a contest manifest on the hub.
 
 Apply repeats safely: each step makes a thing as it should be, so a run that was interrupted is
-finished by the next. The contest's group comes first, so that no team names what is not there yet.
-Nothing is deleted but memberships.
+finished by the next. Groups are written in an order that leaves no team without valid settings on
+the way (`policy.contest_order`). Nothing is deleted but memberships.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from .. import names
 from ..errors import PermanentError, RetryableError
 from ..hubapi.client import HubClient
 from ..models import ContestManifest, HubGroup
 from ..policy.contest_manifest import ContestPlan, GroupChange, plan_contest
+from ..policy.contest_order import order_writes
 
 TRIES: Final = 6
 FIRST_WAIT_S: Final = 0.5  # doubles; six tries span about 15 s, a restart of the hub
@@ -86,7 +86,7 @@ class ContestManager:
         Parameters
         ----------
         report
-            Called after each group.
+            Called after each group, once it is as it should be.
 
         Raises
         ------
@@ -95,27 +95,28 @@ class ContestManager:
         PermanentError
             The hub refused, or still differs afterwards. What was done stays done; apply again.
         """
-        plan = await self.plan(manifest)
+        current = await self._registry.read()
+        plan = plan_contest(manifest, current)
+        steps = order_writes(plan, current).steps
+        last = {change.group: change for step in steps for change in step}
         room = asyncio.Semaphore(AT_ONCE)
 
         async def write(change: GroupChange) -> None:
             async with room:
                 await self._registry.write(change)
-            report(change)
+            if change is last[change.group]:
+                report(change)
 
-        contest = names.contest_group(plan.contest)
-        for change in plan.changes:
-            if change.group == contest:
-                await write(change)
-        teams = [write(change) for change in plan.changes if change.group != contest]
-        # One team's refusal does not keep the others from what is theirs.
-        results = await asyncio.gather(*teams, return_exceptions=True)
-        failures = [result for result in results if isinstance(result, BaseException)]
-        for failure in failures:
-            if not isinstance(failure, (PermanentError, RetryableError)):
-                raise failure
-        if failures:
-            raise PermanentError("\n".join(dict.fromkeys(str(failure) for failure in failures)))
+        for step in steps:
+            # One team's refusal does not keep its like from what is theirs. What comes after
+            # counts on it, and could take away what the team still names.
+            results = await asyncio.gather(*map(write, step), return_exceptions=True)
+            failures = [result for result in results if isinstance(result, BaseException)]
+            for failure in failures:
+                if not isinstance(failure, (PermanentError, RetryableError)):
+                    raise failure
+            if failures:
+                raise PermanentError("\n".join(dict.fromkeys(str(error) for error in failures)))
         rest = await self.plan(manifest) if plan.changes else plan
         if not rest.is_empty:
             groups = ", ".join(change.group for change in rest.changes)

@@ -116,6 +116,59 @@ async def test_a_hub_that_was_killed_is_waited_for(real_hub: RealHub) -> None:
     assert waits == [0.5, 1.0]
 
 
+async def test_a_renamed_tier_leaves_no_team_without_valid_settings_on_the_way(
+    clean_hub: RealHub,
+) -> None:
+    """Looked at after each change that the hub took."""
+    renamed = MANIFEST.replace("  small: {cpu: 2,", "  tiny: {cpu: 3,").replace("small", "tiny")
+    seen: list[str] = []
+
+    class Watched(FaultyHub):
+        async def _call(self, method: str, path: str, *args: Any, **options: Any) -> Any:
+            answer = await super()._call(method, path, *args, **options)
+            if method != "GET":
+                groups = await self.list_groups()
+                shared = groups["contest.forecast"].properties
+                spec = merge_team_spec("ice", groups["ice"].properties, shared)
+                merge_team_spec("ocean", groups["ocean"].properties, shared)
+                seen.append(spec.tier_name)
+            return answer
+
+    async with HubClient(clean_hub.api_url, clean_hub.token) as hub:
+        await ContestManager(TeamRegistry(hub)).apply(parse())
+    async with Watched(clean_hub.api_url, clean_hub.token) as hub:
+        reported: list[str] = []
+        await ContestManager(TeamRegistry(hub)).apply(
+            parse(renamed), report=lambda change: reported.append(change.group)
+        )
+        assert seen == ["small", "tiny", "tiny"]
+        assert reported == ["ice", "contest.forecast"]
+        await check(hub, parse(renamed))
+        tiers = (await hub.list_groups())["contest.forecast"].properties["collab"]["tiers"]
+        assert set(tiers) == {"large", "tiny"}
+
+
+async def test_a_tier_stays_while_a_team_could_not_be_moved_off_it(clean_hub: RealHub) -> None:
+    renamed = MANIFEST.replace("  small: {cpu: 2,", "  tiny: {cpu: 3,").replace("small", "tiny")
+    async with FaultyHub(clean_hub.api_url, clean_hub.token) as hub:
+        manager = ContestManager(TeamRegistry(hub))
+        await manager.apply(parse())
+
+        def refuse(number: int, what: str) -> None:
+            if what == "PUT groups/ice/properties":
+                raise HubRefusedError("not ice")
+
+        hub.before = refuse
+        with pytest.raises(PermanentError, match="not ice"):
+            await manager.apply(parse(renamed))
+        groups = await hub.list_groups()
+        shared = groups["contest.forecast"].properties
+        assert merge_team_spec("ice", groups["ice"].properties, shared).tier_name == "small"
+        hub.before = lambda number, what: None
+        await manager.apply(parse(renamed))
+        await check(hub, parse(renamed))
+
+
 async def count_calls(clean_hub: RealHub) -> int:
     async with FaultyHub(clean_hub.api_url, clean_hub.token) as hub:
         await ContestManager(TeamRegistry(hub)).apply(parse())
