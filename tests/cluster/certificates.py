@@ -67,15 +67,23 @@ class Authority:
         Existing folder for the certificates and keys.
     now
         Aware time from which the certificates count.
+    name
+        Of its own; two in one bundle need two.
     """
 
-    def __init__(self, folder: Path, *, now: datetime.datetime) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        now: datetime.datetime,
+        name: str = "jupyterhub-collab test cluster",
+    ) -> None:
         self.folder = folder
         self.certificate_file = folder / "ca.crt"
         self._not_before = now - BACKDATE
         self._not_after = now + VALIDITY
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = make_name("jupyterhub-collab test cluster")
+        self._name = make_name(name)
         builder = self._make_builder(self._name, self._key.public_key())
         builder = builder.add_extension(
             x509.BasicConstraints(ca=True, path_length=0), critical=True

@@ -121,6 +121,8 @@ class FaultProxy:
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context, limit=0))
         app = web.Application(client_max_size=1 << 24)
         app.router.add_route("*", "/{tail:.*}", self._handle)
+        if self.certificate is not None:
+            app.on_response_prepare.append(_once)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         self._tls: ssl.SSLContext | None = None
@@ -249,6 +251,11 @@ class FaultProxy:
             for task in (ended, chunk):
                 if task is not None:
                     task.cancel()
+
+
+async def _once(_request: web.Request, response: web.StreamResponse) -> None:
+    """One request a connection, so that every one sees the certificate of the moment."""
+    response.force_close()
 
 
 def _is_lost(request: web.Request) -> bool:
