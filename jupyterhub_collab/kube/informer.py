@@ -20,6 +20,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 30.0
+_BURIED: Final = 2000  # more than are gone while one answer is on its way
 _SHORTEST_WATCH_S: Final = 1.0  # a watch that ends sooner counts as a failure, or it would spin
 _FAILURES_OF_AN_OUTAGE: Final = 2  # in a row: nobody restores a store between two attempts
 
@@ -105,6 +107,7 @@ class Informer:
         self._resource_version: str | None = None
         self._failures = 0
         self._newest = 0  # highest version seen
+        self._buried: OrderedDict[str, None] = OrderedDict()  # uids that are gone, the last ones
         self.synced = asyncio.Event()  # the first list is complete
         self.live = False  # a watch is open: what is here is true, give or take milliseconds
         self.lists = 0  # complete lists so far
@@ -124,8 +127,12 @@ class Informer:
         return sum(len(objects) for objects in self._objects.values())
 
     def note(self, obj: Manifest) -> None:
-        """Take in what the API answered to a write of ours. Not news, so nobody is called."""
-        self._store(obj, silent=True)
+        """Take in what the API answered to a write of ours. Not news, so nobody is called.
+
+        The watch may have told meanwhile that the object is gone: then it stays gone.
+        """
+        if obj["metadata"].get("uid") not in self._buried:
+            self._store(obj, silent=True)
 
     def forget(self, name: str, namespace: str | None = None, *, uid: str) -> None:
         """Take in that an object is gone, as the API answered. Not news, so nobody is called."""
@@ -217,11 +224,17 @@ class Informer:
         # Before the transform, which may drop the object.
         version = _version_of(event.obj)
         if event.type == "DELETED":
+            self._bury(event.obj)
             self._remove(event.obj)
         elif event.type != "BOOKMARK":
             self._store(event.obj)
         if version:
             self._resource_version = version
+
+    def _bury(self, obj: Manifest) -> None:
+        self._buried[str(obj["metadata"].get("uid", ""))] = None
+        if len(self._buried) > _BURIED:
+            self._buried.popitem(last=False)
 
     def _store(self, obj: Manifest, *, silent: bool = False, listed: int = 0) -> None:
         """Keep an object unless a younger one is known.

@@ -6,7 +6,8 @@ few of them kept free for what is urgent. While nothing differs, nothing is aske
 
 Where a team's spec cannot be had any more (its group is gone, its properties are not valid), what
 it has is kept as its namespace's annotation says, so that its walls still stand. Nothing is ever
-deleted because a group is gone.
+deleted because a group is gone: only a group that says so has its team destroyed, and only when the
+cluster releases it. Until then its walls stand and are healed.
 """
 
 from __future__ import annotations
@@ -34,15 +35,21 @@ from ..reconcile.objects import Manifest, Owner, is_terminating
 from ..reconcile.observed import ClusterView
 from ..reconcile.plan import Plan
 from ..reconcile.queue import Lane, WorkQueue
+from ..reconcile.removal import Doomed
 from ..reconcile.volumes import GROWTH_REFUSED
 from .tenancy_brake import FightBrake
-from .tenancy_desired import DesiredTeams, Properties
+from .tenancy_desired import DesiredTeams, Properties, contest_of, says_destroy
 from .tenancy_status import TeamStatus, next_status
 
 log = logging.getLogger(__name__)
 
 _REFUSED_DELAY_S: Final = 5.0  # shortest wait where time alone heals nothing
 _FIGHT_DELAY_S: Final = 10.0  # nothing, not even drift, is answered before
+# Nothing of the team may be deleted as things are: it stays, so its walls do.
+_HELD_BACK: Final = frozenset(
+    {IssueType.NOT_RELEASED, IssueType.CLUSTER_TOO_OLD, IssueType.REFUSED}
+)
+_NOT_THEIRS: Final = frozenset({IssueType.NOT_OURS, IssueType.OTHER_CONTEST})
 
 
 class GroupReader(Protocol):
@@ -174,9 +181,16 @@ class TenancyManager:
             No such team, and no properties given.
         """
         if properties is None:
-            spec = self._desired.spec_of(team)
+            is_doomed = self._desired.is_doomed(team)
+            spec = None if is_doomed else self._desired.spec_of(team)
         else:
+            is_doomed = says_destroy(team, properties)
             spec = self._desired.merge(team, properties, contest_properties)
+        if spec is None or is_doomed:
+            contest = contest_of(properties) if properties is not None else None
+            return self._engine.plan_removal(
+                self._doomed(team, contest), release=self._view.release()
+            )
         return self._engine.plan(
             make_tenancy(spec, self._platform), owner=self._owner(team), ready_hash=spec.hash()
         )
@@ -197,6 +211,11 @@ class TenancyManager:
             await self._reread(names.contest_group(contest))
         if team not in self._desired:
             return None
+        if self._desired.is_doomed(team):
+            self._enqueue(team, Lane.URGENT)
+            status = self._statuses.get(team)
+            is_known = status is not None and status.is_doomed
+            return status if is_known else self._set(team, State.DESTROYING)
         spec = self._desired.spec_of(team)
         plan = self._engine.plan(
             make_tenancy(spec, self._platform), owner=self._owner(team), ready_hash=spec.hash()
@@ -280,6 +299,13 @@ class TenancyManager:
         if self._started:
             self._enqueue(team, Lane.URGENT)
 
+    def on_release(self) -> None:
+        """An administrator changed what may be destroyed."""
+        if self._started:
+            for team in self._desired:
+                if self._desired.is_doomed(team):
+                    self._enqueue(team)
+
     def _enqueue(self, team: str, lane: Lane = Lane.BULK) -> None:
         group = self._desired.contest_of(team)
         self._queue.add(team, group=group, lane=lane, now=self._clock())
@@ -336,7 +362,33 @@ class TenancyManager:
     def _owner(self, team: str) -> Owner:
         return Owner(self._platform.hub_id, team)
 
+    def _doomed(self, team: str, contest: str | None = None) -> Doomed:
+        namespace = names.namespace_of(team, prefix=self._platform.namespace_prefix)
+        return Doomed(self._owner(team), namespace, contest or self._desired.contest_of(team))
+
+    async def _remove(self, team: str) -> Outcome:
+        """Delete what a team has; keep its walls up for as long as the cluster says no."""
+        outcome = await self._engine.remove(self._doomed(team), release=self._view.release())
+        state = State.DESTROYED if outcome.is_ready else State.DESTROYING
+        if any(issue.type in _NOT_THEIRS for issue in outcome.issues):
+            state = State.FAILED
+        elif any(issue.type in _HELD_BACK for issue in outcome.issues):
+            kept = self._as_asked(team)
+            if kept.manifests:
+                upheld = await self._engine.reconcile(
+                    kept.manifests, owner=self._owner(team), ready_hash=kept.target_hash
+                )
+                issues = (*outcome.issues, *kept.issues, *upheld.issues)
+                writes = outcome.writes + upheld.writes
+                error = upheld.error or outcome.error
+                outcome = Outcome(False, issues, error, writes)
+        last_error = _message(i for i in outcome.issues if i.is_blocking and not i.is_passing)
+        self._set(team, state, issues=outcome.issues, last_error=last_error)
+        return outcome
+
     async def _reconcile(self, team: str) -> Outcome | None:
+        if self._desired.is_doomed(team) and not self._is_reserved(team):
+            return await self._remove(team)
         desired = self._desire(team)
         if desired is None:
             self._statuses.pop(team, None)
@@ -373,14 +425,23 @@ class TenancyManager:
             )
             issue = Issue(IssueType.ORPHANED, "GroupGone", message)
             return self._as_written(team, issue, State.ORPHANED)
-        namespace = names.namespace_of(team, prefix=self._platform.namespace_prefix)
-        if names.is_reserved_namespace(namespace, hub_namespace=self._platform.hub_namespace):
+        if self._is_reserved(team):
+            namespace = names.namespace_of(team, prefix=self._platform.namespace_prefix)
             message = (
                 f"The namespace of team {team!r} would be {namespace}, which no team may have. "
                 "Give the team another id."
             )
             issue = Issue(IssueType.RESERVED_NAMESPACE, "Reserved", message)
             return Desired(issues=(issue,), state=State.FAILED)
+        return self._as_asked(team)
+
+    def _is_reserved(self, team: str) -> bool:
+        namespace = names.namespace_of(team, prefix=self._platform.namespace_prefix)
+        home = self._platform.hub_namespace
+        return names.is_reserved_namespace(namespace, hub_namespace=home)
+
+    def _as_asked(self, team: str) -> Desired:
+        """As the groups say; as it was given last, where what they say is not valid."""
         try:
             spec = self._desired.spec_of(team)
             manifests = make_tenancy(spec, self._platform)

@@ -11,8 +11,9 @@ from typing import Any
 
 from .. import names
 from ..constants import PROPERTIES_KEY
-from ..models import HubGroup, TeamSpec
-from ..policy.spec import is_team_group, merge_team_spec
+from ..errors import SpecError
+from ..models import HubGroup, Retention, TeamSpec
+from ..policy.spec import is_team_group, merge_team_spec, to_team_properties
 
 Properties = Mapping[str, Any]
 
@@ -41,9 +42,7 @@ class DesiredTeams:
 
     def contest_of(self, team: str) -> str:
         """The team's contest, empty when its properties name none."""
-        corner = self._teams.get(team, {}).get(PROPERTIES_KEY)
-        contest = corner.get("contest") if isinstance(corner, Mapping) else None
-        return contest if isinstance(contest, str) else ""
+        return contest_of(self._teams.get(team, {}))
 
     def spec_of(self, team: str) -> TeamSpec:
         """The merged spec. Raises SpecError when it is not valid, KeyError for no such team."""
@@ -54,11 +53,13 @@ class DesiredTeams:
     ) -> TeamSpec:
         """Spec of a team with such properties, in its contest as known, or in another."""
         if contest_properties is None:
-            corner = properties.get(PROPERTIES_KEY)
-            contest = corner.get("contest") if isinstance(corner, Mapping) else None
-            if isinstance(contest, str):
-                contest_properties = self._contests.get(contest)
+            contest_properties = self._contests.get(contest_of(properties))
         return merge_team_spec(team, properties, contest_properties)
+
+    def is_doomed(self, team: str) -> bool:
+        """Whether its group says, and says validly, that the team is to be destroyed."""
+        properties = self._teams.get(team)
+        return properties is not None and says_destroy(team, properties)
 
     def replace_all(
         self, groups: Iterable[HubGroup], *, asked_at: float
@@ -108,6 +109,28 @@ class DesiredTeams:
             return set()
         _set(self._teams, name, properties)
         return {name}
+
+
+def contest_of(properties: Properties) -> str:
+    """The contest that a team's properties name, empty when they name none."""
+    corner = properties.get(PROPERTIES_KEY)
+    contest = corner.get("contest") if isinstance(corner, Mapping) else None
+    return contest if isinstance(contest, str) else ""
+
+
+def says_destroy(team: str, properties: Properties) -> bool:
+    """Whether these properties decide that the team is destroyed.
+
+    What is not valid decides nothing. The contest's group has no say: it may be gone before its
+    teams are.
+    """
+    corner = properties.get(PROPERTIES_KEY)
+    if not isinstance(corner, Mapping) or corner.get("retention") != Retention.DESTROY.value:
+        return False
+    try:
+        return to_team_properties(team, properties).retention is Retention.DESTROY
+    except SpecError:
+        return False
 
 
 def _set(table: dict[str, Properties], key: str, value: Properties | None) -> None:

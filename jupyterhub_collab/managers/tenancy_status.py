@@ -38,6 +38,11 @@ class TeamStatus:
         """Whether the tenancy stands as the groups say now."""
         return self.state is State.READY and self.spec_hash == self.ready_hash
 
+    @property
+    def is_doomed(self) -> bool:
+        """Whether it is to be destroyed, or has been."""
+        return self.state in (State.DESTROYING, State.DESTROYED)
+
     def to_wire(self) -> dict[str, Any]:
         """As the API gives it."""
         return {

@@ -16,7 +16,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from ..constants import HUB_CLUSTER_ROLE, POLICY_DENY_ALL, PROVISIONER_LEASE_NAME
+from ..constants import (
+    HUB_CLUSTER_ROLE,
+    POLICY_DENY_ALL,
+    PROVISIONER_LEASE_NAME,
+    RETENTION_CONFIG_MAP,
+)
 
 
 class Holder(str, Enum):
@@ -133,6 +138,14 @@ PERMISSIONS: tuple[Permission, ...] = (
         ("get", "patch"),
         "keeps its lease: one provisioner at a time",
         names=(PROVISIONER_LEASE_NAME,),
+    ),
+    Permission(
+        Holder.PROVISIONER_AT_HOME,
+        "",
+        "configmaps",
+        ("list", "watch"),
+        "sees what may be destroyed, so that it asks for nothing that would be refused",
+        names=(RETENTION_CONFIG_MAP,),
     ),
 )
 

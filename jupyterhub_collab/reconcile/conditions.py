@@ -21,6 +21,8 @@ class State(str, Enum):
     READY = "ready"
     FAILED = "failed"  # somebody has to do something; the conditions say what
     ORPHANED = "orphaned"  # its group is gone; what it has is kept as it is
+    DESTROYING = "destroying"  # to be destroyed, and something of it is there yet
+    DESTROYED = "destroyed"  # nothing of it is left in the cluster but data sets' data
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .objects import Manifest, key_of
 
 def other_contest(desired: Manifest, found: Manifest) -> Issue | None:
     """Issue of a namespace that holds the work of another contest; None when it may be changed."""
-    wanted, has = _contest_of(desired), _contest_of(found)
+    wanted, has = contest_of(desired), contest_of(found)
     decision = (found["metadata"].get("annotations") or {}).get(ANNOTATION_GIVE_TO_CONTEST)
     if not has or wanted in (has, decision):
         return None
@@ -30,8 +30,8 @@ def other_contest(desired: Manifest, found: Manifest) -> Issue | None:
     return Issue(IssueType.OTHER_CONTEST, "MadeForAnother", message)
 
 
-def _contest_of(namespace: Manifest) -> str:
-    """As the spec on it says; as its label says, where there is no spec to be read."""
+def contest_of(namespace: Manifest) -> str:
+    """Contest that a namespace was made for: by the spec on it, else by its label."""
     meta = namespace["metadata"]
     try:
         contest = json.loads((meta.get("annotations") or {})[ANNOTATION_SPEC])["contest"]

@@ -18,18 +18,21 @@ from typing import Any, Final, Protocol
 from ..constants import ANNOTATION_OBJECT_HASH, ANNOTATION_READY_HASH
 from ..errors import PermanentError, RetryableError
 from ..kube.errors import ConflictError, NotFoundError, PermanentKubeError
-from ..kube.kinds import Kind, kind_named, kind_of
+from ..kube.kinds import NAMESPACE, Kind, kind_named, kind_of
 from .compare import Deviation, find_deviations
 from .issues import Issue, IssueType
 from .objects import Manifest, ObjectKey, Owner, is_terminating, key_of, uid_of, version_of
 from .plan import Action, Memory, Plan, Step, foreign_object, plan_objects
 from .quota import QUOTA_KIND, is_quota_refusal
+from .removal import Doomed, Release, not_released, plan_removal
 from .volumes import VOLUME_KINDS
 
 log = logging.getLogger(__name__)
 
 _ROUNDS: Final = 6  # plans in one pass; each but the first follows a surprise, or the quota's step
 _REFUSED_FOR_S: Final = 600.0  # a storage class may allow growing by then
+# From here on namespaces are always emptied of pods first (KEP-5080, OrderedNamespaceDeletion).
+_ORDERED_SINCE: Final = (1, 34)
 
 
 class ObjectClient(Protocol):
@@ -61,6 +64,8 @@ class ObjectClient(Protocol):
         resource_version: str | None = None,
     ) -> Manifest: ...
 
+    async def version(self) -> tuple[int, int]: ...
+
 
 class Observed(Protocol):
     """What is known of the cluster, and how to correct it."""
@@ -82,7 +87,7 @@ class Outcome:
     Attributes
     ----------
     is_ready
-        The whole tenancy stands.
+        The whole tenancy stands; of a team to be destroyed: nothing of it is left.
     error
         What ended the pass early; it should be tried again.
     writes
@@ -111,6 +116,10 @@ class QuotaRefusedError(RetryableError):
     """Quota admission refused what fits the quota as written, or what will once others end."""
 
 
+class ClusterTooOldError(PermanentError):
+    """The cluster does not do what the way down relies on."""
+
+
 class _Foreign(Exception):
     """Somebody else's object stands in the way."""
 
@@ -135,6 +144,7 @@ class Engine:
         self._on_step, self._clock = on_step, clock
         self._settled: dict[ObjectKey, frozenset[Deviation]] = {}
         self._refused: dict[ObjectKey, tuple[str, float]] = {}  # wish, until when
+        self._is_ordered = False  # the cluster takes pods before policies, as far as we know
 
     def plan(
         self,
@@ -200,6 +210,51 @@ class Engine:
             if not is_as_planned:
                 continue
             return Outcome(not plan.is_blocked, plan.issues, None, writes)
+        return self._give_up(owner, writes)
+
+    def plan_removal(self, doomed: Doomed, *, release: Release) -> Plan:
+        """What `remove` would do now."""
+        return plan_removal(doomed, self._observed.objects_of(doomed.owner.team), release=release)
+
+    async def remove(self, doomed: Doomed, *, release: Release) -> Outcome:
+        """Delete what a team has, as far as it goes now. `is_ready`: nothing is left."""
+        writes = 0
+        for _ in range(_ROUNDS):
+            plan = self.plan_removal(doomed, release=release)
+            try:
+                if any(step.key.kind == NAMESPACE.name for step in plan.steps):
+                    await self._require_order()
+                for step in plan.steps:
+                    await self._execute(step, doomed.owner)
+                    writes += 1
+            except _PlanAnew:
+                continue
+            except (RetryableError, PermanentError) as failure:
+                issue = _issue_of(failure)
+                if isinstance(failure, PermanentKubeError) and _is_policy(failure):
+                    issue = not_released(doomed, release, failure.message)
+                return Outcome(False, (*plan.issues, issue), failure, writes)
+            if not plan.steps:
+                return Outcome(not plan.issues, plan.issues, None, writes)
+        return self._give_up(doomed.owner, writes)
+
+    async def _require_order(self) -> None:
+        """See that the cluster ends a namespace's pods before it takes their walls away."""
+        if self._is_ordered:
+            return
+        found = await self._client.version()
+        if found < _ORDERED_SINCE:
+            least, is_ = (".".join(map(str, version)) for version in (_ORDERED_SINCE, found))
+            raise ClusterTooOldError(
+                f"This cluster is Kubernetes {is_}. Teams are destroyed from {least} on: an older "
+                "one may take a namespace's network policies away before its pods end. Nothing "
+                "was deleted. Upgrade the cluster, or have an administrator of the cluster delete "
+                "the namespace by hand once no pod is left in it."
+            )
+        self._is_ordered = True
+
+    @staticmethod
+    def _give_up(owner: Owner, writes: int) -> Outcome:
         late = RetryableError(
             f"The objects of team {owner.team} changed while they were worked on. Trying again."
         )
@@ -279,7 +334,7 @@ class Engine:
     async def _delete(self, step: Step) -> None:
         kind = kind_named(step.key.kind)
         try:
-            await self._client.delete(
+            answer = await self._client.delete(
                 kind,
                 step.key.name,
                 namespace=_space(step.key),
@@ -287,11 +342,15 @@ class Engine:
                 resource_version=step.resource_version,
             )
         except NotFoundError:
-            pass
+            answer = {}
         except ConflictError as error:
             await self._look_again(step)
             raise _PlanAnew from error
-        self._observed.forget(step.key, step.uid or "")
+        # Some kinds answer with what is gone now, some with what lingers for its finalizers.
+        if answer.get("kind") == step.key.kind and is_terminating(answer):
+            self._observed.note(answer)
+        else:
+            self._observed.forget(step.key, step.uid or "")
 
     async def _look_again(self, step: Step) -> None:
         if await self._read(step, is_noted=True) is None:
@@ -344,10 +403,17 @@ def _wish(manifest: Manifest) -> str:
 def _issue_of(error: RetryableError | PermanentError) -> Issue:
     if isinstance(error, QuotaRefusedError):
         return Issue(IssueType.QUOTA_PENDING, "Refused", str(error))
+    if isinstance(error, ClusterTooOldError):
+        return Issue(IssueType.CLUSTER_TOO_OLD, "NotOrdered", str(error))
     is_refusal = isinstance(error, PermanentError)
     kind = IssueType.REFUSED if is_refusal else IssueType.UNREACHABLE
     reason = str(getattr(error, "reason", "")) or type(error).__name__
     return Issue(kind, reason, str(error))
+
+
+def _is_policy(error: PermanentKubeError) -> bool:
+    """Whether an admission policy refuses: of deletions only the one that asks for a release."""
+    return error.status == 403 and "ValidatingAdmissionPolicy" in error.message
 
 
 def _make_removal(paths: Sequence[tuple[str, ...]]) -> Manifest:

@@ -22,6 +22,8 @@ class IssueType(str, Enum):
     SPEC_INVALID = "SpecInvalid"
     RESERVED_NAMESPACE = "ReservedNamespace"
     ORPHANED = "Orphaned"  # the team's group is gone; nothing is deleted
+    NOT_RELEASED = "NotReleased"  # to be destroyed, but the cluster's administrator has not said so
+    CLUSTER_TOO_OLD = "ClusterTooOld"  # it would take a team's walls away before its pods
 
 
 _PASSING = frozenset({IssueType.TERMINATING, IssueType.QUOTA_PENDING})

@@ -1,8 +1,11 @@
-"""What is in the cluster, as eight cluster-wide watches tell it.
+"""What is in the cluster, as eight cluster-wide watches tell it, and one for a single ConfigMap.
 
 One informer a kind, never one a namespace. Only objects with our managed-by and hub labels are
 watched, but for NetworkPolicies: of those, others' in our namespaces are kept as well (names only),
 for they may let through what a team's rules do not.
+
+The ConfigMap is the cluster's word on what may be destroyed. Nothing else waits for it: where it
+cannot be read, nothing is destroyed.
 """
 
 from __future__ import annotations
@@ -12,11 +15,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from .. import names
-from ..constants import LABEL_HUB, LABEL_MANAGED_BY, LABEL_TEAM, MANAGED_BY
+from ..constants import (
+    LABEL_HUB,
+    LABEL_MANAGED_BY,
+    LABEL_TEAM,
+    MANAGED_BY,
+    RETENTION_CONFIG_MAP,
+)
 from ..kube import kinds
 from ..kube.client import KubeClient
 from ..kube.informer import Change, Informer, label_selector, without
-from .objects import Manifest, ObjectKey, key_of
+from .objects import Manifest, ObjectKey, is_terminating, key_of
+from .removal import Release
 
 _IN_NAMESPACE: Final = (
     kinds.RESOURCE_QUOTA,
@@ -37,6 +47,32 @@ def _trim_quota(obj: Manifest) -> Manifest | None:
     return kept
 
 
+def _trim_volume(obj: Manifest) -> Manifest | None:
+    """Of a volume's status: whether it is bound yet."""
+    phase = (obj.get("status") or {}).get("phase")
+    kept = _trim(obj)
+    if kept is not None and phase is not None:
+        kept["status"] = {"phase": phase}
+    return kept
+
+
+def _trim_namespace(obj: Manifest) -> Manifest | None:
+    """Of a namespace's status: what holds one that is being deleted."""
+    found = (obj.get("status") or {}).get("conditions") if is_terminating(obj) else None
+    kept = _trim(obj)
+    if kept is not None and found:
+        fields = ("type", "status", "message")
+        kept["status"] = {"conditions": [{f: c.get(f) for f in fields} for c in found]}
+    return kept
+
+
+_TRIMS: Final = {
+    kinds.RESOURCE_QUOTA: _trim_quota,
+    kinds.PERSISTENT_VOLUME: _trim_volume,
+    kinds.NAMESPACE: _trim_namespace,
+}
+
+
 class ClusterView:
     """Caches of all that teams have in the cluster.
 
@@ -44,6 +80,8 @@ class ClusterView:
     ----------
     on_drift
         Called with a team's id when one of its objects changed and not by our own hand.
+    on_release
+        Called when an administrator changed what may be destroyed.
     informer_options
         For each informer: page size, stall time, clock.
     """
@@ -53,8 +91,10 @@ class ClusterView:
         client: KubeClient,
         *,
         hub_id: str,
+        hub_namespace: str,
         namespace_prefix: str,
         on_drift: Callable[[str], None],
+        on_release: Callable[[], None] = lambda: None,
         informer_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._hub_id, self._prefix, self._on_drift = hub_id, namespace_prefix, on_drift
@@ -67,7 +107,7 @@ class ClusterView:
                 kind,
                 on_change=self._changed,
                 label_selector=selector,
-                transform=_trim_quota if kind is kinds.RESOURCE_QUOTA else _trim,
+                transform=_TRIMS.get(kind, _trim),
                 **options,
             )
 
@@ -84,6 +124,16 @@ class ClusterView:
         self._inside = tuple(map(make, _IN_NAMESPACE))
         self._all = (self._namespaces, self._volumes, self._policies, *self._inside)
         self._by_kind = {informer.kind.name: informer for informer in self._all}
+        self._hub_namespace = hub_namespace
+        self._releases = Informer(
+            client,
+            kinds.CONFIG_MAP,
+            on_change=lambda _change: on_release(),
+            namespace=hub_namespace,
+            field_selector=f"metadata.name={RETENTION_CONFIG_MAP}",
+            transform=without(),
+            **options,
+        )
 
     @property
     def is_synced(self) -> bool:
@@ -101,12 +151,13 @@ class ClusterView:
 
     def invalidate(self) -> None:
         """Nobody kept the caches true for a while: the next `run` lists everything anew."""
-        for informer in self._all:
+        for informer in (*self._all, self._releases):
             informer.invalidate()
 
     async def run(self) -> None:
         """Keep the caches true until cancelled."""
-        tasks = [asyncio.create_task(informer.run()) for informer in self._all]
+        informers = (*self._all, self._releases)
+        tasks = [asyncio.create_task(informer.run()) for informer in informers]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -126,6 +177,12 @@ class ClusterView:
     def namespace_of(self, team: str) -> Manifest | None:
         """The team's namespace, if it bears our hub's labels. Do not change it."""
         return self._namespaces.get(self._prefix + team)
+
+    def release(self) -> Release:
+        """What may be destroyed, as far as the cluster says now."""
+        is_known = self._releases.synced.is_set()
+        found = self._releases.get(RETENTION_CONFIG_MAP, self._hub_namespace) if is_known else None
+        return Release(self._hub_namespace, (found or {}).get("data") or {}, is_known=is_known)
 
     def objects_of(self, team: str) -> dict[ObjectKey, Manifest]:
         """All that is there of a team, others' policies in its namespace among them."""

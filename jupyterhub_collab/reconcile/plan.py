@@ -130,9 +130,9 @@ def plan_objects(
     namespace = observed.get(key_of(desired[0]))
     if namespace is not None:
         if not owner.owns(namespace):
-            return Plan(issues=(_not_ours(desired[0], namespace, owner),))
+            return Plan(issues=(not_ours(key_of(desired[0]), namespace, owner),))
         if is_terminating(namespace):
-            return Plan(issues=(_terminating(namespace),))
+            return Plan(issues=(terminating(namespace),))
         if (other := other_contest(desired[0], namespace)) is not None:
             return Plan(issues=(other,))
     elif (issue := memory.foreign.get(key_of(desired[0]))) is not None:
@@ -149,8 +149,8 @@ def plan_objects(
     return Plan(_with_mark(plan, desired[0], namespace, ready_hash), plan.issues)
 
 
-def _not_ours(manifest: Manifest, found: Manifest, owner: Owner) -> Issue:
-    key = key_of(manifest)
+def not_ours(key: ObjectKey, found: Manifest, owner: Owner) -> Issue:
+    """Issue of an object of this name that is somebody else's."""
     return Issue(
         IssueType.NOT_OURS,
         "Exists",
@@ -161,16 +161,18 @@ def _not_ours(manifest: Manifest, found: Manifest, owner: Owner) -> Issue:
 
 def foreign_object(manifest: Manifest, found: Manifest, owner: Owner) -> Issue:
     """Issue of an object that turned out to be somebody else's when we wanted to create ours."""
-    return _not_ours(manifest, found, owner)
+    return not_ours(key_of(manifest), found, owner)
 
 
-def _terminating(obj: Manifest) -> Issue:
+def terminating(obj: Manifest, *, then: str = "It is made anew when it is gone.") -> Issue:
+    """Issue of an object that is being deleted, with what holds it, as far as the cluster says."""
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    said = [str(c.get("message") or c.get("type")) for c in conditions if c.get("status") == "True"]
     held = ", ".join(obj["metadata"].get("finalizers") or ()) or "what is in it"
-    return Issue(
-        IssueType.TERMINATING,
-        "BeingDeleted",
-        f"{key_of(obj)} is being deleted and waits for {held}. It is made anew when it is gone.",
-    )
+    message = f"{key_of(obj)} is being deleted and waits for {held}. {then}"
+    if said:
+        message += f" The cluster says: {'; '.join(said)}"
+    return Issue(IssueType.TERMINATING, "BeingDeleted", message)
 
 
 def _plan_object(
@@ -190,10 +192,10 @@ def _plan_object(
             steps.append(Step(Action.CREATE, key, "it is missing", manifest))
         return
     if not owner.owns(found):
-        issues.append(_not_ours(manifest, found, owner))
+        issues.append(not_ours(key, found, owner))
         return
     if is_terminating(found):
-        issues.append(_terminating(found))
+        issues.append(terminating(found))
         return
     uid, version = uid_of(found), version_of(found)
     if key.kind == "RoleBinding" and found.get("roleRef") != manifest.get("roleRef"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jupyterhub_collab.constants import RETENTION_CONFIG_MAP
 from jupyterhub_collab.kube.kinds import kind_named
 from jupyterhub_collab.policy.permissions import PERMISSIONS, Holder, Permission, permissions_of
 from jupyterhub_collab.reconcile.plan import PRUNED_KINDS
@@ -63,7 +64,9 @@ def test_only_the_provisioner_deletes_what_the_retention_policy_keeps(resource: 
 
 
 def test_nobody_writes_the_administrators_decision() -> None:
-    assert verbs(*Holder, resource="configmaps") == set()
+    assert verbs(*Holder, resource="configmaps") == {"list", "watch"}
+    (line,) = [p for p in PERMISSIONS if p.resource == "configmaps"]
+    assert line.names == (RETENTION_CONFIG_MAP,)
 
 
 def test_the_hub_may_do_what_its_code_does_and_nothing_more() -> None:

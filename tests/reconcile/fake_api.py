@@ -75,6 +75,7 @@ class FakeApi:
         self.on_write: Any = lambda _verb, _key: None
         self.mutate: Any = lambda _obj: None  # what an admission webhook or a default adds
         self.admit: Any = lambda _verb, _obj: ""  # why admission refuses it, if it does
+        self.kubernetes = (1, 36)
         self.is_quota_prompt = True  # the quota controller is done before the answer is sent
         self._version = 1
         self._uid = 0
@@ -98,6 +99,46 @@ class FakeApi:
         reason = self.admit(verb, manifest)
         if reason:
             raise from_status(Target(verb, manifest["kind"]), 403, {"message": reason})
+
+    def control_deletions(self) -> None:
+        """The controllers that delete come round: namespaces are emptied, and gone unless held."""
+        for space in [k for k, o in self.objects.items() if k.kind == "Namespace"]:
+            meta = self.objects[space]["metadata"]
+            if "deletionTimestamp" not in meta:
+                continue
+            for key in [k for k in self.objects if k.namespace == space.name]:
+                self._drop(key)
+            if not meta.get("finalizers"):
+                self._drop(space)
+        for key, obj in list(self.objects.items()):
+            if key.kind == "PersistentVolume":
+                is_released = self._claim_of(obj) is None and "status" in obj
+                if is_released and obj["status"]["phase"] != "Released":
+                    obj["status"] = {"phase": "Released"}
+                    self._touch(obj)
+                if is_released and "deletionTimestamp" in obj["metadata"]:
+                    self._drop(key)
+
+    def bind(self) -> None:
+        """The controller that binds comes round: volumes whose claims are there."""
+        for key, obj in self.objects.items():
+            if key.kind == "PersistentVolume" and self._claim_of(obj) is not None:
+                obj["status"] = {"phase": "Bound"}
+                self._touch(obj)
+
+    def _claim_of(self, volume: Mapping[str, Any]) -> Manifest | None:
+        claim = volume["spec"]["claimRef"]
+        key = ObjectKey("PersistentVolumeClaim", claim["namespace"], claim["name"])
+        return self.objects.get(key)
+
+    def _drop(self, key: ObjectKey) -> None:
+        del self.objects[key]
+        self._owned.pop(key, None)
+
+    async def version(self) -> tuple[int, int]:
+        is_lost = self._fail("version", ObjectKey("version", "", ""))
+        self._done("get", ObjectKey("version", "", ""), is_lost=is_lost)
+        return self.kubernetes
 
     def put(self, obj: Mapping[str, Any], *, is_applied: bool = False) -> Manifest:
         """Arrange an object, as somebody else would make it, or as an earlier apply left it."""
@@ -253,10 +294,17 @@ class FakeApi:
             meta["resourceVersion"],
         ):
             raise self._conflict("delete", key)
-        del self.objects[key]
-        self._owned.pop(key, None)
+        self._admit("delete", live)
+        is_held = key.kind == "Namespace" or (
+            key.kind == "PersistentVolume" and (live.get("status") or {}).get("phase") == "Bound"
+        )
+        if is_held and "deletionTimestamp" not in meta:
+            meta["deletionTimestamp"] = "2027-01-01T00:00:00Z"
+            self._touch(live)
+        elif not is_held:
+            self._drop(key)
         self._done("delete", key, is_lost=is_lost)
-        return {"kind": "Status"}
+        return copy.deepcopy(live) if is_held else {"kind": "Status"}
 
 
 def _immutable_change(live: Manifest, manifest: Mapping[str, Any]) -> str:

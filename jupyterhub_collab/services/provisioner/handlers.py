@@ -242,6 +242,13 @@ class ProvisionHandler(Handler):
             self.no_team(team)
             return
         url = f"{self.work.prefix}teams/{quote(team, safe='')}"
+        if status.is_doomed:
+            message = (
+                f"Team {team} is {status.state.value}: its group says retention: destroy, so "
+                "nothing is provisioned for it."
+            )
+            self.refuse(409, message, status_url=url)
+            return
         if status.is_ready:
             self.send({**status.to_wire(), "status_url": url})
         else:

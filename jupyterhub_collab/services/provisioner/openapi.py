@@ -42,6 +42,7 @@ def _refusals(*codes: int) -> Json:
         401: "No token, or not a token of this hub.",
         403: "The token lacks a scope; the message names it.",
         404: "There is no such team on the hub.",
+        409: "The team is to be destroyed, or has been.",
         422: "A field is wrong; `problems` names each.",
         502: "The hub refuses the provisioner.",
         503: "Not now: ask again after Retry-After seconds.",
@@ -181,7 +182,7 @@ def _paths() -> Json:
                 "responses": {
                     "200": _answer("All stands already.", _ref("Team")),
                     "202": _answer("Under way; ask status_url.", _ref("Team")),
-                    **_refusals(400, 401, 403, 404, 422, 502, 503),
+                    **_refusals(400, 401, 403, 404, 409, 422, 502, 503),
                 },
             }
         },
