@@ -76,3 +76,19 @@ SCOPE_PROVISION: Final = "custom:collab:provision"  # hub scope: may set the pro
 # `contest.<contest>` to this value. No account of ours may write it.
 RETENTION_CONFIG_MAP: Final = "collab-retention"
 RETENTION_DESTROY: Final = "destroy"
+
+# In the hub's namespace, where hub and services run as pods.
+HUB_SERVICE: Final = "collab-hub"  # the hub's API at an address that stays; servers know it
+PROVISIONER_SERVICE: Final = "collab-provisioner"
+PROVISIONER_PORT: Final = 8085
+PLATFORM_CONFIG_MAP: Final = "collab-platform"
+PLATFORM_FILE: Final = "platform.json"
+PROXY_API_PORT: Final = 8001  # configurable-http-proxy's own, as the chart sets it
+
+# What a team's pods may have, on its namespace, one entry a line: admission policies read these.
+ANNOTATION_IMAGES: Final = f"{DOMAIN}/images"
+ANNOTATION_PRIORITY_CLASSES: Final = f"{DOMAIN}/priority-classes"
+ANNOTATION_TOLERATIONS: Final = f"{DOMAIN}/tolerations"  # key|operator|value|effect
+ANNOTATION_HOST_ALIASES: Final = f"{DOMAIN}/host-aliases"  # address name
+ANNOTATION_STORAGE_CLASS: Final = f"{DOMAIN}/storage-class"  # empty: the cluster's default
+ANNOTATION_GATE: Final = f"{DOMAIN}/gate"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from .errors import PermanentError
 from .hubapi.client import HubClient
@@ -20,7 +21,7 @@ from .reconcile.observed import ClusterView
 
 
 def make_platform(path: Path | str) -> Platform:
-    """The platform's settings from a JSON file.
+    """The platform's settings from a JSON or YAML file.
 
     Raises
     ------
@@ -28,9 +29,9 @@ def make_platform(path: Path | str) -> Platform:
         The file cannot be read, or is not what it should be; all problems are named.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         return to_document(Platform, value)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         problems = error.problems if isinstance(error, DocumentError) else ()
         said = "; ".join(
             f"{to_field(p.path)}: found {p.found}, expected {p.expected}" for p in problems

@@ -31,11 +31,13 @@ class _ThisMachine(httpx.HTTPTransport):
 class Visitor:
     """One signed-in person. All requests go through the proxy, by the names a browser would use."""
 
-    def __init__(self, name: str, *, url: str, accounts: Path) -> None:
+    def __init__(
+        self, name: str, *, url: str, accounts: Path | None = None, password: str = ""
+    ) -> None:
         self.name = name
         self._url = url
         self._client = httpx.Client(transport=_ThisMachine(), timeout=120, follow_redirects=True)
-        self._password: str = json.loads(accounts.read_text())[name]
+        self._password: str = json.loads(accounts.read_text())[name] if accounts else password
 
     @property
     def _xsrf(self) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jupyterhub_collab.cli.up.ports import find_free_port
@@ -19,22 +20,50 @@ STOP_TIMEOUT_S = 60.0
 
 
 @dataclass
-class Run:
-    """One run.
+class Site:
+    """A hub that people walk through.
 
     Attributes
     ----------
     url
-        What it said to open.
+        What people open.
+    password
+        Everybody's; empty where the login page shows accounts.
+    """
+
+    url: str
+    password: str = field(default="", kw_only=True)
+
+    @property
+    def hub(self) -> tuple[str, int]:
+        """By which address and port servers reach the hub."""
+        raise NotImplementedError
+
+    @property
+    def closed(self) -> dict[str, tuple[str, int]]:
+        """What else of it no member's server may reach. All of it answers somebody."""
+        return {}
+
+
+@dataclass
+class Run(Site):
+    """One run of `up`.
+
+    Attributes
+    ----------
     out
         File of what it printed.
     """
 
-    url: str
     data: Path
     out: Path
     process: subprocess.Popen[bytes]
     is_killed: bool = False
+
+    @property
+    def hub(self) -> tuple[str, int]:
+        settings = json.loads((self.data / "run/settings.json").read_text())
+        return settings["hub_address"], settings["hub_port"]
 
     def kill(self) -> None:
         """kill -9 of the supervisor, as the kernel does when memory runs out."""

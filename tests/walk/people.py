@@ -43,6 +43,8 @@ class Person:
     ----------
     hub
         The hub's public URL.
+    password
+        Empty: the login page shows the person's account.
     progress
         What the last start said, with seconds since it began.
     """
@@ -51,6 +53,7 @@ class Person:
     hub: str
     page: Page
     shots: Path
+    password: str = ""
     progress: list[tuple[float, str]] = field(default_factory=list)
     _began: float = 0.0
 
@@ -65,8 +68,14 @@ class Person:
         self.page.screenshot(path=self.shots / f"{what}.png")
 
     def sign_in(self) -> None:
-        """With the button beside the person's demo account."""
+        """With a password, or else the button beside the person's demo account."""
         self.page.goto(self.hub)
+        if self.password:
+            self.page.locator("#username_input").fill(self.name)
+            self.page.locator("#password_input").fill(self.password)
+            self.page.locator("#login_submit").click()
+            self.page.wait_for_url(lambda url: "/hub/login" not in url)
+            return
         expect(self.page.get_by_role("heading", name="Demo accounts")).to_be_visible()
         self.page.get_by_role("button", name=f"Sign in as {self.name}").click()
         self.page.wait_for_url(lambda url: "/hub/login" not in url)
@@ -212,12 +221,12 @@ class Person:
         self.progress.append((time.monotonic() - self._began, text))
 
 
-def meet(browser: Browser, name: str, *, hub: str, shots: Path) -> Person:
+def meet(browser: Browser, name: str, *, hub: str, shots: Path, password: str = "") -> Person:
     """A person who has just opened a browser."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     page.set_default_timeout(PAGE_TIMEOUT_MS)
-    person = Person(name=name, hub=hub, page=page, shots=shots)
+    person = Person(name=name, hub=hub, page=page, shots=shots, password=password)
     page.expose_function("collabProgress", person.told)
     page.add_init_script(_OBSERVE_PROGRESS)
     return person

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Error
 
 from tests.cluster.cluster import Cluster
-from tests.walk.ground import Run
+from tests.walk.ground import Site
 from tests.walk.people import Person
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -49,13 +49,14 @@ Path("memory.new").rename("memory.json")
 """
 
 
-def check_walls(person: Person, *, cluster: Cluster, run: Run) -> None:
+def check_walls(person: Person, *, cluster: Cluster, run: Site) -> None:
     """Probe from a JupyterLab terminal of the person's server."""
-    hub = _find_hub(run)
+    hub = run.hub
     with listening(cluster.host_address) as other:
         closed = _closed_targets(cluster) | {"another port of the hub's machine": other}
         for name in closed.keys() - {"cloud metadata", "outside"}:
             assert _connects(closed[name]), f"{name} must answer this machine"
+        closed |= run.closed
         dataset = person.list_folder("data")[0]
         found = _run_probe(
             person,
@@ -87,10 +88,10 @@ def check_walls(person: Person, *, cluster: Cluster, run: Run) -> None:
     assert found["memory_limit_bytes"] == 1 << 30
 
 
-def check_healing(person: Person, *, cluster: Cluster, run: Run) -> None:
+def check_healing(person: Person, *, cluster: Cluster, run: Site) -> None:
     """Policies that an admin deletes by hand are back before more than a second gets through."""
     closed = (_find_server(cluster, "team-ocean")["status"]["podIP"], 8888)
-    script = _HEALING_PROBE.format(closed=closed, allowed=_find_hub(run), seconds=8)
+    script = _HEALING_PROBE.format(closed=closed, allowed=run.hub, seconds=8)
     person.write_file("healing.py", script)
     names = {name: _policy_names(cluster, name) for name in ("team-forest", "team-ocean")}
     assert all(names.values())
@@ -162,11 +163,6 @@ def _has_file(person: Person, name: str) -> bool:
         return False
     assert status in (200, 503), text
     return status == 200 and name in [entry["name"] for entry in json.loads(text)["content"]]
-
-
-def _find_hub(run: Run) -> tuple[str, int]:
-    settings = json.loads((run.data / "run/settings.json").read_text())
-    return settings["hub_address"], settings["hub_port"]
 
 
 def _find_server(cluster: Cluster, namespace: str) -> dict[str, Any]:

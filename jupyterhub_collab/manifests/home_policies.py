@@ -1,0 +1,145 @@
+"""NetworkPolicies of the hub's namespace: who may talk to hub, proxy and provisioner.
+
+Everything is closed, then each program gets the ways it needs. A member's server reaches the hub's
+API and nothing else here: not the provisioner, not the proxy's own API, which could send everybody
+anywhere. Policies add up, so the chart's own may stay on or off.
+
+Outward, hub and provisioner need the cluster's API server and the hub whoever signs people in:
+neither can be named by a selector, so ports 443 and 6443 are open but to link-local addresses,
+where clouds hand out the node's credentials.
+
+Notes
+-----
+https://kubernetes.io/docs/concepts/services-networking/network-policies/
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..constants import (
+    LABEL_COMPONENT,
+    LABEL_HUB,
+    LABEL_MANAGED_BY,
+    LABEL_TEAM,
+    MANAGED_BY,
+    PROVISIONER_PORT,
+    PROXY_API_PORT,
+)
+from ..models import Platform
+from .home import make_home_object, pod_labels_of
+from .manifest import Manifest
+
+PROVISIONER: Final = "provisioner"  # its component label
+
+_DNS_PORTS: Final = tuple({"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP"))
+_TLS_PORTS: Final = tuple({"protocol": "TCP", "port": port} for port in (443, 6443))
+# NodeLocal DNSCache answers there, on nodes that have it.
+_NODE_LOCAL_DNS: Final = "169.254.20.10/32"
+_LINK_LOCAL: Final = {"0.0.0.0/0": "169.254.0.0/16", "::/0": "fe80::/10"}
+
+
+def make_home_policies(platform: Platform) -> tuple[Manifest, ...]:
+    """All policies of the hub's namespace, the one that closes everything first.
+
+    Raises
+    ------
+    UserError
+        The platform says that hub or proxy run outside the cluster.
+    """
+    hub = pod_labels_of(platform.hub_api, platform, what="hub_api")
+    proxy = pod_labels_of(platform.proxy, platform, what="proxy")
+    provisioner = provisioner_labels(platform)
+    hub_port = platform.hub_api.target_port or platform.hub_api.port
+    proxy_port = platform.proxy.target_port or platform.proxy.port
+    servers = {"namespaceSelector": _teams(platform)}
+    to_hub = _rule("to", _pods(hub), port=hub_port)
+    to_provisioner = _rule("to", _pods(provisioner), port=PROVISIONER_PORT)
+    to_servers = _rule("to", servers, port=platform.server_port)
+    to_proxy_api = _rule("to", _pods(proxy), port=PROXY_API_PORT)
+    return (
+        _make_policy("collab-deny-all", {}, platform),
+        _make_policy(
+            "collab-hub",
+            hub,
+            platform,
+            ingress=[
+                _rule("from", _pods(proxy), _pods(provisioner), servers, port=hub_port),
+            ],
+            egress=[_dns(), _api_server(), to_proxy_api, to_provisioner, to_servers],
+        ),
+        _make_policy(
+            "collab-proxy",
+            proxy,
+            platform,
+            ingress=[
+                {"ports": [{"protocol": "TCP", "port": proxy_port}]},  # people, from anywhere
+                _rule("from", _pods(hub), port=PROXY_API_PORT),
+            ],
+            egress=[_dns(), to_hub, to_provisioner, to_servers],
+        ),
+        _make_policy(
+            "collab-provisioner",
+            provisioner,
+            platform,
+            ingress=[_rule("from", _pods(hub), _pods(proxy), port=PROVISIONER_PORT)],
+            egress=[_dns(), _api_server(), to_hub],
+        ),
+    )
+
+
+def provisioner_labels(platform: Platform) -> dict[str, str]:
+    """Labels of the provisioner's pods, and of no other's."""
+    return {
+        LABEL_MANAGED_BY: MANAGED_BY,
+        LABEL_HUB: platform.hub_id,
+        LABEL_COMPONENT: PROVISIONER,
+    }
+
+
+def _teams(platform: Platform) -> dict[str, Any]:
+    """Selects this hub's team namespaces. The hub's own has no team."""
+    return {
+        "matchLabels": {LABEL_MANAGED_BY: MANAGED_BY, LABEL_HUB: platform.hub_id},
+        "matchExpressions": [{"key": LABEL_TEAM, "operator": "Exists"}],
+    }
+
+
+def _pods(labels: dict[str, str]) -> dict[str, Any]:
+    return {"podSelector": {"matchLabels": labels}}
+
+
+def _rule(direction: str, *peers: dict[str, Any], port: int) -> dict[str, Any]:
+    return {direction: list(peers), "ports": [{"protocol": "TCP", "port": port}]}
+
+
+def _dns() -> dict[str, Any]:
+    system = {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
+    peers = [{"namespaceSelector": system}, {"ipBlock": {"cidr": _NODE_LOCAL_DNS}}]
+    return {"to": peers, "ports": list(_DNS_PORTS)}
+
+
+def _api_server() -> dict[str, Any]:
+    blocks = [{"ipBlock": {"cidr": c, "except": [e]}} for c, e in _LINK_LOCAL.items()]
+    return {"to": blocks, "ports": list(_TLS_PORTS)}
+
+
+def _make_policy(
+    name: str,
+    labels: dict[str, str],
+    platform: Platform,
+    *,
+    ingress: list[dict[str, Any]] | None = None,
+    egress: list[dict[str, Any]] | None = None,
+) -> Manifest:
+    spec: dict[str, Any] = {
+        "podSelector": {"matchLabels": labels} if labels else {},
+        "policyTypes": ["Ingress", "Egress"],
+    }
+    if ingress is not None:
+        spec["ingress"] = ingress
+    if egress is not None:
+        spec["egress"] = egress
+    return make_home_object(
+        "networking.k8s.io/v1", "NetworkPolicy", name, platform, body={"spec": spec}
+    )

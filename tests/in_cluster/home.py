@@ -1,0 +1,277 @@
+"""What an admin does to put hub, proxy and provisioner into a cluster, done for the test node.
+
+As docs/deploying.md says it: apply what `jupyterhub-collab install` prints, put the key of server
+credentials into a Secret, install the chart with our values. The chart has a stand-in here
+(`tests.in_cluster.chart`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from jupyterhub_collab.cli.up.data_folder import DataFolder
+from jupyterhub_collab.cli.up.samples import SampleSettings, put_samples
+from jupyterhub_collab.constants import HUB_SERVICE, PROVISIONER_PORT, PROVISIONER_SERVICE
+from tests.cluster import images
+from tests.cluster.cluster import Cluster
+from tests.cluster.name_server import run_name_server
+from tests.cluster.node_files import CSI_DRIVER
+from tests.in_cluster.chart import (
+    HUB_PORT,
+    PROXY_API_PORT,
+    load_values,
+    make_chart,
+    make_chart_secret,
+)
+from tests.in_cluster.relay import relaying
+from tests.walk.ground import Site
+
+NAMESPACE: Final = "jupyterhub"
+ADMIN: Final = "host"
+READY_S: Final = 90
+_PODS: Final = {"app": "jupyterhub"}
+
+
+@dataclass
+class Home(Site):
+    """A hub in the cluster, and how tests reach it."""
+
+    cluster: Cluster
+    folder: Path
+    token: str  # of the contests service
+
+    @property
+    def hub(self) -> tuple[str, int]:
+        return self.address_of(HUB_SERVICE), HUB_PORT
+
+    @property
+    def closed(self) -> dict[str, tuple[str, int]]:
+        """What of the hub's namespace no member's server may reach; each answers somebody."""
+        found = {
+            "provisioner": (PROVISIONER_SERVICE, PROVISIONER_PORT),
+            "proxy's own API": ("proxy-api", PROXY_API_PORT),
+        }
+        for name, target in found.items():
+            assert self.connects_from("hub", *target), f"{name} must answer the hub"
+        services = {n: (self.address_of(host), port) for n, (host, port) in found.items()}
+        pods = {
+            f"{name}, past its Service": (self.pod(component)["status"]["podIP"], port)
+            for name, component, port in (
+                ("provisioner", "provisioner", PROVISIONER_PORT),
+                ("proxy's own API", "proxy", PROXY_API_PORT),
+                ("proxy", "proxy", 8000),
+            )
+        }
+        dns = self.cluster.get("service", "kube-dns", "-n", "kube-system")["spec"]["clusterIP"]
+        return {**services, **pods, "name server": (dns, 53)}
+
+    def address_of(self, service: str) -> str:
+        """ClusterIP of a Service of the hub's namespace."""
+        return str(self.cluster.get("service", service, "-n", NAMESPACE)["spec"]["clusterIP"])
+
+    def pod(self, component: str) -> dict[str, Any]:
+        """The pod of hub, proxy or provisioner that is not on its way out."""
+        selector = (
+            "app.kubernetes.io/component=provisioner"
+            if component == "provisioner"
+            else f"component={component}"
+        )
+        found = [
+            pod
+            for pod in self.cluster.get("pods", "-n", NAMESPACE, "-l", selector)["items"]
+            if "deletionTimestamp" not in pod["metadata"]
+        ]
+        assert len(found) == 1, [pod["metadata"]["name"] for pod in found]
+        return dict(found[0])
+
+    def connects_from(self, component: str, host: str, port: int) -> bool:
+        """Whether a program in a pod of the hub's namespace reaches an address or name."""
+        script = f"import socket; socket.create_connection(({host!r}, {port}), 3)"
+        pod = self.pod(component)["metadata"]["name"]
+        done = self.cluster.exec(NAMESPACE, pod, "python3", "-c", script, check=False)
+        return done.returncode == 0
+
+    def wait_rolled_out(self, *deployments: str) -> None:
+        """Until these run and are ready."""
+        for name in deployments:
+            options = ("rollout", "status", f"deployment/{name}", "-n", NAMESPACE)
+            self.cluster.kubectl(*options, f"--timeout={READY_S}s", timeout_s=READY_S + 10)
+
+    def log(self, component: str, *options: str) -> str:
+        """What its pod wrote."""
+        pod = self.pod(component)["metadata"]["name"]
+        return self.cluster.kubectl("logs", "-n", NAMESPACE, pod, *options).stdout
+
+    def api(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Ask the hub's API as the contests service, through the proxy."""
+        port = self.url.rpartition(":")[2]
+        return httpx.request(
+            method,
+            f"http://127.0.0.1:{port}/hub/api/{path}",
+            headers={"Authorization": f"token {self.token}", "Host": f"hub.localhost:{port}"},
+            timeout=30,
+            **more,
+        )
+
+    def apply_contest(self, manifest: Path) -> None:
+        """`jupyterhub-collab apply`, as a host does it from outside."""
+        token = self.folder / "contests-token"
+        token.write_text(self.token)
+        port = self.url.rpartition(":")[2]
+        run_cli(
+            "apply", str(manifest), f"--hub-url=http://127.0.0.1:{port}", f"--token-file={token}"
+        )
+
+
+def run_cli(*arguments: str) -> str:
+    """Our command line; its output."""
+    command = [sys.executable, "-m", "jupyterhub_collab.cli.main", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def load_images(cluster: Cluster) -> None:
+    """Build and load what a hub in the cluster needs; a foreign cluster must have it."""
+    if cluster.is_ours:
+        built = images.ensure_images(images.HOME_IMAGES)
+        cluster.load_images(i.archive for i in built if i.name in images.HOME_IMAGES)
+
+
+def choose_hub_address(cluster: Cluster) -> str:
+    """A free address of the cluster's Services: of the lower ones, which are kept for choosing."""
+    first = cluster.get("service", "kubernetes", "-n", "default")["spec"]["clusterIP"]
+    return str(ipaddress.ip_address(first) + 19)
+
+
+def make_platform_settings(cluster: Cluster) -> dict[str, Any]:
+    """The admin's platform file."""
+
+    def peer(component: str) -> dict[str, Any]:
+        return {"namespace": NAMESPACE, "podLabels": {**_PODS, "component": component}}
+
+    return {
+        "hub_namespace": NAMESPACE,
+        "hub_api": {
+            "host": "hub.collab.internal",
+            "address": choose_hub_address(cluster),
+            "port": HUB_PORT,
+            "peer": peer("hub"),
+        },
+        "proxy": {
+            "host": "proxy-public",
+            "address": "proxy-public",
+            "port": 80,
+            "targetPort": 8000,
+            "peer": peer("proxy"),
+        },
+        "dataset_csi_drivers": [CSI_DRIVER],
+    }
+
+
+def make_overlay(public_url: str, password: str) -> dict[str, Any]:
+    """The admin's own values: images, address, how people sign in."""
+    hub_image, hub_tag = images.HUB_IMAGE.split(":")
+    proxy_image, proxy_tag = images.PROXY_IMAGE.split(":")
+    return {
+        "hub": {
+            "image": {"name": hub_image, "tag": hub_tag},
+            "extraEnv": {"JUPYTERHUB_PUBLIC_URL": public_url},
+            "config": {
+                "JupyterHub": {"authenticator_class": "dummy", "last_activity_interval": 5},
+                "DummyAuthenticator": {"password": password},
+                "Authenticator": {"allow_all": True, "admin_users": [ADMIN]},
+            },
+        },
+        "proxy": {"chp": {"image": {"name": proxy_image, "tag": proxy_tag}}},
+    }
+
+
+@contextlib.contextmanager
+def at_home(cluster: Cluster, folder: Path) -> Iterator[Home]:
+    """Hub, proxy and provisioner as pods, with the sample contests."""
+    folder.mkdir(parents=True, exist_ok=True)
+    load_images(cluster)
+    run_name_server(cluster)
+    password = secrets.token_hex(8)
+    with relaying(lambda: _public_address(cluster)) as port:
+        url = f"http://hub.localhost:{port}"
+        install(cluster, folder, url=url)
+        values = load_values(make_overlay(url, password))
+        secret = make_chart_secret(values, NAMESPACE)
+        cluster.apply(secret, *make_chart(values, NAMESPACE))
+        home = Home(
+            url=url,
+            password=password,
+            cluster=cluster,
+            folder=folder,
+            token=secret["stringData"]["hub.services.contests.apiToken"],
+        )
+        home.wait_rolled_out("proxy", "hub", PROVISIONER_SERVICE)
+        wait_for_hub(home)
+        for manifest in write_samples(folder):
+            home.apply_contest(manifest)
+        yield home
+
+
+def _public_address(cluster: Cluster) -> tuple[str, int]:
+    service = cluster.get("service", "proxy-public", "-n", NAMESPACE)
+    return service["spec"]["clusterIP"], 80
+
+
+def install(cluster: Cluster, folder: Path, *, url: str) -> None:
+    """Our bundle, and the Secret with the key."""
+    platform = folder / "platform.yaml"
+    platform.write_text(yaml.safe_dump(make_platform_settings(cluster)))
+    options = (f"--platform={platform}", f"--public-url={url}", f"--image={images.HUB_IMAGE}")
+    bundle = run_cli("install", *options)
+    (folder / "bundle.yaml").write_text(bundle)
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=bundle)
+    key = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    metadata = {"name": "collab-credential-key", "namespace": NAMESPACE}
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": metadata,
+            "stringData": {"server-credential.key": key.decode()},
+        }
+    )
+
+
+def write_samples(folder: Path) -> list[Path]:
+    """The sample contests and their data, which the node's driver mounts from this machine."""
+    data = DataFolder(folder)
+    data.datasets.mkdir(exist_ok=True)
+    data.contests.mkdir(exist_ok=True)
+    return put_samples(data, SampleSettings(images.SINGLEUSER_IMAGE, CSI_DRIVER))
+
+
+def wait_for_hub(home: Home) -> None:
+    """Until its API answers through the proxy."""
+    deadline = time.monotonic() + READY_S
+    while True:
+        with contextlib.suppress(httpx.HTTPError):
+            if home.api("GET", "").status_code == 200:
+                return
+        assert time.monotonic() < deadline, json.dumps(home.pod("hub")["status"], indent=1)
+        time.sleep(0.2)
