@@ -144,13 +144,21 @@ class Cluster:
 
         It is started again after 0.3 s; wait for what you need of it.
         """
+        self.signal(program, "KILL")
+
+    def has_program(self, program: str) -> bool:
+        """Whether this cluster of ours runs that program."""
+        return self.directory is not None and (self.directory / "pid" / program).exists()
+
+    def signal(self, program: str, name: str) -> None:
+        """Send a signal (``KILL``, ``STOP``, ``CONT``) to one program of ours."""
         if self.directory is None:
             raise ClusterError("programs of a foreign cluster are not ours to kill")
         pid = (self.directory / "pid" / program).read_text().strip()
         if self.level is Level.NODE:
-            self.in_node("kill", "-KILL", pid)
+            self.in_node("kill", f"-{name}", pid)
         else:
-            os.kill(int(pid), signal.SIGKILL)
+            os.kill(int(pid), signal.Signals[f"SIG{name}"])
 
     def service_account_kubeconfig(self, namespace: str, name: str, path: Path) -> Path:
         """Write a kubeconfig of service account `name`, with a token from TokenRequest."""
