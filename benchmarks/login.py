@@ -43,7 +43,7 @@ USER = "ada"
 CPU, MEMORY, VOLUME = "500m", "512Mi", "1Gi"
 
 COMMON = """
-from tests.hub.no_proxy import NoProxy
+from tests.no_proxy import NoProxy
 c = get_config()
 c.JupyterHub.proxy_class = NoProxy
 c.JupyterHub.bind_url = "http://127.0.0.1:{public_port}"

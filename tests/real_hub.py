@@ -1,7 +1,8 @@
 """A real JupyterHub in a process of its own, for tests of what talks to it.
 
 It has no proxy: routes are kept in its memory, so the hub itself, at `api_url`, is what answers.
-Servers are local processes that nobody starts. Everything else is JupyterHub as it is.
+Servers are local processes that nobody starts (`tests.hub.running` has one with TeamSpawner).
+Everything else is JupyterHub as it is.
 """
 
 from __future__ import annotations
@@ -20,30 +21,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+ROOT: Final = Path(__file__).parents[1]
 START_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 30.0
 #: What writes teams needs; the shape of a service's role.
 REGISTRY_SCOPES: Final = ("list:groups", "read:groups", "admin:groups", "groups", "admin:users")
 
 _CONFIG: Final = """
-from jupyterhub.proxy import Proxy
-
-
-class RoutesInMemory(Proxy):
-    should_start = False
-    routes = {{}}
-
-    async def add_route(self, routespec, target, data):
-        self.routes[routespec] = {{"routespec": routespec, "target": target, "data": data}}
-
-    async def delete_route(self, routespec):
-        self.routes.pop(routespec, None)
-
-    async def get_all_routes(self):
-        return dict(self.routes)
-
+from tests.no_proxy import NoProxy
 
 c = get_config()  # noqa: F821
-c.JupyterHub.proxy_class = RoutesInMemory
+c.JupyterHub.proxy_class = NoProxy
 c.JupyterHub.bind_url = "http://127.0.0.1:{public_port}/"
 c.JupyterHub.hub_bind_url = "http://127.0.0.1:{port}/hub/"
 c.JupyterHub.db_url = "sqlite:///{folder}/hub.sqlite"
@@ -95,41 +83,52 @@ class RealHub:
     def log(self) -> str:
         return (self.folder / "hub.log").read_text(errors="replace")
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def config(self) -> str:
+        """Text of the configuration file."""
         services = [{"name": "registry", "api_token": self.token}, *self.services]
         roles = [
             {"name": "registry", "scopes": list(self.scopes), "services": ["registry"]},
             *self.roles,
         ]
-        config = self.folder / "jupyterhub_config.py"
-        config.write_text(
-            _CONFIG.format(
-                port=self.port,
-                public_port=find_free_port(),
-                folder=self.folder,
-                services=services,
-                roles=roles,
-                more=self.more,
-            )
+        return _CONFIG.format(
+            port=self.port,
+            public_port=find_free_port(),
+            folder=self.folder,
+            services=services,
+            roles=roles,
+            more=self.more,
         )
+
+    def environment(self) -> dict[str, str]:
+        """Of the hub's process."""
+        # Tests turn warnings into errors; the hub's own are not theirs to judge.
+        kept = {k: v for k, v in os.environ.items() if k != "PYTHONWARNINGS"}
+        return {**kept, "PYTHONPATH": str(ROOT)}
+
+    def start(self, *arguments: str) -> None:
+        """Start it and wait until it answers."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "jupyterhub_config.py"
+        config.write_text(self.config())
         with (self.folder / "hub.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "jupyterhub", "-f", str(config)],
+                [sys.executable, "-m", "jupyterhub", "-f", str(config), *arguments],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # Tests turn warnings into errors; the hub's own are not theirs to judge.
-                env={k: v for k, v in os.environ.items() if k != "PYTHONWARNINGS"},
+                env=self.environment(),
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._is_ready():
-            if self.process.poll() is not None or time.monotonic() > deadline:
+            if not self.is_running or time.monotonic() > deadline:
                 self.kill()
-                raise AssertionError(f"the hub did not start:\n{self.log[-4000:]}")
+                raise AssertionError(f"the hub did not start:\n{self.log[-6000:]}")
             time.sleep(0.05)
 
     def stop(self) -> None:
@@ -144,11 +143,11 @@ class RealHub:
         if self.process is None:
             return
         if self.process.poll() is None:
-            self.process.send_signal(how)
+            os.killpg(self.process.pid, how)
             try:
-                self.process.wait(20)
+                self.process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
-                self.process.kill()
+                os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
         self.process = None
 

@@ -69,6 +69,17 @@ class TeamSettings(Configurable):
         help="Seconds that a start waits for its team's space to be ready.",
     )
 
+    stuck_timeout = Float(
+        60.0,
+        min=1.0,
+        config=True,
+        help="""
+        Seconds that a start goes on while a container cannot be made: its image cannot be fetched,
+        or a volume or Secret is missing. Then the start ends, and the member reads why. More where
+        the registry is unsteady.
+        """,
+    )
+
     allowed_extra_images = List(
         Unicode(),
         config=True,

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 _RETRY_S: Final = 30.0  # a request that fails for the moment is repeated for so long
 _FREED_S: Final = 10.0  # a pod that went so short ago may still count against the quota
 _FREE_WAIT_S: Final = 3.0  # how long its share is waited for
-_STUCK_S: Final = 60.0  # a container that cannot be made for so long will not be
 _HOPELESS: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 # Kubernetes goes back and forth between an attempt and the pause after it: both count.
 _STUCK: Final = frozenset(
@@ -253,6 +252,7 @@ class ServerStart:
     async def _wait_serving(self) -> PodView:
         """The pod, once it serves. The caller's time limit ends it."""
         server, uid = self._server, self._spawner.pod_uid
+        stuck_s = self._spawner.stuck_timeout
         loop = asyncio.get_running_loop()
         stuck_since: float | None = None
         last: PodView | None = None
@@ -262,7 +262,7 @@ class ServerStart:
                     server.namespace,
                     server.pod_name,
                     lambda v, last=last: v != last,  # type: ignore[misc]
-                    timeout_s=_STUCK_S,
+                    timeout_s=stuck_s,
                 )
             except TimeoutError:
                 view = last
@@ -279,7 +279,7 @@ class ServerStart:
                 stuck_since = None
                 continue
             stuck_since = loop.time() if stuck_since is None else stuck_since
-            if view.waiting in _HOPELESS or loop.time() - stuck_since >= _STUCK_S:
+            if view.waiting in _HOPELESS or loop.time() - stuck_since >= stuck_s:
                 raise SpawnRefusedError(self._stuck(view), reason="stuck", status_code=502)
 
     def _stuck(self, view: PodView) -> str:

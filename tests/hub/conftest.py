@@ -13,11 +13,8 @@ from typing import Any
 import pytest
 
 from jupyterhub_collab import embedded
-from jupyterhub_collab.constants import ANNOTATION_READY_HASH
 from jupyterhub_collab.kube.client import KubeClient
-from jupyterhub_collab.manifests.tenancy import make_tenancy
-from jupyterhub_collab.models import Platform
-from jupyterhub_collab.policy.spec import merge_team_spec
+from jupyterhub_collab.kube.kinds import POD
 from tests.hub.running import RunningHub
 from tests.hub.samples import CONTEST, TEAM, platform
 
@@ -72,7 +69,7 @@ class Embedded:
         return KubeClient.from_kubeconfig(self.paths.kubeconfig)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
     found = Embedded(tmp_path_factory.mktemp("embedded"))
     found.start_api()
@@ -100,92 +97,80 @@ def kube(cluster: Embedded, method: str, *args: Any, **more: Any) -> Any:
     return run(go())
 
 
-async def apply_team(
-    kubeconfig: Path,
-    raw_platform: dict[str, Any],
-    team: str,
-    properties: dict[str, Any],
-    contest: dict[str, Any],
-) -> None:
-    """What the provisioner does, in one go: the tenancy, then the ready hash."""
-    settings = Platform.model_validate(raw_platform)
-    spec = merge_team_spec(team, {"collab": properties}, {"collab": contest})
-    async with await KubeClient.from_kubeconfig(kubeconfig) as client:
-        tenancy = make_tenancy(spec, settings)
-        for manifest in tenancy:
-            await client.apply(manifest)
-        ready = {ANNOTATION_READY_HASH: spec.hash()}
-        meta = tenancy[0]["metadata"]
-        annotations = {**meta["annotations"], **ready}
-        await client.apply({**tenancy[0], "metadata": {**meta, "annotations": annotations}})
-
-
-Provision = Callable[..., None]
-
-
-@pytest.fixture(scope="module")
-def provision(cluster: Embedded) -> Provision:
-    def apply(
-        team: str, properties: dict[str, Any] = TEAM, contest: dict[str, Any] = CONTEST
-    ) -> None:
-        run(apply_team(cluster.paths.kubeconfig, platform(), team, properties, contest))
-
-    return apply
-
-
-@pytest.fixture(scope="module")
-def hub(
-    cluster: Embedded, tmp_path_factory: pytest.TempPathFactory, provision: Provision
-) -> Iterator[RunningHub]:
+@pytest.fixture(scope="package")
+def hub(cluster: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
     """Teams ocean (ada, bob), reef (ada), each in its ready namespace; carl is in none."""
-    directory = tmp_path_factory.mktemp("hub")
-    yield from make_hub(RunningHub(directory, cluster.paths.kubeconfig, platform()), provision)
-
-
-@pytest.fixture(scope="module")
-def slow_hub(
-    cluster: Embedded, tmp_path_factory: pytest.TempPathFactory, provision: Provision
-) -> Iterator[RunningHub]:
-    """The same, whose REST API answers a start at once: it goes on in the background."""
-    yield from make_hub(
-        RunningHub(
-            tmp_path_factory.mktemp("slow-hub"),
-            cluster.paths.kubeconfig,
-            platform(),
-            slow_spawn_timeout=0,
-        ),
-        provision,
+    hooks = (Path(__file__).parent / "hooks.py").read_text()
+    found = RunningHub(
+        folder=tmp_path_factory.mktemp("hub"),
+        kubeconfig=cluster.paths.kubeconfig,
+        platform=platform(),
+        more=hooks,
     )
-
-
-@pytest.fixture(scope="module")
-def impatient_hub(
-    cluster: Embedded, tmp_path_factory: pytest.TempPathFactory, provision: Provision
-) -> Iterator[RunningHub]:
-    """The same, which waits two seconds only for a server to answer."""
-    yield from make_hub(
-        RunningHub(
-            tmp_path_factory.mktemp("impatient-hub"),
-            cluster.paths.kubeconfig,
-            platform(),
-            more="c.TeamSpawner.http_timeout = 2",
-        ),
-        provision,
-    )
-
-
-def make_hub(found: RunningHub, provision: Provision) -> Iterator[RunningHub]:
     found.start()
     try:
-        found.make_contest("sea", CONTEST)
-        found.make_team("ocean", TEAM, "ada", "bob")
-        found.make_team("reef", TEAM, "ada")
-        found.api("POST", "users/carl")
-        provision("ocean")
-        provision("reef")
+        populate(found)
         yield found
     finally:
-        found.stop()
+        found.close()
+
+
+_RESTLESS = """
+from tests.hub.counting import CountingSpawner
+
+c.JupyterHub.spawner_class = CountingSpawner
+c.Spawner.poll_interval = 1
+c.JupyterHub.init_spawners_timeout = 1
+"""
+
+
+@pytest.fixture(scope="package")
+def _slow_hub(cluster: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    found = RunningHub(
+        folder=tmp_path_factory.mktemp("slow-hub"),
+        kubeconfig=cluster.paths.kubeconfig,
+        platform=platform(hub_id="slow", namespace_prefix="slow-"),
+        more=_RESTLESS,
+        slow_spawn_timeout=0,
+    )
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def slow_hub(_slow_hub: RunningHub, cluster: Embedded) -> Iterator[RunningHub]:
+    """The same for another hub, whose REST API answers a start at once, and which looks after its
+    servers every second. A test may kill it, and the cluster's API; both are put right after."""
+    if not _slow_hub.is_running:
+        _slow_hub.start()
+    populate(_slow_hub)
+    yield _slow_hub
+    assert cluster.api is not None
+    if cluster.api.poll() is not None:
+        cluster.start_api()
+    if not _slow_hub.is_running:
+        _slow_hub.start()
+    for user in _slow_hub.api("GET", "users?state=active").json():
+        for server in user["servers"]:
+            _slow_hub.stop_server(user["name"], server)
+            _slow_hub.wait_stopped(user["name"], server)
+    until(lambda: not slow_pods(cluster))
+
+
+def slow_pods(cluster: Embedded) -> list[dict[str, Any]]:
+    """Pods of `slow_hub`."""
+    pods = kube(cluster, "list", POD)
+    return [pod for pod in pods if pod["metadata"]["namespace"].startswith("slow-")]
+
+
+def populate(hub: RunningHub) -> None:
+    """The contest and teams that all tests start from."""
+    hub.make_contest("sea", CONTEST)
+    hub.make_team("ocean", TEAM, "ada", "bob")
+    hub.make_team("reef", TEAM, "ada")
+    hub.api("POST", "users/carl")
+    hub.provision("ocean")
+    hub.provision("reef")
 
 
 def until(condition: Callable[[], Any], *, timeout_s: float = 20) -> Any:

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
 import secrets
-import signal
-import socket
-import subprocess
-import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
-from jupyterhub_collab.constants import PROPERTIES_KEY
+from jupyterhub_collab.constants import ANNOTATION_READY_HASH, PROPERTIES_KEY
+from jupyterhub_collab.kube.client import KubeClient
+from jupyterhub_collab.manifests.tenancy import make_tenancy
+from jupyterhub_collab.models import Platform
+from jupyterhub_collab.policy.spec import merge_team_spec
+from tests.hub.samples import CONTEST, TEAM
+from tests.real_hub import RealHub, find_free_port
 
-ROOT = Path(__file__).parents[2]
-CONFIG = """
-import os
+#: What stands in for JupyterLab.
+SMALL_SERVER: Final = ("python3", str(Path(__file__).parent / "small_server.py"))
+#: One failed start more than this, and the hub would exit: refusals may not count.
+FAILURE_LIMIT: Final = 2
+_CONFIG: Final = """
 from jupyterhub_collab.hub import configure
-from tests.hub.no_proxy import NoProxy
-c = get_config()
+from tests.no_proxy import NoProxy
+
+c = get_config()  # noqa: F821
 configure(c, platform_file={platform_file!r}, provisioner_url={provisioner_url!r},
           provisioner_token="p" * 32, credential_key_file={key_file!r})
 c.JupyterHub.proxy_class = NoProxy
 c.JupyterHub.bind_url = "http://127.0.0.1:{public_port}"
 c.JupyterHub.hub_bind_url = "http://{hub_ip}:{port}"
-c.JupyterHub.db_url = "sqlite:///{directory}/hub.sqlite"
-c.JupyterHub.cookie_secret_file = "{directory}/cookie_secret"
+c.JupyterHub.db_url = "sqlite:///{folder}/hub.sqlite"
+c.JupyterHub.cookie_secret_file = "{folder}/cookie_secret"
 c.JupyterHub.authenticator_class = "dummy"
 c.DummyAuthenticator.password = {password!r}
 c.Authenticator.allow_all = True
@@ -43,121 +50,120 @@ c.JupyterHub.load_roles = [
       "scopes": ["admin:groups", "admin:users", "admin:servers", "list:users", "tokens"]}},
     {{"name": "gateway", "services": ["gateway"], "scopes": ["custom:collab:introspect"]}},
 ]
-c.Spawner.consecutive_failure_limit = 5
+c.Spawner.consecutive_failure_limit = {failure_limit}
 c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": {slow_spawn_timeout}}}
 c.JupyterHub.init_spawners_timeout = 5
 c.TeamSpawner.start_timeout = 60
-c.TeamSpawner.readiness_timeout = 8
+c.TeamSpawner.readiness_timeout = {readiness_timeout_s}
 c.TeamSpawner.cmd = {cmd!r}
 {more}
 """
-SMALL_SERVER = ["python3", str(Path(__file__).parent / "small_server.py")]
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+@dataclass(kw_only=True)
+class RunningHub(RealHub):
+    """A hub with TeamSpawner, and how to talk to it.
 
+    Attributes
+    ----------
+    platform
+        As the platform file has it; the hub's own port is put in.
+    cmd
+        What runs in the pods.
+    gateway_token
+        Of a service that may ask about server credentials.
+    password
+        Of every user.
+    """
 
-@dataclass
-class RunningHub:
-    """A hub's process and how to talk to it."""
-
-    directory: Path
     kubeconfig: Path
     platform: dict[str, Any]
-    more: str = ""
-    cmd: list[str] = field(default_factory=lambda: list(SMALL_SERVER))
+    cmd: tuple[str, ...] = SMALL_SERVER
     hub_ip: str = "127.0.0.1"
     provisioner_url: str = ""
+    readiness_timeout_s: int = 3
     slow_spawn_timeout: int = 10
-    port: int = field(default_factory=free_port)
-    token: str = field(default_factory=lambda: secrets.token_hex(16))
     gateway_token: str = field(default_factory=lambda: secrets.token_hex(16))
     password: str = field(default_factory=lambda: secrets.token_hex(8))
-    process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        platform_file = self.directory / "platform.json"
+    def config(self) -> str:
+        platform_file = self.folder / "platform.json"
         platform_file.write_text(json.dumps(self.wire_platform()))
-        config = self.directory / "config.py"
-        config.write_text(
-            CONFIG.format(
-                platform_file=str(platform_file),
-                provisioner_url=self.provisioner_url,
-                key_file=str(self.directory / "credential.key"),
-                public_port=free_port(),
-                hub_ip=self.hub_ip,
-                port=self.port,
-                directory=self.directory,
-                password=self.password,
-                token=self.token,
-                gateway_token=self.gateway_token,
-                slow_spawn_timeout=self.slow_spawn_timeout,
-                cmd=self.cmd,
-                more=self.more,
-            )
+        return _CONFIG.format(
+            platform_file=str(platform_file),
+            provisioner_url=self.provisioner_url,
+            key_file=str(self.folder / "credential.key"),
+            public_port=find_free_port(),
+            hub_ip=self.hub_ip,
+            port=self.port,
+            folder=self.folder,
+            password=self.password,
+            token=self.token,
+            gateway_token=self.gateway_token,
+            failure_limit=FAILURE_LIMIT,
+            readiness_timeout_s=self.readiness_timeout_s,
+            slow_spawn_timeout=self.slow_spawn_timeout,
+            cmd=list(self.cmd),
+            more=self.more,
         )
-        environ = {**os.environ, "KUBECONFIG": str(self.kubeconfig), "PYTHONPATH": str(ROOT)}
+
+    def environment(self) -> dict[str, str]:
+        environ = {**super().environment(), "KUBECONFIG": str(self.kubeconfig)}
         environ.pop("KUBERNETES_SERVICE_HOST", None)
-        with (self.directory / "hub.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "jupyterhub", "-f", str(config), "--log-level=DEBUG"],
-                cwd=self.directory,
-                env=environ,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.wait_up()
+        return environ
+
+    def start(self, *arguments: str) -> None:
+        super().start("--log-level=DEBUG", *arguments)
 
     def wire_platform(self) -> dict[str, Any]:
         """The platform with this hub's own address."""
         return {**self.platform, "hub_api": {**self.platform["hub_api"], "port": self.port}}
 
-    def wait_up(self) -> None:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            assert self.process is not None
-            if self.process.poll() is not None:
-                raise AssertionError(f"the hub ended:\n{self.log()[-6000:]}")
-            try:
-                if httpx.get(f"http://127.0.0.1:{self.port}/hub/api/").status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.1)
-        raise AssertionError(f"the hub is not up:\n{self.log()[-6000:]}")
+    def close(self) -> None:
+        """End it for good."""
+        self.kill()
+        self._http.close()
 
-    def log(self) -> str:
-        return (self.directory / "hub.log").read_text(errors="replace")
-
-    def kill(self) -> None:
-        """kill -9."""
-        assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.kill()
+    @cached_property
+    def _http(self) -> httpx.Client:
+        # One for all calls: each new client reads the machine's certificates, for a tenth of a
+        # second. Connections are not kept: the hub may be killed meanwhile.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        return httpx.Client(base_url=f"{self.api_url}/", timeout=120, limits=limits)
 
     # -- REST ---------------------------------------------------------------------------------
 
     def api(self, method: str, path: str, *, token: str | None = None, **more: Any) -> Any:
-        return httpx.request(
-            method,
-            f"http://127.0.0.1:{self.port}/hub/api/{path}",
-            headers={"Authorization": f"token {token or self.token}"},
-            timeout=120,
-            **more,
-        )
+        headers = {"Authorization": f"token {token or self.token}"}
+        answer = self._http.request(method, path, headers=headers, **more)
+        self._http.cookies.clear()
+        return answer
+
+    def provision(
+        self,
+        team: str,
+        properties: Mapping[str, Any] = TEAM,
+        contest: Mapping[str, Any] = CONTEST,
+        *,
+        kubeconfig: Path | None = None,
+    ) -> None:
+        """Do what the provisioner does, in one go: the tenancy, then the ready hash.
+
+        As the hub itself, where that may (the embedded cluster), or as whom `kubeconfig` names.
+        """
+        settings = Platform.model_validate(self.wire_platform())
+        spec = merge_team_spec(team, {"collab": properties}, {"collab": contest})
+        tenancy = make_tenancy(spec, settings)
+        meta = tenancy[0]["metadata"]
+        annotations = {**meta["annotations"], ANNOTATION_READY_HASH: spec.hash()}
+
+        async def apply() -> None:
+            async with await KubeClient.from_kubeconfig(kubeconfig or self.kubeconfig) as client:
+                for manifest in tenancy:
+                    await client.apply(manifest)
+                await client.apply({**tenancy[0], "metadata": {**meta, "annotations": annotations}})
+
+        asyncio.run(apply())
 
     def make_contest(self, contest: str, properties: dict[str, Any]) -> None:
         self.set_properties(f"contest.{contest}", properties)
@@ -194,9 +200,9 @@ class RunningHub:
             if found.get("ready"):
                 return found
             if not found.get("pending"):
-                raise AssertionError(f"the start failed:\n{self.log()[-6000:]}")
+                raise AssertionError(f"the start failed:\n{self.log[-6000:]}")
             time.sleep(0.1)
-        raise AssertionError(f"not ready:\n{self.log()[-6000:]}")
+        raise AssertionError(f"not ready:\n{self.log[-6000:]}")
 
     def wait_stopped(self, user: str, server: str = "", *, timeout_s: float = 60) -> None:
         deadline = time.monotonic() + timeout_s
@@ -205,4 +211,4 @@ class RunningHub:
             if not found.get("ready") and not found.get("pending"):
                 return
             time.sleep(0.1)
-        raise AssertionError(f"not stopped:\n{self.log()[-6000:]}")
+        raise AssertionError(f"not stopped:\n{self.log[-6000:]}")

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -12,32 +11,22 @@ import pytest
 
 from jupyterhub_collab import names
 from jupyterhub_collab.kube.kinds import POD
-from tests.hub.conftest import kube, make_hub, until
-from tests.hub.running import RunningHub
-from tests.hub.samples import TEAM, platform
+from tests.hub.conftest import kube, until
+from tests.hub.samples import CONTEST, TEAM
 
-OCEAN = "team-ocean"
+OCEAN = "slow-ocean"
 
 
 @pytest.fixture
-def own_hub(cluster, provision, tmp_path):
-    """A hub of this test alone, which it may kill."""
-    polls = "c.Spawner.poll_interval = 1"
-    hub = RunningHub(
-        tmp_path / "hub", cluster.paths.kubeconfig, platform(), more=polls, slow_spawn_timeout=0
-    )
-    yield from make_hub(hub, provision)
-    if cluster.api.poll() is not None:
-        cluster.start_api()
-    for pod in kube(cluster, "list", POD):
-        kube(
-            cluster,
-            "delete",
-            POD,
-            pod["metadata"]["name"],
-            namespace=pod["metadata"]["namespace"],
-        )
-    until(lambda: kube(cluster, "list", POD) == [])
+def own_hub(slow_hub):
+    """One that a test may kill."""
+    return slow_hub
+
+
+def wait_polled(hub):
+    """Until bob's server was looked after twice more: the first may have begun before."""
+    before = hub.log.count("Polled bob")
+    until(lambda: hub.log.count("Polled bob") >= before + 2)
 
 
 def uid_of(cluster, user):
@@ -53,9 +42,9 @@ def test_servers_outlive_an_api_that_is_away(own_hub, cluster):
     start(own_hub)
     uid = uid_of(cluster, "bob")
     cluster.kill_api()
-    polls = own_hub.log().count("Watch of pods broke")
-    until(lambda: own_hub.log().count("Watch of pods broke") > polls + 2)
-    time.sleep(2)  # at least one poll of each server with the API away
+    polls = own_hub.log.count("Watch of pods broke")
+    until(lambda: own_hub.log.count("Watch of pods broke") > polls + 2)
+    wait_polled(own_hub)
     assert own_hub.server("bob")["ready"] is True
     message = own_hub.api("POST", "users/ada/server", json={"team": "ocean"})
     assert message.status_code == 202
@@ -78,7 +67,7 @@ def test_a_hub_that_starts_while_the_api_is_away_gives_no_server_up(own_hub, clu
     own_hub.start()
     until(lambda: own_hub.server("bob").get("ready"))
     cluster.start_api()
-    time.sleep(2)  # polls with the API back
+    wait_polled(own_hub)
     assert own_hub.server("bob")["ready"] is True
     assert uid_of(cluster, "bob") == uid
     own_hub.stop_server("bob")
@@ -163,7 +152,7 @@ def test_who_leaves_the_team_loses_the_running_server(own_hub, cluster):
     until(lambda: names.server_pod("bob", "") not in [
         p["metadata"]["name"] for p in kube(cluster, "list", POD, namespace=OCEAN)
     ])  # fmt: skip
-    assert "bob is not a member of team ocean any more" in own_hub.log()
+    assert "bob is not a member of team ocean any more" in own_hub.log
     assert own_hub.server("amy")["ready"] is True
     assert uid_of(cluster, "amy") == uid
 
@@ -176,16 +165,16 @@ def test_a_gate_that_closes_ends_servers_even_of_an_earlier_hub(own_hub, cluster
     own_hub.set_properties("ocean", {**TEAM, "gate": "closed"})
     until(lambda: not own_hub.server("bob").get("ready"))
     until(lambda: no_pods(cluster))
-    assert "team ocean is closed" in own_hub.log()
+    assert "team ocean is closed" in own_hub.log
 
 
-def test_a_gate_that_freezes_ends_servers_that_can_write_and_no_others(own_hub, cluster, provision):
+def test_a_gate_that_freezes_ends_servers_that_can_write_and_no_others(own_hub, cluster):
     start(own_hub)
     frozen = {**TEAM, "gate": "frozen"}
     own_hub.set_properties("ocean", frozen)
     until(lambda: not own_hub.server("bob").get("ready"))
     until(lambda: no_pods(cluster))
-    provision("ocean", frozen)
+    own_hub.provision("ocean", frozen)
     try:
         start(own_hub)
         uid = uid_of(cluster, "bob")
@@ -193,11 +182,11 @@ def test_a_gate_that_freezes_ends_servers_that_can_write_and_no_others(own_hub, 
         own_hub.start()
         until(lambda: own_hub.server("bob").get("ready"))
         own_hub.set_properties("ocean", {**frozen, "tier": "nowhere"})  # ends nothing
-        time.sleep(3)  # polls
+        wait_polled(own_hub)
         assert own_hub.server("bob")["ready"] is True
         assert uid_of(cluster, "bob") == uid
     finally:
-        provision("ocean")
+        own_hub.provision("ocean")
 
 
 def test_a_stop_while_the_api_is_away_is_carried_out_when_it_is_back(own_hub, cluster):
@@ -257,10 +246,8 @@ def test_an_earlier_pod_of_the_same_server_makes_way(own_hub, cluster):
     start(own_hub)
     uid = uid_of(cluster, "bob")
     own_hub.kill()
-    (own_hub.directory / "hub.sqlite").unlink()
+    (own_hub.folder / "hub.sqlite").unlink()
     own_hub.start()
-    from tests.hub.samples import CONTEST
-
     own_hub.make_contest("sea", CONTEST)
     own_hub.make_team("ocean", TEAM, "bob")
     start(own_hub)

@@ -15,9 +15,10 @@ import pytest
 from jupyterhub_collab import names
 from jupyterhub_collab.manifests.rbac import make_rbac
 from jupyterhub_collab.models import Platform
-from tests.hub.conftest import apply_team, run, until
-from tests.hub.running import RunningHub, free_port
+from tests.hub.conftest import until
+from tests.hub.running import RunningHub
 from tests.hub.samples import CONTEST, TEAM, platform
+from tests.real_hub import find_free_port
 
 pytestmark = pytest.mark.api
 
@@ -31,7 +32,7 @@ def ground(api_cluster, tmp_path_factory):
         hub_id=home,
         hub_namespace=home,
         namespace_prefix=f"s{mark}-",
-        server_port=free_port(),
+        server_port=find_free_port(),
     )
     api_cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}})
     api_cluster.apply(*make_rbac(Platform.model_validate(raw)))
@@ -58,15 +59,17 @@ def answering(ground):
 @pytest.fixture(scope="module")
 def hub(ground, answering, api_cluster):
     raw, kubeconfig, directory = ground
-    found = RunningHub(directory / "hub", kubeconfig, raw, slow_spawn_timeout=0)
+    found = RunningHub(
+        folder=directory / "hub", kubeconfig=kubeconfig, platform=raw, slow_spawn_timeout=0
+    )
     found.start()
     try:
         found.make_contest("sea", CONTEST)
         found.make_team("ocean", TEAM, "ada", "bob", "cleo")
-        run(apply_team(Path(api_cluster.kubeconfig), raw, "ocean", TEAM, CONTEST))
+        found.provision("ocean", kubeconfig=api_cluster.kubeconfig)
         yield found
     finally:
-        found.stop()
+        found.close()
 
 
 def pods(cluster, namespace):
@@ -135,7 +138,7 @@ def test_quota_of_the_real_api_becomes_the_sentence(hub, ground, api_cluster):
         "Team ocean uses its one CPU (two servers, ada's and bob's)."
         " Stop one or ask for a larger tier."
     )
-    assert sentence in hub.log()
+    assert sentence in hub.log
     for user in ("ada", "bob"):
         hub.stop_server(user)
         hub.wait_stopped(user)
@@ -146,4 +149,4 @@ def test_a_team_without_a_namespace_is_waited_for_under_our_roles(hub):
     hub.make_team("nowhere", TEAM, "nell")
     hub.spawn("nell")
     hub.wait_stopped("nell")
-    assert "Team nowhere's space was not ready within 8 seconds" in hub.log()
+    assert "Team nowhere's space was not ready within 3 seconds" in hub.log

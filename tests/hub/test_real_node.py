@@ -1,7 +1,6 @@
 """TeamSpawner on a real node: containers, the image, volumes, limits, under the shipped roles."""
 
 import secrets
-from pathlib import Path
 
 import httpx
 import pytest
@@ -11,7 +10,7 @@ from jupyterhub_collab.hub.spawner import TeamSpawner
 from jupyterhub_collab.manifests.rbac import make_rbac
 from jupyterhub_collab.models import Platform
 from tests.cluster.images import SINGLEUSER_IMAGE
-from tests.hub.conftest import apply_team, run, until
+from tests.hub.conftest import until
 from tests.hub.running import RunningHub
 from tests.hub.samples import CONTEST, TEAM, platform
 
@@ -37,12 +36,12 @@ def node(node_cluster, tmp_path_factory):
     node_cluster.apply(*make_rbac(Platform.model_validate(raw)))
     kubeconfig = node_cluster.service_account_kubeconfig(home, "hub", directory / "kubeconfig")
     hub = RunningHub(
-        directory / "hub",
-        Path(kubeconfig),
-        raw,
+        folder=directory / "hub",
+        kubeconfig=kubeconfig,
+        platform=raw,
         hub_ip="0.0.0.0",
         cmd=TeamSpawner._cmd_default(None),
-        more="c.TeamSpawner.start_timeout = 150",
+        more="c.TeamSpawner.start_timeout = 150\nc.TeamSpawner.stuck_timeout = 5",
     )
     hub.start()
     contest = {**CONTEST, "images": {"basic": {"title": "Basic", "image": SINGLEUSER_IMAGE}}}
@@ -50,10 +49,10 @@ def node(node_cluster, tmp_path_factory):
     try:
         hub.make_contest("sea", contest)
         hub.make_team("ocean", TEAM, "bob")
-        run(apply_team(Path(node_cluster.kubeconfig), hub.wire_platform(), "ocean", TEAM, contest))
+        hub.provision("ocean", TEAM, contest, kubeconfig=node_cluster.kubeconfig)
         yield hub, node_cluster, raw["namespace_prefix"] + "ocean"
     finally:
-        hub.stop()
+        hub.close()
 
 
 def test_a_real_server(node):
@@ -116,9 +115,8 @@ def test_a_failing_image_is_said_not_counted(node):
     hub.make_contest("bad", contest)
     properties = {**TEAM, "contest": "bad"}
     hub.make_team("missing", properties, "mo")
-    admin = Path(cluster.kubeconfig)
-    run(apply_team(admin, hub.wire_platform(), "missing", properties, contest))
+    hub.provision("missing", properties, contest, kubeconfig=cluster.kubeconfig)
     hub.spawn("mo")
     hub.wait_stopped("mo", timeout_s=170)
-    assert "The environment bad cannot be fetched" in hub.log()
-    assert "consecutive spawns failed" not in hub.log()
+    assert "The environment bad cannot be fetched" in hub.log
+    assert "consecutive spawns failed" not in hub.log

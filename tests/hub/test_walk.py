@@ -160,8 +160,8 @@ def test_named_servers_of_two_teams_at_once(hub, cluster):
             hub.wait_stopped("ada", server)
 
 
-def test_the_namespace_never_sticks_to_an_old_team(hub, cluster, provision):
-    provision("moved")
+def test_the_namespace_never_sticks_to_an_old_team(hub, cluster):
+    hub.provision("moved")
     hub.make_team("moved", TEAM)
     hub.make_team("ocean", TEAM, "mia")
     hub.spawn("mia")
@@ -196,12 +196,12 @@ def test_deleting_a_member_deletes_no_volume(hub, cluster):
     }
 
 
-def test_frozen_team_reads_and_changes_nothing(hub, cluster, provision, bob):
+def test_frozen_team_reads_and_changes_nothing(hub, cluster, bob):
     hub.stop_server("bob")
     hub.wait_stopped("bob")
     frozen = {**TEAM, "gate": "frozen", "generation": 2}
     hub.set_properties("ocean", frozen)
-    provision("ocean", frozen)
+    hub.provision("ocean", frozen)
     try:
         assert hub.spawn("bob").status_code in (201, 202)
         hub.wait_ready("bob")
@@ -211,7 +211,7 @@ def test_frozen_team_reads_and_changes_nothing(hub, cluster, provision, bob):
         assert all(v["persistentVolumeClaim"]["readOnly"] for v in claims)
     finally:
         hub.set_properties("ocean", TEAM)
-        provision("ocean")
+        hub.provision("ocean")
 
 
 def progress(hub, user):
@@ -242,25 +242,15 @@ def test_progress_is_told_in_words_a_person_understands(slow_hub, cluster):
     assert percents == sorted(percents)
 
 
-def test_the_genuine_server_reads_its_tokens_and_reports_to_the_hub(
-    cluster, provision, tmp_path_factory
-):
-    from jupyterhub_collab.hub.spawner import TeamSpawner
-    from tests.hub.conftest import make_hub
-    from tests.hub.running import RunningHub
-    from tests.hub.samples import platform
-
-    directory = tmp_path_factory.mktemp("genuine")
-    cmd = TeamSpawner._cmd_default(None)
-    hub = RunningHub(directory, cluster.paths.kubeconfig, platform(), cmd=cmd)
-    for running in make_hub(hub, provision):
-        assert running.spawn("bob").status_code in (201, 202)
-        running.wait_ready("bob", timeout_s=120)
-        (pod,) = pods(cluster, OCEAN)
-        status = httpx.get(
-            f"http://{pod['status']['podIP']}:8888/user/bob/api/status",
-            headers={"Authorization": f"token {running.token}"},
-        )
-        assert status.status_code in (200, 403)  # it asked the hub who this is
-        running.stop_server("bob")
-        running.wait_stopped("bob")
+def test_the_genuine_server_reads_its_tokens_and_reports_to_the_hub(hub, cluster):
+    hub.make_team("ocean", TEAM, "gen")  # the hub's configuration gives JupyterLab to gen
+    assert hub.spawn("gen").status_code in (201, 202)
+    hub.wait_ready("gen", timeout_s=120)
+    (pod,) = pods(cluster, OCEAN)
+    status = httpx.get(
+        f"http://{pod['status']['podIP']}:8888/user/gen/api/status",
+        headers={"Authorization": f"token {hub.token}"},
+    )
+    assert status.status_code in (200, 403)  # it asked the hub who this is
+    hub.stop_server("gen")
+    hub.wait_stopped("gen")

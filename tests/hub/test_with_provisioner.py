@@ -1,77 +1,27 @@
 """Hub and provisioner together: a team that was made a moment ago starts its first server."""
 
-from types import SimpleNamespace
-
-import httpx
 import pytest
 
 from jupyterhub_collab.kube.kinds import NAMESPACE
-from jupyterhub_collab.models import Platform
-from tests.hub.conftest import Embedded, kube, until
-from tests.hub.running import RunningHub, free_port
+from tests.hub.conftest import Embedded, kube
+from tests.hub.provisioned import provisioned
 from tests.hub.samples import CONTEST, TEAM, platform
-from tests.services.running import PREFIX, TOKEN, Provisioner
-
-SERVICES = """
-c.JupyterHub.services += [
-    {"name": "provisioner", "url": "http://127.0.0.1:@PORT@", "api_token": "@TOKEN@",
-     "oauth_no_confirm": True},
-    {"name": "spawner", "api_token": "p" * 32},
-]
-c.JupyterHub.load_roles += [
-    {"name": "provisioner", "services": ["provisioner"], "scopes": ["list:groups", "read:groups"]},
-    {"name": "spawner", "services": ["spawner"],
-     "scopes": ["access:services!service=provisioner", "custom:collab:provision"]},
-]
-"""
 
 
 @pytest.fixture(scope="module")
 def both(cluster: Embedded, tmp_path_factory):
     """A hub whose teams a real provisioner looks after, on the embedded cluster."""
-    kube(
-        cluster,
-        "create",
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "jupyterhub"}},
-    )
-    port = free_port()
-    folder = tmp_path_factory.mktemp("both")
-    more = SERVICES.replace("@PORT@", str(port)).replace("@TOKEN@", TOKEN)
-    hub = RunningHub(
-        folder / "hub",
-        cluster.paths.kubeconfig,
-        platform(),
-        provisioner_url=f"http://127.0.0.1:{port}{PREFIX}",
-        more=more,
-    )
-    hub.start()
-    provisioner = Provisioner(
-        hub=SimpleNamespace(api_url=f"http://127.0.0.1:{hub.port}/hub/api"),
-        kubeconfig=cluster.paths.kubeconfig,
-        platform=Platform.model_validate(hub.wire_platform()),
-        folder=folder / "provisioner",
-        port=port,
-        # Far apart: what is quick is so because the hub asked.
-        arguments=("--ProvisionerApp.poll_seconds=3600",),
-    )
-    provisioner.start()
-    try:
-        until(
-            lambda: is_healthy(provisioner) or provisioner.process.poll() is not None,
-            timeout_s=60,
-        )
-        hub.make_contest("sea", CONTEST)
-        yield hub, provisioner
-    finally:
-        provisioner.end()
-        hub.stop()
-
-
-def is_healthy(provisioner):
-    try:
-        return provisioner.request("GET", "health").status_code == 200
-    except httpx.TransportError:
-        return False
+    home = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kept"}}
+    kube(cluster, "create", home)
+    kubeconfig = cluster.paths.kubeconfig
+    with provisioned(
+        tmp_path_factory.mktemp("both"),
+        platform(hub_id="kept", hub_namespace="kept", namespace_prefix="kept-"),
+        hub_kubeconfig=kubeconfig,
+        provisioner_kubeconfig=kubeconfig,
+        readiness_timeout_s=5,
+    ) as found:
+        yield found
 
 
 def test_a_new_team_starts_at_once(both, cluster):
@@ -80,7 +30,7 @@ def test_a_new_team_starts_at_once(both, cluster):
     answer = hub.spawn("ann")
     assert answer.status_code in (201, 202), answer.text + provisioner.log[-3000:]
     hub.wait_ready("ann")
-    assert "team-fresh" in [n["metadata"]["name"] for n in kube(cluster, "list", NAMESPACE)]
+    assert "kept-fresh" in [n["metadata"]["name"] for n in kube(cluster, "list", NAMESPACE)]
     hub.stop_server("ann")
     hub.wait_stopped("ann")
 
@@ -125,3 +75,4 @@ def test_a_provisioner_that_is_away_is_named(both, cluster):
         assert "the service that prepares it does not answer" in answer.json()["message"]
     finally:
         provisioner.start()
+        provisioner.wait_healthy()
