@@ -136,7 +136,8 @@ def _read_manifest(file: Path, platform: Path | None) -> ContestManifest:
         raise typer.Exit(1) from e
 
 
-def _read_token(token_file: Path | None) -> str:
+def read_token(token_file: Path | None) -> str:
+    """The hub's API token, of a file or the environment. Raises UserError."""
     if token_file is not None:
         try:
             token = token_file.read_text(encoding="utf-8").strip()
@@ -161,7 +162,7 @@ def _run(
     """Use a manager on the hub that the options name."""
     if not hub_url:
         raise UserError(f"no hub: give --hub-url URL or set {HUB_URL_VARIABLE}")
-    api_url, token = to_api_url(hub_url), _read_token(token_file)
+    api_url, token = to_api_url(hub_url), read_token(token_file)
 
     async def run() -> T:
         async with HubClient(api_url, token) as hub:

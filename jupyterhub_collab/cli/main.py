@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..errors import CollabError
-from . import cluster, contest, install
+from . import cluster, contest, install, recover
 from .doctor import DoctorOptions, run_doctor
 from .up.command import DEFAULT_IMAGE, UpOptions, run_up
 from .up.samples import CSI_DRIVER
@@ -89,6 +89,7 @@ def doctor(data: Data = DEFAULT_DATA, port: Port = 8000, kubeconfig: Kubeconfig 
 
 contest.register(app)
 cluster.register(app)
+recover.register(app)
 install.register(app)
 
 

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -29,6 +29,8 @@ from .reflector import EventFeed, PodCache, PodView
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+LEAVINGS_KEY: Final = "collab_leavings"  # of a spawner's state
 
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
@@ -70,6 +72,13 @@ class Leaving:
         return asdict(self)
 
 
+def leavings_in(state: Mapping[str, Any] | None) -> list[Leaving]:
+    """What a spawner's state says has to go."""
+    raw = (state or {}).get(LEAVINGS_KEY)
+    found = [Leaving.from_state(item) for item in raw] if isinstance(raw, list) else []
+    return [leaving for leaving in found if leaving is not None]
+
+
 class ClusterLink:
     """Client, watches and leavings. One for a process and event loop: `open_link`."""
 
@@ -87,6 +96,10 @@ class ClusterLink:
             asyncio.create_task(self.pods.run(), name="watch pods"),
             asyncio.create_task(self.events.run(), name="watch events"),
         ]
+
+    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something for as long as the link is open."""
+        self._tasks.append(asyncio.create_task(work))
 
     async def close(self) -> None:
         """End the watches; what has to go and is not gone yet stays in the spawners' state."""

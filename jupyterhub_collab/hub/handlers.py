@@ -16,6 +16,7 @@ from tornado import web
 
 from ..identity.server_credential import CredentialError, ServerClaims
 from . import INTROSPECT_SCOPE
+from .recovery import AdoptHandler, StraysHandler
 from .settings import settings_of
 from .spawner import TeamSpawner
 from .teams import is_member
@@ -89,4 +90,6 @@ class IntrospectHandler(APIHandler):  # type: ignore[misc]
 HANDLERS: list[tuple[str, type[APIHandler]]] = [
     (r"/api/collab/introspect", IntrospectHandler),
     (r"/api/collab/jwks", JwksHandler),
+    (r"/api/collab/strays", StraysHandler),
+    (r"/api/collab/adopt", AdoptHandler),
 ]

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final
 
 import jupyterhub
-import sqlalchemy
 from kubespawner import KubeSpawner
 from traitlets import TraitError, default, validate
 
@@ -38,7 +37,7 @@ from ..policy.spawning import (
     to_options,
 )
 from .chooser import make_form, to_raw_options
-from .cluster import ClusterLink, Leaving, open_link
+from .cluster import LEAVINGS_KEY, ClusterLink, Leaving, leavings_in, open_link
 from .listening import until_listening
 from .progress import ProgressLog
 from .readiness import NamespaceWaiter, ProvisionerLink
@@ -46,6 +45,7 @@ from .reflector import PodView
 from .refusals import SpawnRefusedError, to_refusal
 from .settings import TeamSettings
 from .starting import ServerStart, to_last_words
+from .strays import sweep
 from .teams import team_spec, teams_of
 
 _SYNC_S: Final = 30.0  # a start waits so long for the first list of pods
@@ -53,6 +53,17 @@ _POLL_SYNC_S: Final = 5.0  # a poll so long, when the hub has just started
 _STOP_S: Final = 60.0  # a stop so long for the pod to go; it goes on in the background
 _SEARCH_S: Final = 5.0  # and so long if it is not known whether there is a pod at all
 _MARGIN_S: Final = 5.0  # our own end of a start comes before JupyterHub's
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """A server that runs, for a start that only takes it over. `hub.recovery` made sure of it."""
+
+    view: PodView
+    api_token: str
+    team: str
+    contest: str
+    gate: str
 
 
 class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
@@ -64,6 +75,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
     server_id: str = ""
     pod_uid: str = ""
     gate: str = ""  # as it was when the pod was made: frozen ones cannot write
+    adoption: Adoption | None = None  # what the next start takes over instead of making a server
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -189,6 +201,8 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
     # -- start --------------------------------------------------------------------------------
 
     async def _start(self) -> str:
+        if self.adoption is not None:
+            return self._take_over(self.adoption)
         self._steps = asyncio.ensure_future(self._start_steps())
         try:
             done, _ = await asyncio.wait({self._steps}, timeout=self.start_timeout - _MARGIN_S)
@@ -212,6 +226,24 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             self._progress_log.close()
         self._guard_wait_up()
         return url
+
+    def _take_over(self, adoption: Adoption) -> str:
+        """URL of a server that runs already; it becomes ours only when nothing can fail any more.
+
+        JupyterHub stops what fails on the way, and that must not be the pod.
+        """
+        view = adoption.view
+        self.api_token = adoption.api_token  # JupyterHub takes it in place of the one it made
+
+        async def answered(*args: Any, **kwargs: Any) -> Any:
+            self.team, self.contest, self.gate = adoption.team, adoption.contest, adoption.gate
+            self.namespace, self.pod_name = view.namespace, view.name
+            self.server_id, self.pod_uid = view.server_id, view.uid
+            self.remember()
+            return SimpleNamespace(headers={"X-JupyterHub-Version": jupyterhub.__version__})
+
+        self.server.wait_up = answered
+        return self.url_of(view)
 
     async def _end_steps(self) -> None:
         """Cancel a start under way, and wait until nothing more of it comes."""
@@ -492,13 +524,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
     async def _open_link(self) -> ClusterLink:
         """The hub's link; what an earlier process was still to delete is taken up with it."""
         link = await open_link(hub_id=self.platform.hub_id)
-        if not link.is_swept:
-            link.is_swept = True
-            query = sqlalchemy.text("SELECT state FROM spawners WHERE state LIKE :with_leavings")
-            found = self.user.db.execute(query, {"with_leavings": f"%{_LEAVINGS_KEY}%"})
-            for (state,) in found:
-                for leaving in _leavings_in(json.loads(state)):
-                    link.see_off(leaving)
+        sweep(link, self.user.db, prefix=self.platform.namespace_prefix)
         for leaving in list(self._leavings):
             self._follow_leaving(link, leaving)
         return link
@@ -518,7 +544,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         if self.server_id:
             state["collab"] = {key: getattr(self, key) for key in (*_STATE_KEYS, "gate")}
         if self._leavings:
-            state[_LEAVINGS_KEY] = [leaving.to_state() for leaving in self._leavings]
+            state[LEAVINGS_KEY] = [leaving.to_state() for leaving in self._leavings]
         return state
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -528,7 +554,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             for key in _STATE_KEYS:
                 setattr(self, key, known[key])
             self.gate = str(known.get("gate") or "")
-        self._leavings = _leavings_in(state)
+        self._leavings = leavings_in(state)
 
     def clear_state(self) -> None:
         """Forget the server, not what has to go. JupyterHub calls it before each start too."""
@@ -542,14 +568,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         self._spec = self._choice = None
 
 
-_LEAVINGS_KEY: Final = "collab_leavings"
 _STATE_KEYS: Final = ("team", "contest", "namespace", "pod_name", "server_id", "pod_uid")
-
-
-def _leavings_in(state: Mapping[str, Any] | None) -> list[Leaving]:
-    raw = (state or {}).get(_LEAVINGS_KEY)
-    found = [Leaving.from_state(item) for item in raw] if isinstance(raw, list) else []
-    return [leaving for leaving in found if leaving is not None]
 
 
 async def _form_of(spawner: TeamSpawner) -> str:

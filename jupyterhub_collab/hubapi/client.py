@@ -176,6 +176,28 @@ class HubClient:
         for some in _chunks(users):
             await self._call("POST", "users", {"usernames": some}, fine=(409,))
 
+    async def list_strays(self) -> list[dict[str, str]]:
+        """Pods that run and that no server in the hub's database belongs to.
+
+        Fields: namespace, pod, uid, username, server_name, server_id, team.
+        """
+        answer = await self._call("GET", "collab/strays")
+        try:
+            return [{str(k): str(v) for k, v in stray.items()} for stray in answer["strays"]]
+        except (AttributeError, KeyError, TypeError) as e:
+            raise HubRefusedError(f"{self.api_url} answered with no list of pods") from e
+
+    async def adopt(self, namespace: str, pod: str, uid: str, *, api_token: str) -> None:
+        """Have the hub take over such a pod, with the token of the hub's API that it holds.
+
+        Raises
+        ------
+        HubRefusedError
+            It cannot: says why. The pod is left alone.
+        """
+        body = {"namespace": namespace, "pod": pod, "uid": uid, "api_token": api_token}
+        await self._call("POST", "collab/adopt", body)
+
     async def _call(
         self,
         method: str,
