@@ -23,7 +23,8 @@ from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
@@ -143,7 +144,7 @@ class KubeClient:
         return cls(_read_service_account(), reload=read, **options)
 
     async def __aenter__(self) -> KubeClient:
-        self._api = ApiClient(self._configuration)
+        self._api = _open(self._configuration)
         return self
 
     async def __aexit__(
@@ -215,7 +216,7 @@ class KubeClient:
         log.info("The credentials of the Kubernetes API changed; going on with the new ones")
         # Requests under way end on the old one's connections.
         last, self._retired = self._retired, self._api
-        self._configuration, self._mark, self._api = fresh, mark, ApiClient(fresh)
+        self._configuration, self._mark, self._api = fresh, mark, _open(fresh)
         if last is not None:
             await last.close()  # type: ignore[no-untyped-call]
 
@@ -493,6 +494,21 @@ def _read_service_account() -> Configuration:
             "Set KUBECONFIG to say which cluster to use."
         ) from error
     return configuration
+
+
+def _open(configuration: Configuration) -> ApiClient:
+    """Connections of a configuration.
+
+    The library has aiohttp look into the environment and into ~/.netrc before each request, in a
+    thread each, and would send a password that it finds there. The environment's proxy is looked
+    up once instead, and no other credentials than the configuration's are ever sent.
+    """
+    if configuration.proxy is None:
+        parts = urlsplit(configuration.host)
+        if parts.hostname and not proxy_bypass(parts.hostname):
+            configuration.proxy = getproxies().get(parts.scheme)
+    configuration.client_session_kwargs = {"trust_env": False}
+    return ApiClient(configuration)
 
 
 def _mark_of(configuration: Configuration) -> tuple[object, ...]:

@@ -25,7 +25,6 @@ from pydantic import ValidationError
 from .. import names
 from ..constants import ANNOTATION_READY_HASH, ANNOTATION_SPEC, ANNOTATION_SPEC_HASH
 from ..errors import PermanentError, RetryableError, SpecError
-from ..manifests.tenancy import make_tenancy
 from ..models import HubGroup, Platform, TeamSpec
 from ..reconcile.backoff import Backoff
 from ..reconcile.conditions import State
@@ -39,6 +38,7 @@ from ..reconcile.removal import Doomed
 from ..reconcile.volumes import GROWTH_REFUSED
 from .tenancy_brake import FightBrake
 from .tenancy_desired import DesiredTeams, Properties, contest_of, says_destroy
+from .tenancy_rendered import RenderedTeams
 from .tenancy_status import TeamStatus, next_status
 
 log = logging.getLogger(__name__)
@@ -132,6 +132,7 @@ class TenancyManager:
         self._on_ready, self._on_pass = on_ready, on_pass
         self._clock, self._now, self._sleep = clock, now, sleep
         self._desired = DesiredTeams()
+        self._rendered = RenderedTeams(self._desired, platform)
         self._brake = FightBrake()
         self._queue = WorkQueue(self._settings.backoff)
         self._statuses: dict[str, TeamStatus] = {}
@@ -180,19 +181,17 @@ class TenancyManager:
         KeyError
             No such team, and no properties given.
         """
+        said = properties if properties is not None else self._desired.source_of(team)[0]
+        if said is not None and says_destroy(team, said):
+            doomed = self._doomed(team, contest_of(said))
+            return self._engine.plan_removal(doomed, release=self._view.release())
         if properties is None:
-            is_doomed = self._desired.is_doomed(team)
-            spec = None if is_doomed else self._desired.spec_of(team)
+            rendered = self._rendered.of_team(team)
         else:
-            is_doomed = says_destroy(team, properties)
             spec = self._desired.merge(team, properties, contest_properties)
-        if spec is None or is_doomed:
-            contest = contest_of(properties) if properties is not None else None
-            return self._engine.plan_removal(
-                self._doomed(team, contest), release=self._view.release()
-            )
+            rendered = self._rendered.of_spec(spec)
         return self._engine.plan(
-            make_tenancy(spec, self._platform), owner=self._owner(team), ready_hash=spec.hash()
+            rendered.manifests, owner=self._owner(team), ready_hash=rendered.hash
         )
 
     async def refresh(self, team: str) -> TeamStatus | None:
@@ -216,16 +215,16 @@ class TenancyManager:
             status = self._statuses.get(team)
             is_known = status is not None and status.is_doomed
             return status if is_known else self._set(team, State.DESTROYING)
-        spec = self._desired.spec_of(team)
+        rendered = self._rendered.of_team(team)
         plan = self._engine.plan(
-            make_tenancy(spec, self._platform), owner=self._owner(team), ready_hash=spec.hash()
+            rendered.manifests, owner=self._owner(team), ready_hash=rendered.hash
         )
         status = self._statuses.get(team)
-        is_old = status is None or status.spec_hash != spec.hash()
+        is_old = status is None or status.spec_hash != rendered.hash
         if is_old or plan.steps or plan.is_blocked:
             self._enqueue(team, Lane.URGENT)
         if is_old or plan.steps:  # what was said of it is no longer true
-            self._set(team, State.PROVISIONING, spec_hash=spec.hash())
+            self._set(team, State.PROVISIONING, spec_hash=rendered.hash)
         return self._statuses.get(team)
 
     async def refresh_groups(self, group_names: list[str]) -> set[str]:
@@ -443,22 +442,22 @@ class TenancyManager:
     def _as_asked(self, team: str) -> Desired:
         """As the groups say; as it was given last, where what they say is not valid."""
         try:
-            spec = self._desired.spec_of(team)
-            manifests = make_tenancy(spec, self._platform)
+            rendered = self._rendered.of_team(team)
         except SpecError as error:
             issue = Issue(IssueType.SPEC_INVALID, "Invalid", str(error))
             return self._as_written(team, issue, State.FAILED)
-        return Desired(manifests, spec.hash(), spec_hash=spec.hash())
+        return Desired(rendered.manifests, rendered.hash, spec_hash=rendered.hash)
 
     def _as_written(self, team: str, issue: Issue, state: State) -> Desired:
         """Keep up what the team's namespace says it was given last."""
         spec = self._written_spec(team)
-        try:
-            manifests = make_tenancy(spec, self._platform) if spec is not None else ()
-        except SpecError:  # written for a platform that allowed more
-            manifests = ()
-        target_hash = spec.hash() if spec is not None else ""
-        return Desired(manifests, target_hash, (issue,), state=state)
+        if spec is not None:
+            try:
+                rendered = self._rendered.of_spec(spec)
+            except SpecError:  # written for a platform that allowed more
+                return Desired((), spec.hash(), (issue,), state=state)
+            return Desired(rendered.manifests, rendered.hash, (issue,), state=state)
+        return Desired(issues=(issue,), state=state)
 
     def _written_spec(self, team: str) -> TeamSpec | None:
         """The spec on the team's namespace, if it is ours and says what its hash says."""

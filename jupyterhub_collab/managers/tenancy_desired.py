@@ -1,7 +1,7 @@
 """Which teams there should be, and what each should have: the hub's groups, remembered raw.
 
 Only raw properties are kept; a spec is merged when it is needed (a contest's images and profiles
-stand once in memory, not once a team). It does no I/O.
+stand once in memory, not once a team), and contests as they were read. It does no I/O.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from .. import names
 from ..constants import PROPERTIES_KEY
 from ..errors import SpecError
 from ..models import HubGroup, Retention, TeamSpec
-from ..policy.spec import is_team_group, merge_team_spec, to_team_properties
+from ..policy.spec import (
+    ReadContest,
+    is_team_group,
+    merge_read,
+    merge_team_spec,
+    read_contest,
+    to_team_properties,
+)
 
 Properties = Mapping[str, Any]
 
@@ -28,6 +35,7 @@ class DesiredTeams:
     def __init__(self) -> None:
         self._teams: dict[str, Properties] = {}
         self._contests: dict[str, Properties] = {}
+        self._read_contests: dict[str, ReadContest] = {}  # those that are valid, when asked for
         self._read_at: dict[str, float] = {}
         self._missing: set[str] = set()  # not in the last list; believed when it happens again
 
@@ -52,9 +60,21 @@ class DesiredTeams:
         self, team: str, properties: Properties, contest_properties: Properties | None = None
     ) -> TeamSpec:
         """Spec of a team with such properties, in its contest as known, or in another."""
-        if contest_properties is None:
-            contest_properties = self._contests.get(contest_of(properties))
-        return merge_team_spec(team, properties, contest_properties)
+        contest = contest_of(properties)
+        if contest_properties is not None or contest not in self._contests:
+            return merge_team_spec(team, properties, contest_properties)
+        return merge_read(team, to_team_properties(team, properties), self._read(contest))
+
+    def _read(self, contest: str) -> ReadContest:
+        """A contest's group, read once for all its teams. Raises SpecError."""
+        if contest not in self._read_contests:
+            self._read_contests[contest] = read_contest(contest, self._contests[contest])
+        return self._read_contests[contest]
+
+    def source_of(self, team: str) -> tuple[Properties | None, ...]:
+        """All that a team's spec is made of. What has not changed is the very same object."""
+        properties = self._teams[team]
+        return properties, self._contests.get(contest_of(properties))
 
     def is_doomed(self, team: str) -> bool:
         """Whether its group says, and says validly, that the team is to be destroyed."""
@@ -102,6 +122,7 @@ class DesiredTeams:
             if self._contests.get(contest) == properties:
                 return set()
             _set(self._contests, contest, properties)
+            self._read_contests.pop(contest, None)
             return {team for team in self._teams if self.contest_of(team) == contest}
         if properties is not None and not is_team_group(name, properties):
             properties = None

@@ -14,12 +14,14 @@ unicast; all else is special, which also closes NAT64 and mapped forms of IPv4 a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
 from ..errors import Problem, SpecError
 from ..models import EgressRule, Platform
 
 Network = IPv4Network | IPv6Network
+Texts = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -92,14 +94,27 @@ def refusal(rule: EgressRule, platform: Platform | None) -> str | None:
     ``platform`` None: it is not known what the platform allows, so only what no platform can
     allow is refused.
     """
-    network = ip_network(str(rule.cidr))
-    for special in _ranges(platform):
+    return _refusal(str(rule.cidr), *_settings_of(platform))
+
+
+def _settings_of(platform: Platform | None) -> tuple[Texts, Texts | None]:
+    """Ranges that a platform denies and allows besides; None: it is not known what it allows."""
+    if platform is None:
+        return (), None
+    return platform.egress_denied_ranges, platform.private_ranges_allowed
+
+
+# The same few rules are looked at for each of thousands of teams.
+@lru_cache(maxsize=1024)
+def _refusal(cidr: str, denied: Texts, allowed: Texts | None) -> str | None:
+    network = ip_network(cidr)
+    for special in _ranges(denied):
         if not is_within(network, special.network):
             continue
-        if special.nameable and (platform is None or _is_allowed(network, platform)):
+        if special.nameable and (allowed is None or _is_allowed(network, allowed)):
             break
         return f"{network}, which is {special.what} ({special.network})"
-    if _left_out(network, platform) == [network]:
+    if _left_out(network, denied) == [network]:
         return f"{network}, which is closed in all its parts"
     return None
 
@@ -115,31 +130,33 @@ def effective_egress(rule: EgressRule, platform: Platform) -> tuple[str, tuple[s
     reason = refusal(rule, platform)
     if reason is not None:
         raise SpecError([Problem(f"egress.{rule.name}.cidr", reason, "a public network")])
-    network = ip_network(str(rule.cidr))
-    return str(network), tuple(str(n) for n in _left_out(network, platform))
+    return _effective(str(rule.cidr), platform.egress_denied_ranges)
 
 
-def _left_out(network: Network, platform: Platform | None) -> list[Network]:
+@lru_cache(maxsize=1024)
+def _effective(cidr: str, denied: Texts) -> tuple[str, tuple[str, ...]]:
+    network = ip_network(cidr)
+    return str(network), tuple(str(n) for n in _left_out(network, denied))
+
+
+def _left_out(network: Network, denied: Texts) -> list[Network]:
     """The special ranges in a network, adjacent ones as one."""
     # A platform may allow a special range as a whole; it is then not its own exception.
     return _collapse(
         [
             s.network
-            for s in _ranges(platform)
+            for s in _ranges(denied)
             if is_within(s.network, network) and s.network != network
         ]
     )
 
 
-def _ranges(platform: Platform | None) -> tuple[SpecialRange, ...]:
-    if platform is None:
-        return SPECIAL_RANGES
-    denied = (_special(c, "closed by this platform") for c in platform.egress_denied_ranges)
-    return (*denied, *SPECIAL_RANGES)
+def _ranges(denied: Texts) -> tuple[SpecialRange, ...]:
+    return (*(_special(c, "closed by this platform") for c in denied), *SPECIAL_RANGES)
 
 
-def _is_allowed(network: Network, platform: Platform) -> bool:
-    return any(is_within(network, ip_network(a)) for a in platform.private_ranges_allowed)
+def _is_allowed(network: Network, allowed: Texts) -> bool:
+    return any(is_within(network, ip_network(a)) for a in allowed)
 
 
 def _collapse(networks: list[Network]) -> list[Network]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from .. import names
@@ -17,7 +18,9 @@ from ..models import (
     ContestProperties,
     Dataset,
     Gate,
+    Image,
     Platform,
+    Profile,
     Retention,
     TeamProperties,
     TeamSpec,
@@ -27,6 +30,10 @@ from . import egress
 from .problems import D, DocumentError, FieldProblem, one_of, to_document, to_field, to_found
 
 _CLUSTER_PRIORITY: Final = "system-"
+CONTROL_PLANE_TAINTS: Final = (
+    "node-role.kubernetes.io/control-plane",
+    "node-role.kubernetes.io/master",
+)
 _CLUSTER_S_OWN: Final = "those put the cluster's own pods before everybody else's"
 _NO_AUDIT: Final = (
     "false: nothing records accesses to data yet, and protected data is mounted only where every"
@@ -75,19 +82,41 @@ def merge_team_spec(
     if not names.is_team_id(team):
         raise SpecError([Problem("groups", to_found(team), names.TEAM_ID_RULE)])
     mine = to_team_properties(team, properties)
-    group = names.contest_group(mine.contest)
     if contest_properties is None:
+        group = names.contest_group(mine.contest)
         found = f"contest {to_found(mine.contest)}, but no hub group {to_found(group)}"
         field = f"groups.{team}.{PROPERTIES_KEY}.contest"
         raise SpecError([Problem(field, found, "a contest that has been applied")])
-    theirs = to_contest_properties(mine.contest, contest_properties)
+    return merge_read(team, mine, read_contest(mine.contest, contest_properties))
+
+
+@dataclass(frozen=True)
+class ReadContest:
+    """A contest's properties, and what is wrong between their parts."""
+
+    properties: ContestProperties
+    problems: tuple[Problem, ...]
+
+
+def read_contest(contest: str, properties: Mapping[str, Any]) -> ReadContest:
+    """A contest's group, read and checked once for all its teams. Raises SpecError."""
+    theirs = to_contest_properties(contest, properties)
+    where = f'groups."{names.contest_group(contest)}".{PROPERTIES_KEY}'
+    problems = tuple(
+        Problem(f"{where}.{to_field(p.path)}", p.found, p.expected) for p in check_contest(theirs)
+    )
+    return ReadContest(theirs, problems)
+
+
+def merge_read(team: str, mine: TeamProperties, contest: ReadContest) -> TeamSpec:
+    """As `merge_team_spec`, of properties that are read already. Raises SpecError."""
+    theirs = contest.properties
+    where = f"groups.{team}.{PROPERTIES_KEY}"
     problems = [
-        Problem(f"groups.{team}.{PROPERTIES_KEY}.{to_field(p.path)}", p.found, p.expected)
+        Problem(f"{where}.{to_field(p.path)}", p.found, p.expected)
         for p in check_team(mine, theirs)
-    ] + [
-        Problem(f'groups."{group}".{PROPERTIES_KEY}.{to_field(p.path)}', p.found, p.expected)
-        for p in check_contest(theirs)
     ]
+    problems += contest.problems
     if problems:
         raise SpecError(problems)
     spec = TeamSpec(
@@ -107,7 +136,9 @@ def merge_team_spec(
             if dataset.every_team or key in mine.datasets
         },
     )
+    # Images stand beside the spec once more, where the cluster's policies read them.
     size = len(spec.to_canonical_json().encode())
+    size += sum(len(image.reference) + 1 for image in spec.images.values())
     if size > SPEC_MAX_BYTES:
         expected = f"at most {SPEC_MAX_BYTES}: the whole spec is kept on the team's namespace"
         raise SpecError([Problem(f"groups.{team}", f"a spec of {size} bytes", expected)])
@@ -219,7 +250,11 @@ def check_platform(spec: TeamSpec, platform: Platform) -> tuple[Problem, ...]:
     """What this platform refuses of a spec: drivers, addresses; protected data wherever it is."""
     problems = [
         Problem(to_field(p.path), p.found, p.expected)
-        for p in (*check_unprotected(spec.datasets), *check_datasets(spec.datasets, platform))
+        for p in (
+            *check_unprotected(spec.datasets),
+            *check_datasets(spec.datasets, platform),
+            *check_pods(spec.images, spec.profiles, platform),
+        )
     ]
     for rule in spec.egress:
         reason = egress.refusal(rule, platform)
@@ -230,6 +265,39 @@ def check_platform(spec: TeamSpec, platform: Platform) -> tuple[Problem, ...]:
         for p in check_namespace(spec.team, platform)
     ]
     return tuple(problems)
+
+
+def check_pods(
+    images: Mapping[str, Image], profiles: Mapping[str, Profile], platform: Platform
+) -> list[FieldProblem]:
+    """Images and placement that this platform does not allow; its admission policies say the same.
+
+    Without this check a server would be refused at its start instead of the spec before it.
+    """
+    problems: list[FieldProblem] = []
+    if platform.image_prefixes:
+        expected = "an image that begins with " + " or ".join(platform.image_prefixes)
+        problems += [
+            FieldProblem(("images", key, "image"), to_found(image.reference), expected)
+            for key, image in images.items()
+            if not image.reference.startswith(platform.image_prefixes)
+        ]
+    for key, profile in profiles.items():
+        where: tuple[str | int, ...] = ("profiles", key)
+        priority, allowed = profile.priority_class, platform.priority_classes
+        if priority and allowed is not None and priority not in allowed:
+            expected = f"{one_of(priority, allowed)} (this platform's priority classes)"
+            problems.append(FieldProblem((*where, "priorityClass"), to_found(priority), expected))
+        for i, toleration in enumerate(profile.tolerations):
+            keys = platform.toleration_keys
+            path = (*where, "tolerations", i, "key")
+            if toleration.key in CONTROL_PLANE_TAINTS:
+                expected = "a key other than the control plane's: no server runs there"
+                problems.append(FieldProblem(path, to_found(toleration.key), expected))
+            elif keys is not None and toleration.key not in keys:
+                expected = f"{one_of(toleration.key, keys)} (this platform's toleration keys)"
+                problems.append(FieldProblem(path, to_found(toleration.key), expected))
+    return problems
 
 
 def check_datasets(datasets: Mapping[str, Dataset], platform: Platform) -> list[FieldProblem]:
