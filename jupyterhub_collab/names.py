@@ -23,6 +23,8 @@ TEAM_ID_PATTERN = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
 TEAM_ID_RULE = (
     "a lower-case letter, then letters, digits and single hyphens, at most 30 characters in all"
 )
+PERSONAL_CLAIM_PREFIX = "personal-"
+DATASET_CLAIM_PREFIX = "dataset-"
 NAMESPACE_PREFIX_MAX = 20  # leaves room in the 63 characters of a DNS label
 _TEAM_ID = re.compile(TEAM_ID_PATTERN)
 _PREFIX = re.compile(r"([a-z][a-z0-9]*-)+")
@@ -86,7 +88,7 @@ def _slug(text: str, *, max_length: int) -> str:
 
 def personal_claim(username: str) -> str:
     """Name of a member's personal volume claim in a team namespace: at most 63 characters."""
-    return f"personal-{_slug(username, max_length=54)}"
+    return PERSONAL_CLAIM_PREFIX + _slug(username, max_length=54)
 
 
 def server_pod(username: str, server_name: str) -> str:
@@ -101,7 +103,7 @@ def server_pod(username: str, server_name: str) -> str:
 
 def dataset_claim(dataset: str) -> str:
     """Name of the claim by which a team namespace mounts a data set."""
-    return f"dataset-{dataset}"
+    return DATASET_CLAIM_PREFIX + dataset
 
 
 def dataset_volume(namespace: str, dataset: str) -> str:

@@ -26,6 +26,8 @@ CREATE: Final = "CREATE"
 UPDATE: Final = "UPDATE"
 DELETE: Final = "DELETE"
 
+Rule = tuple[str, str]  # CEL, and the sentence where it does not hold
+
 
 @dataclass(frozen=True)
 class Target:
@@ -61,7 +63,7 @@ class Policy:
 
     name: str
     targets: tuple[Target, ...]
-    validations: tuple[tuple[str, str], ...]
+    validations: tuple[Rule, ...]
     conditions: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     in_teams_only: bool = False
@@ -160,6 +162,38 @@ def team_of(thing: str) -> str:
 def contest_of(thing: str) -> str:
     """CEL: the contest that the thing is labelled with."""
     return label(thing, LABEL_CONTEST)
+
+
+OWNERSHIP: Final = (LABEL_MANAGED_BY, LABEL_HUB, LABEL_TEAM, LABEL_CONTEST)
+# Whoever may do everything could remove the policy as well. Asked only where a rule does not hold.
+IS_ADMIN: Final = 'authorizer.group("*").resource("*").check("*").allowed()'
+
+
+def or_admin(*rules: Rule) -> tuple[Rule, ...]:
+    """The rules, for everybody but administrators; `IS_ADMIN` is the variable ``admin``."""
+    return tuple((f"({cel}) || variables.admin", message) for cel, message in rules)
+
+
+def has_labels_of_namespace() -> str:
+    """CEL: the object bears its namespace's ownership labels."""
+    return " && ".join(f"{label('object', k)} == {label('namespaceObject', k)}" for k in OWNERSHIP)
+
+
+def keeps_labels(*keys: str) -> str:
+    """CEL: the object's ownership labels are what they were; or these labels."""
+    return " && ".join(
+        f"{label('object', key)} == {label('oldObject', key)}" for key in keys or OWNERSHIP
+    )
+
+
+def namespace_lines(key: str) -> str:
+    """CEL: the lines of an annotation of the request's namespace."""
+    return f'{annotation("namespaceObject", key)}.split("\\n")'
+
+
+def namespace_word(key: str) -> str:
+    """CEL: an annotation of the request's namespace, empty where it has none."""
+    return annotation("namespaceObject", key)
 
 
 def is_account(name: str, platform: Platform) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 from .. import names
 from ..constants import ANNOTATION_SPEC, ANNOTATION_SPEC_HASH
 from ..models import Platform, TeamSpec
+from .allowances import make_allowances
 from .manifest import Manifest, make_object
 
 POD_SECURITY_LABELS: Final = {
@@ -33,5 +34,6 @@ def make_namespace(spec: TeamSpec, platform: Platform) -> Manifest:
         annotations={
             ANNOTATION_SPEC: spec.to_canonical_json(),
             ANNOTATION_SPEC_HASH: spec.hash(),
+            **make_allowances(spec, platform),
         },
     )

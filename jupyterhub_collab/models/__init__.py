@@ -10,13 +10,14 @@ from .dataset import CsiSource, Dataset, NfsSource
 from .document import Document
 from .egress import EgressRule, PortRange, Protocol
 from .hub_group import HubGroup
-from .image import Image, Profile, Toleration
+from .image import AddedToleration, Image, Profile, Toleration
 from .platform import CidrPeer, Endpoint, Platform, PodPeer
 from .team import ContestProperties, Gate, Retention, TeamProperties, TeamSpec
 from .tier import Tier, TierOverrides
 from .volume import Volumes
 
 __all__ = [
+    "AddedToleration",
     "CidrPeer",
     "Contest",
     "ContestManifest",

@@ -39,6 +39,15 @@ class Toleration(Document):
     effect: Literal["NoSchedule", "PreferNoSchedule"]
 
 
+class AddedToleration(Document):
+    """A toleration that the cluster itself gives to pods; without effect: every effect."""
+
+    key: str = Field(min_length=1, max_length=253)
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
 class Profile(Document):
     """A size of server. Requests equal limits, so what is promised is there."""
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from .. import constants, names
 from .document import Document
+from .image import AddedToleration, ImageReference
 
 
 def _check_network(text: str) -> str:
@@ -23,6 +24,13 @@ def _check_prefix(text: str) -> str:
     return text
 
 
+def _check_image_prefix(text: str) -> str:
+    if not text.endswith(("/", ":", "@")):
+        raise ValueError(f"{text!r} must end in / or : or @, or a longer name would match too")
+    return text
+
+
+ImagePrefix = Annotated[str, AfterValidator(_check_image_prefix)]
 NetworkText = Annotated[str, AfterValidator(_check_network)]
 
 
@@ -93,6 +101,27 @@ class Platform(Document):
         (), description="Networks no rule lets through: nodes and pods with public addresses."
     )
     server_port: int = constants.SERVER_PORT
+    image_prefixes: tuple[ImagePrefix, ...] = Field(
+        (), description="Where all images come from, as quay.io/contest/; anywhere unless said."
+    )
+    extra_images: tuple[ImageReference, ...] = Field(
+        (), description="Of an administrator's sidecars, besides those that a team may use."
+    )
+    priority_classes: tuple[str, ...] | None = Field(
+        None, description="That profiles may have; any but the cluster's own unless said."
+    )
+    default_priority_class: str | None = Field(
+        None, description="The cluster's global default, if it has one: it gives it to every pod."
+    )
+    toleration_keys: tuple[str, ...] | None = Field(
+        None, description="Of tolerations that profiles may have; any but a control plane's."
+    )
+    added_tolerations: tuple[AddedToleration, ...] = Field(
+        (), description="That the cluster gives to pods, by a RuntimeClass for instance."
+    )
+    pod_secrets: tuple[str, ...] = Field(
+        (), description="Secrets that you put into team namespaces for pods to read."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -41,6 +41,7 @@ from .spec import (
     check_contest,
     check_datasets,
     check_namespace,
+    check_pods,
     check_team,
     effective_tier,
 )
@@ -326,6 +327,7 @@ def _check_references(manifest: ContestManifest, platform: Platform | None) -> l
     problems += _check_egress(manifest, platform)
     if platform is not None:
         problems += check_datasets(manifest.datasets, platform)
+        problems += check_pods(manifest.images, manifest.profiles, platform)
     size = len(contest.to_canonical_json().encode())
     if size > SPEC_MAX_BYTES - _TEAM_SHARE_BYTES:
         found = f"{size} bytes that all teams share"

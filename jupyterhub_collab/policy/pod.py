@@ -133,7 +133,8 @@ def enforce_pod(pod: Mapping[str, Any], server: ServerIdentity, rules: PodRules)
     ]
     problems += _overruled(spec, rules)
     spec = {k: v for k, v in spec.items() if k in _KEPT_SPEC_KEYS and v not in (None, [], {})}
-    problems += added_problems(spec, rules.spec, rules.extra_images)
+    extra = rules.extra_images | frozenset(rules.platform.extra_images)
+    problems += added_problems(spec, rules.spec, extra)
     if problems:
         raise PodRefusedError(problems)
     result["spec"] = spec

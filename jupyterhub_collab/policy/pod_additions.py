@@ -102,7 +102,8 @@ def added_problems(
         if container.get("name") != NOTEBOOK and container.get("image") not in allowed:
             problems.append(
                 f"container {container.get('name')}: the image {container.get('image')} is not"
-                " among the team's images and not in TeamSpawner.allowed_extra_images"
+                " among the team's images, the platform's extra_images and"
+                " TeamSpawner.allowed_extra_images"
             )
     return problems
 

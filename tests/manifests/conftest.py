@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from jupyterhub_collab.manifests.guard import make_guard
+from jupyterhub_collab.manifests.rbac import make_rbac
+from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.models import Platform, TeamSpec
 from jupyterhub_collab.policy.spec import merge_team_spec
+from tests.cluster.cluster import Cluster
+
+from .acting import HOME, Actor, Ground, delete
 
 CONTEST: dict[str, Any] = {
     "generation": 7,
@@ -143,3 +150,74 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def case(request: pytest.FixtureRequest) -> tuple[str, TeamSpec, Platform]:
     """Name, spec and platform of each case in turn."""
     return (request.param, *make_case(request.param))
+
+
+# What the platform of the tests on a real API server says besides.
+STRICT: dict[str, Any] = {
+    "hub_namespace": HOME,
+    "namespace_prefix": "manifests-team-",
+    "image_prefixes": ["registry.example.org/"],
+    "extra_images": ["registry.example.org/sidecar:1"],
+    "priority_classes": ["contest"],
+    "toleration_keys": ["gpu"],
+    "added_tolerations": [{"key": "sandbox", "operator": "Exists"}],
+    "pod_secrets": ["shared"],
+    "runtime_class": "sandboxed",
+    "host_users": False,
+}
+CLASSES: tuple[dict[str, Any], ...] = (
+    {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "contest"},
+        "value": 1000,
+    },
+    {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "urgent"},
+        "value": 2000,
+    },
+    {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": "sandboxed"},
+        "handler": "runc",
+        "scheduling": {"tolerations": [{"key": "sandbox", "operator": "Exists"}]},
+    },
+)
+
+
+@pytest.fixture(scope="package")
+def ground(api_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    """Accounts, roles and policies as an admin installs them."""
+    folder = tmp_path_factory.mktemp("accounts")
+    platform = Platform.model_validate({**IN_CLUSTER, **STRICT})
+    installed = (*make_rbac(platform), *make_guard(platform), *CLASSES)
+    api_cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}})
+    api_cluster.apply(*installed)
+    hub, provisioner = (
+        Actor(api_cluster, api_cluster.service_account_kubeconfig(HOME, name, folder / name))
+        for name in ("hub", "provisioner")
+    )
+    yield Ground(platform, hub, provisioner, api_cluster)
+    for actor in (hub, provisioner):
+        actor.http.close()
+    # Policies before what they read.
+    delete(api_cluster, *(m for m in reversed(installed) if "Policy" in m["kind"]))
+    delete(api_cluster, *(m for m in installed if "Policy" not in m["kind"]))
+    api_cluster.kubectl("delete", "namespace", HOME, "--wait=false")
+
+
+def to_team(ground: Ground, team: str, case: str = "full") -> tuple[TeamSpec, str]:
+    """The case's spec under another team's name, and its namespace."""
+    return make_case(case)[0].model_copy(update={"team": team}), ground.space(team)
+
+
+@pytest.fixture(scope="package")
+def ocean(ground: Ground) -> Iterator[tuple[TeamSpec, str]]:
+    """A tenancy that stands, made by the provisioner."""
+    spec, namespace = to_team(ground, "ocean")
+    ground.provisioner.apply(*make_tenancy(spec, ground.platform))
+    yield spec, namespace
+    ground.forget(spec)

@@ -224,6 +224,48 @@ def test_what_the_platform_does_not_allow_is_refused_with_all_reasons() -> None:
     assert fields == ["datasets.sst.csi.driver", "datasets.patients.nfs", "egress.archive.cidr"]
 
 
+def test_images_and_placement_that_the_platform_does_not_allow_are_refused() -> None:
+    """By the spec already, not only by the cluster when a server starts."""
+    spec, platform = make_case("full")
+    profile = spec.profiles["medium"].to_wire()
+    plane = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
+    spot = {"key": "spot", "effect": "NoSchedule"}
+    profiles = {"medium": {**profile, "priorityClass": "urgent", "tolerations": [plane, spot]}}
+    spec = TeamSpec.model_validate({**spec.to_wire(), "profiles": profiles})
+    strict = {"image_prefixes": ["quay.io/"], "priority_classes": ["contest"]}
+    strict_platform = Platform.model_validate(
+        {**platform.to_wire(), **strict, "toleration_keys": ["gpu"]}
+    )
+    with pytest.raises(SpecError) as refused:
+        make_tenancy(spec, strict_platform)
+    assert [problem.field for problem in refused.value.problems] == [
+        "images.basic.image",
+        "profiles.medium.priorityClass",
+        "profiles.medium.tolerations[0].key",
+        "profiles.medium.tolerations[1].key",
+    ]
+    with pytest.raises(SpecError) as refused:
+        make_tenancy(spec, platform)
+    assert [p.field for p in refused.value.problems] == ["profiles.medium.tolerations[0].key"]
+
+
+@pytest.mark.parametrize("prefix", ["registry.example.org", "quay.io/contest"])
+def test_an_image_prefix_ends_where_a_name_does(prefix: str) -> None:
+    """registry.example.org would let registry.example.org.evil.example through."""
+    with pytest.raises(ValueError, match="must end in"):
+        Platform.model_validate({**make_case("full")[1].to_wire(), "image_prefixes": [prefix]})
+
+
+def test_the_namespace_says_what_a_team_may_have(case: Case) -> None:
+    _, spec, platform = case
+    annotations = make_tenancy(spec, platform)[0]["metadata"]["annotations"]
+    assert annotations[constants.ANNOTATION_IMAGES] == "registry.example.org/basic:1.0"
+    assert annotations[constants.ANNOTATION_GATE] == "open"
+    assert annotations[constants.ANNOTATION_HOST_ALIASES].splitlines()[0] == (
+        f"{platform.hub_api.address} {platform.hub_api.host}"
+    )
+
+
 def test_a_team_never_gets_the_hub_namespace() -> None:
     spec, platform = make_case("least")
     taken = platform.model_copy(update={"hub_namespace": "collab-ice-2"})

@@ -1,0 +1,212 @@
+"""What the cluster refuses provisioner and administrators' decisions, on a real API server.
+
+Each refusal stands beside what is accepted, and is asked for with the provisioner's own token.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from jupyterhub_collab import constants, names
+from jupyterhub_collab.manifests.network_policy import make_deny_all
+from jupyterhub_collab.manifests.retention import make_retention
+from jupyterhub_collab.manifests.tenancy import make_tenancy
+from jupyterhub_collab.models import TeamSpec
+
+from .acting import Ground, until
+from .conftest import to_team
+
+pytestmark = pytest.mark.api
+
+
+def test_the_guard_holds_the_provisioner_to_the_teams(
+    ground: Ground, ocean: tuple[TeamSpec, str]
+) -> None:
+    spec, namespace = ocean
+    provisioner, platform = ground.provisioner, ground.platform
+    foreign = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "manifests-foreign"}}
+    taken = make_tenancy(to_team(ground, "taken")[0], platform)[0]
+    plain = {**taken, "metadata": {"name": taken["metadata"]["name"]}}
+    deny_all = make_deny_all(spec, platform)
+    bare = {**deny_all, "metadata": {"name": "bare", "namespace": namespace}}
+    ground.admin.apply(foreign, plain, bare)
+
+    def moved(manifest: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+        return {**manifest, "metadata": {**manifest["metadata"], **metadata}}
+
+    tenancy = {(m["kind"], m["metadata"]["name"]): m for m in make_tenancy(spec, platform)}
+    binding = tenancy["RoleBinding", "hub"]
+    volume = tenancy["PersistentVolume", names.dataset_volume(namespace, "sst")]
+    own = tenancy["Namespace", namespace]
+
+    def with_source(**source: Any) -> dict[str, Any]:
+        rest = {k: v for k, v in volume["spec"].items() if k not in ("csi", "mountOptions")}
+        return {**moved(volume, name=f"{namespace}.y"), "spec": {**rest, **source}}
+
+    secret = {"name": "x", "namespace": "kube-system"}
+
+    def labelled(manifest: dict[str, Any], **values: str) -> dict[str, Any]:
+        mine = {f"{constants.DOMAIN}/{key}": value for key, value in values.items()}
+        return moved(manifest, labels={**manifest["metadata"]["labels"], **mine})
+
+    def annotated(manifest: dict[str, Any], key: str, value: str) -> dict[str, Any]:
+        return moved(manifest, annotations={**manifest["metadata"]["annotations"], key: value})
+
+    def relabelled(key: str, value: str | None) -> dict[str, Any]:
+        label = f"pod-security.kubernetes.io/{key}"
+        labels = {k: v for k, v in own["metadata"]["labels"].items() if k != label}
+        return moved(own, labels=labels if value is None else {**labels, label: value})
+
+    foreign_policy = moved(deny_all, namespace="manifests-foreign")
+    until(lambda: "ValidatingAdmissionPolicy" in provisioner.create(foreign_policy))
+    cases = {
+        "only in this hub's team namespaces": [
+            moved(deny_all, namespace="manifests-foreign"),
+            moved(deny_all, namespace="kube-system"),
+            moved(binding, namespace="kube-system"),
+        ],
+        "changes and deletes only what bears": [taken],
+        "start with the hub's prefix": [
+            moved(taken, name="elsewhere"),
+            moved(volume, name="elsewhere"),
+        ],
+        "named after their teams": [moved(own, name=platform.namespace_prefix + "x")],
+        "nothing of one team to another": [labelled(own, team="x"), labelled(volume, team="x")],
+        "must bear its namespace's team": [labelled(moved(deny_all, name="x"), team="x")],
+        "an administrator gives a namespace": [labelled(own, contest="doomed")],
+        "does not set": [annotated(own, constants.ANNOTATION_GIVE_TO_CONTEST, "doomed")],
+        "are their team's alone": [
+            moved(volume, name=f"{platform.namespace_prefix}x.y"),
+            with_source(**{**volume["spec"], "claimRef": {"namespace": "x", "name": "y"}}),
+        ],
+        "are read-only, and what they hold stays": [
+            with_source(**{**volume["spec"], "persistentVolumeReclaimPolicy": "Delete"}),
+            with_source(**{**volume["spec"], "accessModes": ["ReadWriteMany"]}),
+            with_source(csi={**volume["spec"]["csi"], "readOnly": False}),
+            with_source(nfs={"server": "nfs.example.org", "path": "/"}),
+        ],
+        "name no Secret": [
+            with_source(csi={**volume["spec"]["csi"], f"{step}SecretRef": secret})
+            for step in (
+                "controllerExpand",
+                "controllerPublish",
+                "nodeExpand",
+                "nodePublish",
+                "nodeStage",
+            )
+        ],
+        "closes all pods, both ways": [
+            {**deny_all, "spec": {**deny_all["spec"], **looser}}
+            for looser in (
+                {"egress": [{}]},
+                {"ingress": [{}]},
+                {"policyTypes": ["Ingress"]},
+                {"podSelector": {"matchLabels": {"a": "b"}}},
+            )
+        ],
+        "must bear this hub's labels": [
+            moved(deny_all, name="bare", labels={}),
+            moved(taken, name=platform.namespace_prefix + "bare", labels={}),
+        ],
+        "binds the hub's role to the hub alone": [
+            moved({**binding, "subjects": [{**binding["subjects"][0], "name": "x"}]}, name="x")
+        ],
+        "are data sets": [
+            {
+                **moved(volume, name=f"{namespace}.x"),
+                "spec": {**volume["spec"], "storageClassName": "fast"},
+            }
+        ],
+        "where this platform's settings allow": [
+            with_source(hostPath={"path": "/"}),
+            with_source(csi={"driver": "elsewhere.example.org", "volumeHandle": "x"}),
+        ],
+        "enforce Pod Security restricted": [
+            relabelled("enforce", None),
+            relabelled("enforce", "privileged"),
+            relabelled("enforce-version", "v1.0"),
+        ],
+    }
+    nfs = {"server": "nfs.example.org", "path": "/", "readOnly": True}
+    provisioner.apply(with_source(nfs=nfs), dry_run=True)
+    provisioner.apply(own, volume, deny_all, dry_run=True)
+    for message, manifests in cases.items():
+        for manifest in manifests:
+            refusal = provisioner.refusal(manifest)
+            assert message in refusal, f"{manifest['metadata']}: {refusal}"
+
+    def removal(name: str) -> str:
+        return provisioner.deletion("networkpolicy", name, namespace)
+
+    assert "changes and deletes only what bears" in removal("bare")
+    assert removal(constants.POLICY_PLATFORM) == "", "its own, it may"
+    assert "stays for as long as its namespace does" in removal(constants.POLICY_DENY_ALL)
+    ground.admin.kubectl("delete", "networkpolicy", "bare", "-n", namespace)
+    other = moved({**binding, "roleRef": {**binding["roleRef"], "name": "cluster-admin"}}, name="x")
+    assert "forbidden" in provisioner.refusal(other)
+    for name in ("manifests-foreign", taken["metadata"]["name"]):
+        ground.admin.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def test_what_is_destroyed_needs_an_administrators_word(
+    ground: Ground, ocean: tuple[TeamSpec, str]
+) -> None:
+    """The second key: no group, no token and no code of ours can turn it."""
+    spec, namespace = ocean
+    name, home = constants.RETENTION_CONFIG_MAP, ground.platform.hub_namespace
+    things = (("namespace", namespace), ("pv", names.dataset_volume(namespace, "sst")))
+    foreign = (("namespace", "default"), ("namespace", "kube-system"), ("namespace", home))
+    others = ["retained-0", "retained-1", "retained-2", "retained-3"]
+    for team in others:
+        ground.provisioner.apply(make_tenancy(to_team(ground, team)[0], ground.platform)[0])
+
+    def refusals(which: tuple[tuple[str, str], ...] = things) -> list[str]:
+        return [said for said in (ground.provisioner.deletion(*t) for t in which) if said]
+
+    def decide(seen_by: str, data: dict[str, str]) -> None:
+        """Write the decisions, and wait until the API server knows them: it releases a team."""
+        meta = {"name": name, "namespace": home}
+        data = {**data, f"team.{seen_by}": "destroy"}
+        document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
+        ground.admin.kubectl("replace", "-f", "-", stdin=json.dumps(document))
+        until(lambda: not ground.provisioner.deletion("namespace", ground.space(seen_by)))
+
+    def refused_twice() -> None:
+        found = refusals()
+        assert len(found) == len(things), "something was released"
+        assert all("does not release this" in text for text in found), found
+
+    refused_twice()
+    for other, wrong in (
+        ("retained-0", {f"team.{spec.team}": "keep"}),
+        ("retained-1", {f"contest.{spec.team}": "destroy"}),
+        ("retained-2", {f"team.{spec.contest}": "destroy"}),
+    ):
+        decide(other, wrong)
+        refused_twice()
+    for right in ({f"team.{spec.team}": "destroy"}, {f"contest.{spec.contest}": "destroy"}):
+        decide("retained-3", right)
+        until(lambda: not refusals())
+        assert len(refusals(foreign)) == len(foreign), "whatever is decided"
+        assert "forbidden" in ground.hub.deletion("namespace", namespace)
+    for actor in (ground.hub, ground.provisioner):
+        data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
+        data["metadata"]["namespace"] = home
+        assert "forbidden" in actor.create(data)
+        assert "forbidden" in actor.patch(data, {"data": {"team.ocean": "destroy"}})
+        assert "forbidden" in actor.deletion("configmap", name, home)
+    by_admin = ("delete", "namespace", namespace, "--dry-run=server")
+    ground.admin.kubectl("delete", "configmap", name, "-n", home)
+    until(lambda: ground.admin.kubectl(*by_admin, check=False).returncode != 0)
+    assert len(refusals()) == len(things), "without the ConfigMap nobody deletes what is ours"
+    ground.admin.kubectl("create", "namespace", "not-ours")
+    ground.admin.kubectl("delete", "namespace", "not-ours")  # and everybody else's goes as ever
+    ground.admin.apply(*make_retention(ground.platform))
+    # An administrator needs no second word.
+    until(lambda: ground.admin.kubectl(*by_admin, check=False).returncode == 0)
+    refused_twice()
+    for team in others:
+        ground.admin.kubectl("delete", "namespace", ground.space(team), "--wait=false")
