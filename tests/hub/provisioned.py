@@ -37,6 +37,7 @@ def provisioned(
     hub_kubeconfig: Path,
     provisioner_kubeconfig: Path,
     more: str = "",
+    poll_s: float = 3600,
     **settings: Any,
 ) -> Iterator[tuple[RunningHub, Provisioner]]:
     """Run both; the hub holds the contest `sea`.
@@ -45,6 +46,9 @@ def provisioned(
     ----------
     more, settings
         As `RunningHub` has them.
+    poll_s
+        Seconds between the provisioner's looks at the groups; so far apart by default that what is
+        quick is so because the hub asked.
     """
     port = find_free_port()
     services = _SERVICES
@@ -64,8 +68,7 @@ def provisioned(
         platform=Platform.model_validate(hub.wire_platform()),
         folder=folder / "provisioner",
         port=port,
-        # Far apart: what is quick is so because the hub asked.
-        arguments=("--ProvisionerApp.poll_seconds=3600",),
+        arguments=(f"--ProvisionerApp.poll_seconds={poll_s}",),
     )
     try:
         hub.start()
