@@ -19,7 +19,6 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -43,6 +42,7 @@ Reload = Callable[[], Awaitable[Configuration]]
 Query = Mapping[str, str | int | bool | None]
 
 _APPLY: Final = "application/apply-patch+yaml"
+_MERGE: Final = "application/merge-patch+json"
 _NO_ANSWER = (aiohttp.ClientError, asyncio.TimeoutError, OSError, ssl.SSLError)
 
 
@@ -56,13 +56,6 @@ def check_one_kubeconfig(path: Path | str) -> None:
             f"KUBECONFIG may name one file here, not several ({path}). Make one of them: "
             "`kubectl config view --flatten > FILE`."
         )
-
-
-class PatchType(str, Enum):
-    """How the body of a patch is meant."""
-
-    MERGE = "application/merge-patch+json"
-    JSON = "application/json-patch+json"
 
 
 @dataclass(frozen=True)
@@ -377,17 +370,17 @@ class KubeClient:
         patch: Any,
         *,
         namespace: str | None = None,
-        patch_type: PatchType = PatchType.MERGE,
+        subresource: str | None = None,
         dry_run: bool = False,
     ) -> Manifest:
-        """Patch an object. A merge patch may name metadata.resourceVersion and uid to insist on."""
+        """Merge-patch an object. It may name metadata.resourceVersion and uid to insist on."""
         return await self._request(
             target_of("patch", kind, namespace, name),
             "PATCH",
-            kind.path(namespace, name),
+            kind.path(namespace, name) + (f"/{subresource}" if subresource else ""),
             query={"fieldManager": FIELD_MANAGER, "dryRun": "All" if dry_run else None},
             body=patch,
-            content_type=patch_type.value,
+            content_type=_MERGE,
         )
 
     async def delete(
@@ -399,9 +392,13 @@ class KubeClient:
         uid: str | None = None,
         resource_version: str | None = None,
         propagation: str = "Background",
+        grace_s: int | None = None,
         dry_run: bool = False,
     ) -> Manifest:
-        """Delete an object. ConflictError when it has not this uid and version (any more)."""
+        """Delete an object. ConflictError when it has not this uid and version (any more).
+
+        `grace_s` is the time that a pod's processes have to end; None: as the pod says.
+        """
         preconditions = {"uid": uid, "resourceVersion": resource_version}
         options: Manifest = {
             "apiVersion": "v1",
@@ -409,6 +406,8 @@ class KubeClient:
             "propagationPolicy": propagation,
             "preconditions": {k: v for k, v in preconditions.items() if v is not None},
         }
+        if grace_s is not None:
+            options["gracePeriodSeconds"] = grace_s
         if dry_run:
             options["dryRun"] = ["All"]
         return await self._request(

@@ -99,6 +99,7 @@ _KINDS = {
         ADMISSION_POLICY_BINDING,
     )
 }
+KINDS = tuple(_KINDS.values())
 
 
 def kind_of(manifest: Mapping[str, Any]) -> Kind:
