@@ -219,11 +219,12 @@ class _Hand(threading.Thread):
 @contextmanager
 def playing(cluster: Cluster, folder: Path) -> Iterator[Scene]:
     """The scene with its teams ready and the first members' servers running."""
-    home = f"hub-{secrets.token_hex(3)}"
+    mark = secrets.token_hex(3)
+    home = f"hub-{mark}"
     raw = platform(
         hub_id=home,
         hub_namespace=home,
-        namespace_prefix=f"{home}-",
+        namespace_prefix=f"s{mark}-",
         server_port=find_free_port(),
     )
     with ExitStack() as stack:
