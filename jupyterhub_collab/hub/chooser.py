@@ -58,20 +58,22 @@ class TeamOptions:
     refusal: str | None = None
 
 
-def make_form(user: Any, last: Mapping[str, Any]) -> str:
+def make_form(user: Any, last: Mapping[str, Any], *, last_end: str = "") -> str:
     """HTML of the form's fields for one user.
 
     Parameters
     ----------
     last
         What was chosen the last time; whatever of it does not hold any more is left out.
+    last_end
+        Why the last server ended by itself, for its owner to read.
     """
     offers = [_offer(user, team, last) for team in teams_of(user)]
     can_start = [offer.id for offer in offers if offer.refusal is None]
     asked = last.get("team")
     chosen = asked if asked in can_start else next(iter(can_start), None)
     offers = [replace(offer, chosen=offer.id == chosen) for offer in offers]
-    return _templates.get_template("chooser.html").render(teams=offers)
+    return _templates.get_template("chooser.html").render(teams=offers, last_end=last_end)
 
 
 def _offer(user: Any, team: str, last: Mapping[str, Any]) -> TeamOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 from .reflector import PodEvent
 
@@ -32,8 +32,33 @@ _SENTENCES: dict[str, tuple[int, str]] = {
     "Killing": (60, "The server is being stopped."),
 }
 
-# The scheduler's word for a volume that is still being made; no machine lacks room.
-_VOLUME_PENDING = "unbound immediate PersistentVolumeClaims"
+# The scheduler's words where no machine lacks room: sentences by what stands in its message, the
+# first that fits. It counts machines by what keeps the pod off each.
+_NOT_PLACED: Final = (
+    ("unbound immediate PersistentVolumeClaims", "A volume is still being made."),
+    ("Insufficient ", ""),  # at least one machine would take it, if it had room
+    (
+        "were unschedulable",
+        "The cluster's machines are being worked on and take no new servers at the moment. Your"
+        " server starts as soon as one does.",
+    ),
+    (
+        "node.kubernetes.io/",  # taints such as not-ready, unreachable, memory-pressure
+        "The cluster's machines are not well at the moment. Your server starts as soon as one is.",
+    ),
+    (
+        "had untolerated taint",
+        "No machine takes servers of your team. Tell an administrator of this hub.",
+    ),
+)
+
+
+_VOLUME_SENTENCE: Final = _NOT_PLACED[0][1]
+
+
+def _why_not_placed(message: str) -> str:
+    """Sentence for the scheduler's message; empty where machines lack room."""
+    return next((sentence for words, sentence in _NOT_PLACED if words in message), "")
 
 
 class ProgressLog:
@@ -75,9 +100,11 @@ class ProgressLog:
             return
         self._seen.add(key)
         percent, sentence = _SENTENCES.get(event.reason, (0, ""))
-        if event.reason == "FailedScheduling" and _VOLUME_PENDING in event.message:
-            self.say("A volume is still being made.", percent=percent)
-            return
+        if event.reason == "FailedScheduling":
+            sentence = _why_not_placed(event.message) or sentence
+            if sentence == _VOLUME_SENTENCE:  # its words would only worry
+                self.say(sentence, percent=percent)
+                return
         if not sentence and event.type != "Warning":
             return
         if event.type == "Warning":

@@ -62,6 +62,7 @@ class PodView:
     exit_reason: str = ""
     status_reason: str = ""
     status_message: str = ""
+    disruption: str = ""  # reason of the condition DisruptionTarget: who ends it, not the member
 
     @property
     def is_dead(self) -> bool:
@@ -91,6 +92,9 @@ def trim_pod(pod: dict[str, Any]) -> dict[str, Any]:
     few: dict[str, Any] = {
         key: status[key] for key in ("phase", "podIP", "reason", "message") if status.get(key)
     }
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            few["disruption"] = condition.get("reason", "")
     for container in status.get("containerStatuses") or []:
         if container.get("name") == NOTEBOOK:
             state = container.get("state") or {}
@@ -131,6 +135,7 @@ def to_view(pod: Mapping[str, Any]) -> PodView:
         exit_reason="" if ended is None else ended.get("reason", ""),
         status_reason=status.get("reason", ""),
         status_message=status.get("message", ""),
+        disruption=status.get("disruption", ""),
     )
 
 
@@ -154,6 +159,7 @@ class PodCache:
         self._clock = clock
         self._waiters: dict[tuple[str, str], set[asyncio.Event]] = {}
         self._gone: OrderedDict[str, float] = OrderedDict()  # namespace: when a pod last went
+        self._last: OrderedDict[str, PodView] = OrderedDict()  # uid: the last seen of what went
         labels = {
             constants.LABEL_MANAGED_BY: constants.MANAGED_BY,
             constants.LABEL_HUB: hub_id,
@@ -199,6 +205,10 @@ class PodCache:
         self._informer.note(pod)
         self._wake(pod["metadata"]["namespace"], pod["metadata"]["name"])
 
+    def last_of(self, uid: str) -> PodView | None:
+        """The last that was seen of a pod that is gone; None if that is too long ago."""
+        return self._last.get(uid)
+
     def seconds_since_one_went(self, namespace: str) -> float:
         """How long ago a pod of this namespace was last seen to go; infinite if never."""
         went = self._gone.get(namespace)
@@ -238,8 +248,11 @@ class PodCache:
         if change.new is None:
             self._gone[meta["namespace"]] = self._clock()
             self._gone.move_to_end(meta["namespace"])
-            while len(self._gone) > _GONE_MAX:
-                self._gone.popitem(last=False)
+            last = to_view(change.obj)
+            self._last[last.uid] = last
+            for remembered in (self._gone, self._last):
+                while len(remembered) > _GONE_MAX:
+                    remembered.popitem(last=False)
         self._wake(meta["namespace"], meta["name"])
 
     def _wake(self, namespace: str, name: str) -> None:
@@ -247,7 +260,7 @@ class PodCache:
             waiter.set()
 
 
-_GONE_MAX: Final = 1000  # namespaces of which it is remembered when a pod last went
+_GONE_MAX: Final = 1000  # namespaces of which it is remembered when a pod last went, and pods
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,14 @@ from ..policy.spawning import (
 )
 from .chooser import make_form, to_raw_options
 from .cluster import LEAVINGS_KEY, ClusterLink, Leaving, leavings_in, open_link
+from .endings import to_end, to_last_words
 from .listening import until_listening
 from .progress import ProgressLog
 from .readiness import NamespaceWaiter, ProvisionerLink
 from .reflector import PodView
 from .refusals import SpawnRefusedError, to_refusal
 from .settings import TeamSettings
-from .starting import ServerStart, to_last_words
+from .starting import ServerStart
 from .strays import sweep
 from .teams import team_spec, teams_of
 
@@ -75,6 +76,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
     server_id: str = ""
     pod_uid: str = ""
     gate: str = ""  # as it was when the pod was made: frozen ones cannot write
+    last_end: str = ""  # why the last server ended by itself; told on the spawn page
     adoption: Adoption | None = None  # what the next start takes over instead of making a server
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -254,6 +256,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
 
     async def _start_steps(self) -> str:
         await self.load_user_options()
+        self.last_end = ""
         self._progress_log.say(f"Starting in team {self.team}.", percent=2)
         if getattr(self, "internal_ssl", False):
             raise PermanentError("TeamSpawner does not support JupyterHub.internal_ssl.")
@@ -394,25 +397,28 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             return None
         reason = self._why_over()
         if reason:
-            self.log.warning("Server %s is ended: %s", self._log_name, reason)
-            self._see_off(link)
-            return 1
+            return self._over(link, f"Your server was stopped: {reason}.", 1)
         if not await link.wait_synced(timeout_s=_POLL_SYNC_S):
             return None
         view = self._own(link.pods.get(self.namespace, self.pod_name))
         if view is None:
-            # It was asked for, and no answer came: if it is there after all, it goes.
-            self._see_off(link)
-            return 1
+            # Or it was asked for, and no answer came: if it is there after all, it goes.
+            return self._over(link, to_end(link.pods.last_of(self.pod_uid)), 1)
         self.pod_uid = view.uid
         stuck = view.waiting in ("CreateContainerConfigError", "InvalidImageName")
         if view.is_dead or stuck:
-            # JupyterHub does not call stop for a server that is over; its pod goes all the same.
-            self._see_off(link)
-            return view.exit_code if view.exit_code is not None else 1
+            code = view.exit_code if view.exit_code is not None else 1
+            return self._over(link, to_end(view), code)
         if view.is_serving and self.server:
             self._follow_address(view)
         return None
+
+    def _over(self, link: ClusterLink, why: str, code: int) -> int:
+        """Note that the server has ended by itself. Its pod goes: JupyterHub does not call stop."""
+        self.last_end = why
+        self.log.warning("Server %s is over (code %s): %s", self._log_name, code, why)
+        self._see_off(link)
+        return code
 
     def _why_over(self) -> str:
         """Why the server may not run any longer, by the hub's groups as they are now; else empty.
@@ -543,6 +549,8 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         state: dict[str, Any] = {}
         if self.server_id:
             state["collab"] = {key: getattr(self, key) for key in (*_STATE_KEYS, "gate")}
+        if self.last_end:
+            state[_LAST_END_KEY] = self.last_end
         if self._leavings:
             state[LEAVINGS_KEY] = [leaving.to_state() for leaving in self._leavings]
         return state
@@ -554,6 +562,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             for key in _STATE_KEYS:
                 setattr(self, key, known[key])
             self.gate = str(known.get("gate") or "")
+        self.last_end = str(state.get(_LAST_END_KEY) or "")
         self._leavings = leavings_in(state)
 
     def clear_state(self) -> None:
@@ -568,6 +577,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         self._spec = self._choice = None
 
 
+_LAST_END_KEY: Final = "collab_last_end"
 _STATE_KEYS: Final = ("team", "contest", "namespace", "pod_name", "server_id", "pod_uid")
 
 
@@ -575,4 +585,5 @@ async def _form_of(spawner: TeamSpawner) -> str:
     """The spawn page's form."""
     last = spawner.orm_spawner.user_options if spawner.orm_spawner else None
     # It comes from the database: what is no mapping was not written by us.
-    return make_form(spawner.user, last if isinstance(last, Mapping) else {})
+    chosen = last if isinstance(last, Mapping) else {}
+    return make_form(spawner.user, chosen, last_end=spawner.last_end)

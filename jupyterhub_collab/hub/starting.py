@@ -8,6 +8,7 @@ state that was written before.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
@@ -18,15 +19,16 @@ from .. import constants, names
 from ..errors import CollabError, KubeError, NotOursError
 from ..identity.server_credential import ServerClaims
 from ..kube.errors import ConflictError, NotFoundError, PermanentKubeError
-from ..kube.kinds import PERSISTENT_VOLUME_CLAIM, POD
+from ..kube.kinds import EVENT, PERSISTENT_VOLUME_CLAIM, POD
 from ..models import Gate
 from ..policy.pod import PodRules, ServerIdentity, enforce_pod
 from ..policy.quota import parse_exceeded
 from .cluster import ClusterLink, Leaving, create, retry
+from .endings import is_hopeless, is_stuck, to_last_words, to_stuck
 from .progress import ProgressLog
 from .readiness import is_ours
 from .reflector import PodView
-from .refusals import SpawnRefusedError
+from .refusals import ADMIN, SpawnRefusedError
 from .server_objects import is_personal_claim_of, make_personal_claim, make_server_secret
 
 if TYPE_CHECKING:
@@ -35,17 +37,6 @@ if TYPE_CHECKING:
 _RETRY_S: Final = 30.0  # a request that fails for the moment is repeated for so long
 _FREED_S: Final = 10.0  # a pod that went so short ago may still count against the quota
 _FREE_WAIT_S: Final = 3.0  # how long its share is waited for
-_HOPELESS: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-# Kubernetes goes back and forth between an attempt and the pause after it: both count.
-_STUCK: Final = frozenset(
-    {
-        "CreateContainerConfigError",
-        "CreateContainerError",
-        "ErrImagePull",
-        "ImagePullBackOff",
-        "RunContainerError",
-    }
-)
 
 
 class ServerStart:
@@ -275,34 +266,41 @@ class ServerStart:
                 return view
             if view.is_dead:
                 raise SpawnRefusedError(to_last_words(view), reason="exited", status_code=502)
-            if view.waiting not in _STUCK | _HOPELESS:
+            is_unplaced = view.phase == "Pending" and not view.waiting
+            if not is_stuck(view) and not is_unplaced:
                 stuck_since = None
                 continue
             stuck_since = loop.time() if stuck_since is None else stuck_since
-            if view.waiting in _HOPELESS or loop.time() - stuck_since >= stuck_s:
+            is_late = loop.time() - stuck_since >= stuck_s
+            if is_hopeless(view) or (is_late and not is_unplaced):
                 raise SpawnRefusedError(self._stuck(view), reason="stuck", status_code=502)
+            trouble = await self._volume_trouble() if is_late else ""
+            if trouble:
+                raise SpawnRefusedError(trouble, reason="volume", status_code=502)
 
     def _stuck(self, view: PodView) -> str:
-        image = self._rules.choice.image_id
-        if "Image" in view.waiting:
-            return (
-                f"The environment {image} cannot be fetched. Choose another one, and tell the host"
-                " of the contest."
-            )
-        return f"Your server could not be made: {view.waiting_message or view.waiting}."
+        image_id = self._rules.choice.image_id
+        reference = self._rules.spec.images[image_id].reference
+        return to_stuck(view, image_id=image_id, reference=reference)
 
-
-def to_last_words(view: PodView) -> str:
-    """Why a server ended while it started, as a sentence."""
-    if view.exit_reason == "OOMKilled":
-        return (
-            "Your server used more memory than its profile has, and was stopped. Choose a larger"
-            " profile."
-        )
-    if view.status_reason == "Evicted":
-        return f"The machine gave your server up: {view.status_message or 'it ran out of space'}"
-    code = f" with exit code {view.exit_code}" if view.exit_code is not None else ""
-    return (
-        f"Your server ended{code} while it started. Something in your home folder may keep it from"
-        " starting (.jupyter, .local), or the environment is broken."
-    )
+    async def _volume_trouble(self) -> str:
+        """Why a volume of this server cannot be made; empty while the cluster does not say so."""
+        spec, client, namespace = self._rules.spec, self._link.client, self._server.namespace
+        volumes = {
+            names.personal_claim(self._server.username): "Your personal volume",
+            constants.TEAM_CLAIM_NAME: f"The volume of team {spec.team}",
+        } | {names.dataset_claim(d): f"The data set {d}" for d in spec.datasets}
+        for name, title in volumes.items():
+            with contextlib.suppress(KubeError):  # asked again at the next look
+                claim = await client.get(PERSISTENT_VOLUME_CLAIM, name, namespace)
+                if (claim.get("status") or {}).get("phase") != "Pending":
+                    continue
+                about = f"involvedObject.uid={claim['metadata']['uid']}"
+                page = await client.list_page(
+                    EVENT, namespace=namespace, field_selector=about, page_size=50
+                )
+                said = [e.get("message", "") for e in page.items if e.get("type") == "Warning"]
+                if said:
+                    reason = said[-1].rstrip(".")
+                    return f"{title} cannot be made: {reason}. {ADMIN}"
+        return ""

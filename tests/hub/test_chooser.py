@@ -196,8 +196,16 @@ def test_whatever_was_kept_from_the_last_start_makes_a_form(last):
 @pytest.mark.parametrize("last", [b"x", "x", ["team"], 7, None])
 async def test_what_is_no_mapping_in_the_database_makes_a_form(last):
     row = SimpleNamespace(user_options=last)
-    spawner = SimpleNamespace(orm_spawner=row, user=SimpleNamespace(groups=[]))
+    user = SimpleNamespace(groups=[])
+    spawner = SimpleNamespace(orm_spawner=row, user=user, last_end="")
     assert "not in a team yet" in await _form_of(spawner)
+
+
+async def test_the_end_of_the_last_server_is_told():
+    user = SimpleNamespace(groups=[])
+    spawner = SimpleNamespace(orm_spawner=None, user=user, last_end="It <ended> by itself.")
+    assert "The last time: It &lt;ended&gt; by itself." in await _form_of(spawner)
+    assert "The last time" not in make_form(user, {})
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,9 @@ class Api:
     async def get(self, kind, name, namespace=None):
         return self.answer("get", name, refusal(404, "NotFound"))
 
+    async def list_page(self, kind, *, namespace, field_selector, page_size):
+        return self.answer("list_page", field_selector)
+
     async def delete(self, kind, name, *, namespace, uid):
         self.answer("delete", uid)
 
@@ -205,3 +208,25 @@ async def test_a_start_that_ends_leaves_an_earlier_pod_on_its_way_out():
     assert finding.cancelled()
     assert not going.done()
     await start._link.close()
+
+
+# -- volumes that cannot be made --------------------------------------------------------------
+
+
+async def test_a_volume_that_cannot_be_made_is_told_with_the_clusters_reason():
+    claim = {"metadata": {"uid": "claim-uid"}, "status": {"phase": "Pending"}}
+    said = {"type": "Warning", "message": 'storageclass.storage.k8s.io "fast" not found'}
+    normal = {"type": "Normal", "message": "waiting for first consumer"}
+    api = Api(get=[claim], list_page=[SimpleNamespace(items=[said, normal])])
+    start, _ = make_start(api)
+    assert await start._volume_trouble() == (
+        'Your personal volume cannot be made: storageclass.storage.k8s.io "fast" not found.'
+        " Tell an administrator of this hub."
+    )
+    assert ("list_page", "involvedObject.uid=claim-uid") in api.asked
+    api.scripts["list_page"] = [SimpleNamespace(items=[normal])]
+    assert await start._volume_trouble() == ""
+    api.scripts["get"] = [{**claim, "status": {"phase": "Bound"}}]
+    assert await start._volume_trouble() == ""
+    api.scripts["get"] = [lost()]
+    assert await start._volume_trouble() == ""

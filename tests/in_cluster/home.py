@@ -80,6 +80,9 @@ class Home(Site):
         dns = self.cluster.get("service", "kube-dns", "-n", "kube-system")["spec"]["clusterIP"]
         return {**services, **pods, "name server": (dns, 53)}
 
+    def connects(self, target: tuple[str, int]) -> bool:
+        return super().connects(target) or self.connects_from("hub", *target)
+
     def address_of(self, service: str) -> str:
         """ClusterIP of a Service of the hub's namespace."""
         return str(self.cluster.get("service", service, "-n", NAMESPACE)["spec"]["clusterIP"])

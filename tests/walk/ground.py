@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -43,6 +44,14 @@ class Site:
     def closed(self) -> dict[str, tuple[str, int]]:
         """What else of it no member's server may reach. All of it answers somebody."""
         return {}
+
+    def connects(self, target: tuple[str, int]) -> bool:
+        """Whether a target answers this machine, or another place that it may answer."""
+        try:
+            with socket.create_connection(target, 2):
+                return True
+        except OSError:
+            return False
 
 
 @dataclass
