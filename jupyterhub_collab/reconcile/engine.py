@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _ROUNDS: Final = 6  # plans in one pass; each but the first follows a surprise, or the quota's step
 _REFUSED_FOR_S: Final = 600.0  # a storage class may allow growing by then
+_CLEAN: Final = 4000  # objects of the teams that are worked on; older ones are compared again
 # From here on namespaces are always emptied of pods first (KEP-5080, OrderedNamespaceDeletion).
 _ORDERED_SINCE: Final = (1, 34)
 
@@ -144,6 +146,7 @@ class Engine:
         self._on_step, self._clock = on_step, clock
         self._settled: dict[ObjectKey, frozenset[Deviation]] = {}
         self._refused: dict[ObjectKey, tuple[str, float]] = {}  # wish, until when
+        self._clean: OrderedDict[ObjectKey, tuple[Manifest, Manifest]] = OrderedDict()
         self._is_ordered = False  # the cluster takes pods before policies, as far as we know
 
     def plan(
@@ -163,7 +166,7 @@ class Engine:
             self._observed.objects_of(owner.team),
             owner=owner,
             ready_hash=ready_hash,
-            memory=Memory(self._settled, {**refused, **(full or {})}, foreign or {}),
+            memory=Memory(self._settled, {**refused, **(full or {})}, foreign or {}, self._clean),
         )
 
     async def reconcile(
@@ -392,8 +395,12 @@ class Engine:
                 "%s keeps what the API server made of it: %s", step.key, sorted(map(str, left))
             )
             self._settled[step.key] = left
-        else:
-            self._settled.pop(step.key, None)
+            return
+        self._settled.pop(step.key, None)
+        # The view keeps the answer itself, so the next plan can tell that it is this one.
+        self._clean[step.key] = (step.manifest, answer)
+        if len(self._clean) > _CLEAN:
+            self._clean.popitem(last=False)
 
 
 def _wish(manifest: Manifest) -> str:

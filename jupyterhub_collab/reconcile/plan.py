@@ -100,11 +100,15 @@ class Memory:
         Object hash of the wish that the API server refused, for volumes.
     foreign
         Objects of others that no watch shows, found when ours were to be made.
+    clean
+        Wish and object that were compared and found alike. The very same two need no second look;
+        neither is ever changed.
     """
 
     settled: Mapping[ObjectKey, frozenset[Deviation]] = field(default_factory=dict)
     refused: Mapping[ObjectKey, str] = field(default_factory=dict)
     foreign: Mapping[ObjectKey, Issue] = field(default_factory=dict)
+    clean: Mapping[ObjectKey, tuple[Manifest, Manifest]] = field(default_factory=dict)
 
 
 def plan_objects(
@@ -196,6 +200,9 @@ def _plan_object(
         return
     if is_terminating(found):
         issues.append(terminating(found))
+        return
+    wish, clean = memory.clean.get(key, (None, None))
+    if wish is manifest and clean is found:
         return
     uid, version = uid_of(found), version_of(found)
     if key.kind == "RoleBinding" and found.get("roleRef") != manifest.get("roleRef"):

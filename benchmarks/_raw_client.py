@@ -1,0 +1,131 @@
+"""The least that could do the provisioner's work: sends objects, looks at nothing.
+
+``python -m benchmarks._raw_client apply|delete KUBECONFIG FILE CONCURRENCY``; `FILE` has a team a
+line, a JSON list of its manifests, the namespace first. Everything is encoded before the clock
+starts. `apply`: server-side apply of each, one after the other within a team. `delete`: all
+namespaces, and the volumes of each when it is gone, of which one watch tells. Prints one JSON line:
+seconds and requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from jupyterhub_collab.constants import FIELD_MANAGER, LABEL_HUB
+from jupyterhub_collab.kube.kinds import NAMESPACE, kind_of
+from tests.contract.client import Api, connect
+
+Manifest = dict[str, Any]
+
+
+class RawClient:
+    """Requests over connections that are kept."""
+
+    def __init__(self, api: Api, session: aiohttp.ClientSession) -> None:
+        self._api, self._session = api, session
+        self.requests = 0
+
+    async def send(self, method: str, path: str, body: bytes, content_type: str) -> None:
+        self.requests += 1
+        headers = {"Content-Type": content_type}
+        url = self._api.server + path
+        async with self._session.request(
+            method, url, data=body, headers=headers, ssl=self._api.tls
+        ) as answer:
+            text = await answer.read()
+            if answer.status >= 300:
+                raise RuntimeError(f"{method} {path}: {answer.status} {text[:500]!r}")
+
+    async def watch_gone(self, hub: str, gone: dict[str, asyncio.Event]) -> None:
+        """Set the event of each namespace that goes."""
+        selector = quote(f"{LABEL_HUB}={hub}")
+        self.requests += 1
+        url = f"{self._api.server}{NAMESPACE.path()}?watch=1&labelSelector={selector}"
+        timeout = aiohttp.ClientTimeout(total=None)
+        async with self._session.get(url, ssl=self._api.tls, timeout=timeout) as answer:
+            while line := await answer.content.readline():
+                event = json.loads(line)
+                if event["type"] == "DELETED":
+                    gone[event["object"]["metadata"]["name"]].set()
+
+
+def path_of(manifest: Manifest) -> str:
+    meta = manifest["metadata"]
+    return kind_of(manifest).path(meta.get("namespace"), meta["name"])
+
+
+async def in_turn(work: Iterable[Callable[[], Awaitable[None]]], concurrency: int) -> None:
+    """Do it all, so many at once."""
+    left = iter(work)
+
+    async def worker() -> None:
+        for job in left:
+            await job()
+
+    await asyncio.gather(*(worker() for _ in range(concurrency)))
+
+
+async def apply(client: RawClient, teams: list[list[Manifest]], concurrency: int) -> float:
+    query = f"?fieldManager={FIELD_MANAGER}&force=true"
+    encoded = [[(path_of(m) + query, json.dumps(m).encode()) for m in team] for team in teams]
+
+    async def one(team: list[tuple[str, bytes]]) -> None:
+        for path, body in team:
+            await client.send("PATCH", path, body, "application/apply-patch+yaml")
+
+    began = time.perf_counter()
+    await in_turn((lambda team=team: one(team) for team in encoded), concurrency)  # type: ignore[misc]
+    return time.perf_counter() - began
+
+
+async def delete(client: RawClient, teams: list[list[Manifest]], concurrency: int) -> float:
+    spaces = [team[0] for team in teams]
+    volumes = {
+        team[0]["metadata"]["name"]: [m for m in team if m["kind"] == "PersistentVolume"]
+        for team in teams
+    }
+    gone = {space["metadata"]["name"]: asyncio.Event() for space in spaces}
+    body = json.dumps({"apiVersion": "v1", "kind": "DeleteOptions"}).encode()
+    watch = asyncio.create_task(client.watch_gone(spaces[0]["metadata"]["labels"][LABEL_HUB], gone))
+
+    async def end(manifest: Manifest) -> None:
+        await client.send("DELETE", path_of(manifest), body, "application/json")
+
+    async def rest(name: str) -> None:
+        await gone[name].wait()
+        for volume in volumes[name]:
+            await end(volume)
+
+    began = time.perf_counter()
+    following = [asyncio.create_task(rest(name)) for name in gone]
+    await in_turn((lambda space=space: end(space) for space in spaces), concurrency)  # type: ignore[misc]
+    await asyncio.gather(*following)
+    took = time.perf_counter() - began
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
+    return took
+
+
+async def main() -> None:
+    verb, kubeconfig, file, concurrency = sys.argv[1:5]
+    teams = [json.loads(line) for line in Path(file).read_text().splitlines()]
+    idle = time.process_time()
+    async with connect(Path(kubeconfig)) as api:
+        client = RawClient(api, api._session)
+        work = {"apply": apply, "delete": delete}[verb]
+        seconds = await work(client, teams, int(concurrency))
+    cpu = time.process_time() - idle
+    print(json.dumps({"seconds": seconds, "requests": client.requests, "cpu_seconds": cpu}))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

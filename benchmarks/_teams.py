@@ -1,0 +1,279 @@
+"""What the benchmarks of the provisioner share: teams, a stand-in for the hub, both sides.
+
+Ours is the provisioner as it is deployed, a process of its own under its own service account, with
+the admission policies that we ship. The groups come from a stand-in for the hub, so that the hub's
+speed is no part of the figure. The peer is `benchmarks._raw_client`, a process of its own under the
+same account, that sends the same objects (rendered and encoded beforehand) with the same
+concurrency.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from aiohttp import web
+
+from jupyterhub_collab.constants import RETENTION_CONFIG_MAP
+from jupyterhub_collab.manifests.tenancy import make_tenancy
+from jupyterhub_collab.models import Platform
+from jupyterhub_collab.policy.spec import merge_team_spec
+from jupyterhub_collab.reconcile.plan import marked
+from tests.cluster.cluster import Cluster
+from tests.real_hub import find_free_port
+from tests.services.running import (
+    ACCESS,
+    CONTEST,
+    READER_TOKEN,
+    Provisioner,
+    make_platform,
+    prepare_cluster,
+    team,
+)
+
+CONCURRENCY: Final = 16  # the provisioner's own, unless told otherwise
+DRIVER: Final = "files.example.org"
+SEA: Final[dict[str, Any]] = {
+    "title": "Sea",
+    "everyTeam": True,
+    "size": "5Gi",
+    "csi": {"driver": DRIVER, "volumeHandle": "sea"},
+}
+REEF: Final[dict[str, Any]] = {**CONTEST, "datasets": {"sea": SEA}}
+PATIENCE_S: Final = 1800.0
+LOG_TIME: Final = "%Y-%m-%d %H:%M:%S,%f"
+T = TypeVar("T")
+
+
+class StubHub:
+    """Answers for the hub's groups, in pages as JupyterHub does, and for who asks."""
+
+    def __init__(self) -> None:
+        self.port = find_free_port()
+        self.pages = 0
+        self.asked_at = 0.0  # when the groups as they are now were first asked for
+        self._groups: list[dict[str, Any]] = []
+        self._encoded: dict[tuple[int, int], bytes] = {}
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hub/api"
+
+    def publish(self, properties: dict[str, dict[str, Any]]) -> None:
+        """From now on these are the groups."""
+        self._groups = [
+            {"kind": "group", "name": name, "properties": what, "users": [], "roles": []}
+            for name, what in properties.items()
+        ]
+        self._encoded.clear()
+        self.asked_at = 0.0
+
+    async def _list(self, request: web.Request) -> web.Response:
+        self.pages += 1
+        self.asked_at = self.asked_at or time.time()
+        offset, limit = int(request.query["offset"]), int(request.query["limit"])
+        key = (offset, limit)
+        if key not in self._encoded:
+            after = offset + limit
+            following = {"offset": after, "limit": limit} if after < len(self._groups) else None
+            pagination = {
+                "offset": offset,
+                "limit": limit,
+                "total": len(self._groups),
+                "next": following,
+            }
+            page = {"items": self._groups[offset:after], "_pagination": pagination}
+            self._encoded[key] = json.dumps(page).encode()
+        return web.Response(body=self._encoded[key], content_type="application/json")
+
+    async def _who(self, _request: web.Request) -> web.Response:
+        return web.json_response({"kind": "service", "name": "bench", "scopes": [ACCESS]})
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[StubHub]:
+        app = web.Application()
+        app.router.add_get("/hub/api/groups", self._list)
+        app.router.add_get("/hub/api/user", self._who)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", self.port).start()
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+
+@dataclass
+class Teams:
+    """Some teams of one hub on the cluster; nobody else's meet them."""
+
+    cluster: Cluster
+    folder: Path
+    home: str
+    count: int
+    platform: Platform = field(init=False)
+    kubeconfig: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.platform = make_platform(self.home, dataset_csi_drivers=[DRIVER])
+        self.folder.mkdir(parents=True)
+        self.kubeconfig = prepare_cluster(self.cluster, self.platform, self.folder)
+
+    @property
+    def names(self) -> list[str]:
+        return [f"t{number:05}" for number in range(self.count)]
+
+    def groups(self, **more: Any) -> dict[str, dict[str, Any]]:
+        """Properties of all groups. `more`: fields of every team's."""
+        return {"contest.reef": {"collab": REEF}} | {name: team(**more) for name in self.names}
+
+    def release(self) -> None:
+        """An administrator lets them go."""
+        where = ("-n", self.home, "--type=merge", "-p", '{"data": {"contest.reef": "destroy"}}')
+        self.cluster.kubectl("patch", "configmap", RETENTION_CONFIG_MAP, *where)
+
+    def write_manifests(self) -> Path:
+        """What the raw client is to apply: a line a team."""
+        path = self.folder / "manifests.jsonl"
+        with path.open("w") as lines:
+            for name in self.names:
+                spec = merge_team_spec(name, team(), {"collab": REEF})
+                first, *rest = make_tenancy(spec, self.platform)
+                # Marked from the start, and claims before the quota that would have them wait for
+                # the quota controller: the raw client has no reason for the order that ours has.
+                rest.sort(key=lambda manifest: manifest["kind"] == "ResourceQuota")
+                json.dump([marked(first, spec.hash()), *rest], lines)
+                lines.write("\n")
+        return path
+
+    async def raw(self, verb: str) -> dict[str, float]:
+        """Have the raw client apply or delete them; seconds and requests."""
+        path = self.folder / "manifests.jsonl"
+        if verb == "apply":
+            self.write_manifests()
+        command = [sys.executable, "-m", "benchmarks._raw_client", verb]
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            str(self.kubeconfig),
+            str(path),
+            str(CONCURRENCY),
+            stdout=subprocess.PIPE,
+        )
+        out, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+        if process.returncode != 0:
+            raise RuntimeError(f"the raw client ended with {process.returncode}")
+        found: dict[str, float] = json.loads(out)
+        return found
+
+
+class Ours:
+    """The provisioner of some teams, in its process."""
+
+    def __init__(self, teams: Teams, hub: StubHub, *, poll_s: float = 2.0) -> None:
+        self.teams, self.hub = teams, hub
+        made: Any = hub  # it asks no more of a hub than where its API is
+        self.process = Provisioner(
+            made,
+            teams.kubeconfig,
+            teams.platform,
+            teams.folder / "service",
+            arguments=(
+                f"--ProvisionerApp.poll_seconds={poll_s}",
+                f"--ProvisionerApp.concurrency={CONCURRENCY}",
+            ),
+        )
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.process.start)
+        await asyncio.to_thread(self.process.wait_healthy)
+
+    async def end(self) -> None:
+        await asyncio.to_thread(self.process.end)
+
+    async def until_all(self, state: str, since: float) -> float:
+        """Wait until all teams have come to `state`; seconds from `since` to the last of them."""
+        pattern = re.compile(rf"^(\S+ \S+) INFO .*: Team (\S+) is {state}$", re.MULTILINE)
+        began = time.monotonic()
+        while True:
+            done = {name: when for when, name in pattern.findall(self.process.log)}
+            if len(done) >= self.teams.count:
+                # The log's clock is this machine's, to the millisecond.
+                last = max(datetime.strptime(w, LOG_TIME).astimezone() for w in done.values())
+                return last.timestamp() - since
+            if time.monotonic() - began > PATIENCE_S:
+                tail = self.process.log[-2000:]
+                raise RuntimeError(f"{len(done)} of {self.teams.count} are {state}: {tail}")
+            await asyncio.sleep(0.1 + self.teams.count / 5000)
+
+    async def requests(self) -> Counter[tuple[str, str]]:
+        """Requests to the Kubernetes API so far, by verb and kind, but for keeping the lease."""
+        answer = await asyncio.to_thread(self.process.request, "GET", "metrics", token=READER_TOKEN)
+        found: Counter[tuple[str, str]] = Counter()
+        pattern = r'kubernetes_requests_total\{kind="(\w+)",status="\d+",verb="(\w+)"\} (\S+)'
+        for kind, verb, value in re.findall(pattern, answer.text):
+            if kind != "Lease":
+                found[verb, kind] += int(float(value))
+        return found
+
+    async def provision(self) -> float:
+        """Seconds from the first page of groups asked for to the last team ready."""
+        self.hub.publish(self.teams.groups())
+        await self._asked()
+        return await self.until_all("ready", self.hub.asked_at)
+
+    async def destroy(self) -> float:
+        """Seconds from the first page of groups asked for to the last team destroyed."""
+        self.hub.publish(self.teams.groups(retention="destroy", generation=2))
+        await self._asked()
+        return await self.until_all("destroyed", self.hub.asked_at)
+
+    async def _asked(self) -> None:
+        while not self.hub.asked_at:
+            await asyncio.sleep(0.01)
+
+    def memory_mb(self, what: str = "VmRSS") -> float:
+        """Resident memory of the process."""
+        assert self.process.process is not None
+        text = Path(f"/proc/{self.process.process.pid}/status").read_text()
+        return int(re.findall(rf"{what}:\s+(\d+)", text)[0]) / 1024
+
+
+def pages_of(count: int, size: int) -> int:
+    """How many pages a list of so many has."""
+    return max(1, math.ceil(count / size))
+
+
+def setting(name: str, default: int) -> int:
+    """A number from the environment."""
+    return int(os.environ.get(name, str(default)))
+
+
+def run_on_cluster(main: Callable[[Cluster, Path], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine function with a fresh API server and a scratch folder."""
+    import tempfile
+
+    from tests.cluster import lifecycle, programs_build
+    from tests.cluster.cluster import open_cluster
+    from tests.cluster.record import Level
+
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch) / "cluster"
+        keeper = lifecycle.start(Level.API, directory, is_detached=False)
+        try:
+            cluster = open_cluster(directory, programs_build.find_programs(Level.API))
+            return asyncio.run(main(cluster, Path(scratch)))
+        finally:
+            keeper.end()
