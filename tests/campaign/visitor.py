@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import threading
 import time
@@ -72,6 +73,28 @@ class Visitor:
         """Ask the hub to start this person's server."""
         body = {"user_options": {"team": team, **options}}
         return self.api("POST", f"users/{self.name}/server", json=body)
+
+    def read_page(self, path: str) -> str:
+        """A page of the hub, as text."""
+        answer = self._client.get(f"{self._url}/hub/{path}")
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    def follow_start(self, timeout_s: float = 120.0) -> list[str]:
+        """What the spawn page says while the server starts, until it runs or cannot."""
+        url = f"{self._url}/hub/api/users/{self.name}/server/progress"
+        headers = {"Referer": f"{self._url}/hub/home"}
+        deadline, said = time.monotonic() + timeout_s, []
+        with self._client.stream("GET", url, headers=headers, timeout=timeout_s) as answer:
+            assert answer.status_code == 200, answer.read()
+            for line in answer.iter_lines():
+                if line.startswith("data:"):
+                    message = json.loads(line.removeprefix("data:"))
+                    said.append(html.unescape(str(message["message"])))
+                    if message.get("ready") or message.get("failed"):
+                        break
+                assert time.monotonic() < deadline, said
+        return said
 
     def start(self, team: str, *, timeout_s: float = 120.0, **options: str) -> None:
         """Start it and wait until it is ready."""
