@@ -52,10 +52,11 @@ class RecoveryManager:
             The hub did not say what it does not know.
         """
         done = []
+        secrets: dict[str, dict[str, dict[str, Any]]] = {}
         for stray in await self._hub.list_strays():
             problem: str | None = None
             try:
-                token = await self._token_of(stray)
+                token = await self._token_of(stray, secrets)
                 if not dry_run:
                     await self._hub.adopt(
                         stray["namespace"], stray["pod"], stray["uid"], api_token=token
@@ -74,15 +75,25 @@ class RecoveryManager:
             done.append(found)
         return done
 
-    async def _token_of(self, stray: dict[str, str]) -> str:
-        """The hub's API token that the server holds, from the Secret its pod owns."""
-        for secret in await self._kube.list(SECRET, namespace=stray["namespace"]):
-            owners = secret["metadata"].get("ownerReferences") or []
-            if any(owner.get("uid") == stray["uid"] for owner in owners):
-                return _decode(secret)
+    async def _token_of(
+        self, stray: dict[str, str], secrets: dict[str, dict[str, dict[str, Any]]]
+    ) -> str:
+        """The hub's API token that the server holds, from the Secret its pod owns.
+
+        `secrets` remembers those of each namespace by their owner's uid.
+        """
+        namespace = stray["namespace"]
+        if namespace not in secrets:
+            secrets[namespace] = {
+                owner.get("uid", ""): secret
+                for secret in await self._kube.list(SECRET, namespace=namespace)
+                for owner in secret["metadata"].get("ownerReferences") or []
+            }
+        if stray["uid"] in secrets[namespace]:
+            return _decode(secrets[namespace][stray["uid"]])
         raise PermanentError(
-            f"The pod {stray['pod']} in {stray['namespace']} has no Secret with its token; its"
-            " server cannot talk to any hub. Delete the pod; its volumes stay."
+            f"The pod {stray['pod']} in {namespace} has no Secret with its token; its server"
+            " cannot talk to any hub. Delete the pod; its volumes stay."
         )
 
 

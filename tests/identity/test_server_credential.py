@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import threading
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import jwt
@@ -28,12 +29,12 @@ def claims_of(token):
 
 
 def test_says_what_was_minted(issuer):
-    assert issuer.verify(issuer.mint(CLAIMS), hub_id="hub", now=NOW) == CLAIMS
+    assert issuer.verify(issuer.mint(CLAIMS), hub_id="hub") == CLAIMS
 
 
 def test_anyone_verifies_with_the_published_keys(issuer):
     keys = sc.from_jwks(json.loads(json.dumps(issuer.to_jwks())))
-    assert sc.verify(issuer.mint(CLAIMS), keys, hub_id="hub", now=NOW) == CLAIMS
+    assert sc.verify(issuer.mint(CLAIMS), keys, hub_id="hub") == CLAIMS
 
 
 def test_published_keys_hold_nothing_private(issuer):
@@ -50,11 +51,16 @@ def test_one_changed_character_anywhere_is_refused(issuer):
             continue
         changed = token[:i] + ("A" if token[i] != "A" else "B") + token[i + 1 :]
         with pytest.raises(sc.CredentialError):
-            issuer.verify(changed, hub_id="hub", now=NOW)
+            issuer.verify(changed, hub_id="hub")
 
 
 def encode(payload, key, *, algorithm="EdDSA", **headers):
     return jwt.encode(payload, key, algorithm=algorithm, headers=headers)
+
+
+def test_a_clock_that_was_put_back_ends_no_credential(issuer):
+    ahead = replace(CLAIMS, issued_at=NOW + timedelta(days=36500))
+    assert issuer.verify(issuer.mint(ahead), hub_id="hub") == ahead
 
 
 def test_other_algorithms_are_refused_even_with_the_right_key_id(issuer):
@@ -72,7 +78,7 @@ def test_other_algorithms_are_refused_even_with_the_right_key_id(issuer):
     ]
     for token in forged:
         with pytest.raises(sc.CredentialError):
-            issuer.verify(token, hub_id="hub", now=NOW)
+            issuer.verify(token, hub_id="hub")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +93,7 @@ def test_other_algorithms_are_refused_even_with_the_right_key_id(issuer):
         {"iat": None},
         {"iat": "yesterday"},
         {"iat": True},
-        {"iat": int((NOW + timedelta(hours=1)).timestamp())},
+        {"iat": 10**18},
         {"sub": ["ada"]},
         {"admin": True},
     ],
@@ -98,7 +104,7 @@ def test_wrong_claims_are_refused(issuer, change):
     payload = {k: v for k, v in payload.items() if v is not None}
     token = encode(payload, issuer._key, kid=issuer.key_id, typ=sc.TYPE)
     with pytest.raises(sc.CredentialError):
-        issuer.verify(token, hub_id="hub", now=NOW)
+        issuer.verify(token, hub_id="hub")
 
 
 @pytest.mark.parametrize(
@@ -106,13 +112,13 @@ def test_wrong_claims_are_refused(issuer, change):
 )
 def test_nonsense_is_refused(issuer, token):
     with pytest.raises(sc.CredentialError):
-        issuer.verify(token, hub_id="hub", now=NOW)
+        issuer.verify(token, hub_id="hub")
 
 
 def test_a_refusal_does_not_repeat_the_credential(issuer):
     token = encode({"aud": "x"}, issuer._key, kid=issuer.key_id, typ=sc.TYPE)
     with pytest.raises(sc.CredentialError) as refused:
-        issuer.verify(token, hub_id="hub", now=NOW)
+        issuer.verify(token, hub_id="hub")
     assert token not in str(refused.value)
 
 
