@@ -81,6 +81,7 @@ RETENTION_DESTROY: Final = "destroy"
 HUB_SERVICE: Final = "collab-hub"  # the hub's API at an address that stays; servers know it
 PROVISIONER_SERVICE: Final = "collab-provisioner"
 PROVISIONER_PORT: Final = 8085
+HOME_PRIORITY_CLASS: Final = "jupyterhub-collab-home"  # of hub, proxy and provisioner
 PLATFORM_CONFIG_MAP: Final = "collab-platform"
 PLATFORM_FILE: Final = "platform.json"
 PROXY_API_PORT: Final = 8001  # configurable-http-proxy's own, as the chart sets it

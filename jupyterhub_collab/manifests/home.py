@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from ..constants import (
+    HOME_PRIORITY_CLASS,
     HUB_SERVICE,
     LABEL_COMPONENT,
     LABEL_HUB,
@@ -25,6 +26,8 @@ from ..models import Platform
 from ..models.platform import Endpoint, PodPeer
 from .manifest import Manifest
 from .namespace import POD_SECURITY_LABELS
+
+_PRIORITY: Final = 1_000_000  # above what is chosen for servers
 
 
 def make_home_object(
@@ -51,6 +54,22 @@ def make_home_namespace(platform: Platform) -> Manifest:
     """
     metadata = {"name": platform.hub_namespace, "labels": dict(POD_SECURITY_LABELS)}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+
+
+def make_home_priority() -> Manifest:
+    """The priority of hub, proxy and provisioner, the same for every hub of a cluster.
+
+    A machine that runs out of memory gives up a member's server before them, and where there is no
+    room left for them, servers make some. `system-cluster-critical` would do, but some clusters
+    keep it for themselves.
+    """
+    return {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": HOME_PRIORITY_CLASS, "labels": {LABEL_MANAGED_BY: MANAGED_BY}},
+        "value": _PRIORITY,
+        "description": "Hub, proxy and provisioner of jupyterhub-collab: above members' servers.",
+    }
 
 
 def make_platform_config(platform: Platform) -> Manifest:

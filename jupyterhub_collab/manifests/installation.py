@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from ..models import Platform
 from .guard import make_guard
-from .home import make_home_namespace, make_hub_service, make_platform_config
+from .home import (
+    make_home_namespace,
+    make_home_priority,
+    make_hub_service,
+    make_platform_config,
+)
 from .home_policies import make_home_policies
 from .manifest import Manifest
 from .provisioner import make_provisioner
@@ -27,6 +32,7 @@ def make_installation(
     """
     return (
         make_home_namespace(platform),
+        make_home_priority(),
         *make_rbac(platform),
         *(make_guard(platform) if with_guard else ()),
         *make_home_policies(platform),

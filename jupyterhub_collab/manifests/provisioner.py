@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ..constants import (
     ANNOTATION_OBJECT_HASH,
+    HOME_PRIORITY_CLASS,
     HUB_SERVICE,
     PLATFORM_CONFIG_MAP,
     PLATFORM_FILE,
@@ -58,6 +59,7 @@ def make_provisioner(
         },
         "spec": {
             "serviceAccountName": platform.provisioner_service_account,
+            "priorityClassName": HOME_PRIORITY_CLASS,
             "enableServiceLinks": False,
             "securityContext": {
                 "runAsNonRoot": True,

@@ -217,3 +217,26 @@ def test_a_plan_that_destroys_says_so_loudly() -> None:
     assert note is not None
     assert note.startswith("TO BE DESTROYED")
     assert note.split(": ")[1].startswith("ocean.")
+
+
+def test_install_prints_all_that_a_hub_in_the_cluster_needs(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "platform.yaml"
+
+    def peer(component: str) -> dict[str, Any]:
+        return {"namespace": "cli-hub", "podLabels": {"component": component}}
+
+    hub = {**PLATFORM["hub_api"], "peer": peer("hub")}
+    proxy = {**PLATFORM["proxy"], "peer": peer("proxy")}
+    file.write_text(yaml.safe_dump({**PLATFORM, "hub_api": hub, "proxy": proxy}))
+    options = ("--platform", file, "--public-url", "https://hub.example.org")
+    kinds = [m["kind"] for m in yaml.safe_load_all(run("install", *options).stdout)]
+    assert kinds[0] == "Namespace"
+    assert kinds[-1] == "Deployment"
+    assert "ValidatingAdmissionPolicy" in kinds
+    refused = run("install", *options[:-1], "https://hub.example.org/sub")
+    assert refused.returncode == 1
+    assert "is not the address of a hub" in refused.stderr
+    file.write_text(json.dumps(PLATFORM))
+    refused = run("install", *options)
+    assert refused.returncode == 1
+    assert "use `jupyterhub-collab rbac` for a hub outside the cluster" in refused.stderr

@@ -50,6 +50,15 @@ def enable(group: Path, controllers: list[str]) -> None:
             continue  # such as cpu with real-time processes; kubelet says so if it needs it
 
 
+def list_processes(name: str) -> set[int]:
+    """Return the processes in the groups called `name` and below, by this machine's numbers."""
+    found: set[int] = set()
+    for hierarchy in list_hierarchies():
+        for file in (hierarchy / name).rglob("cgroup.procs"):
+            found |= {int(line) for line in file.read_text().split()}
+    return found
+
+
 def remove_group(name: str) -> list[Path]:
     """Remove the groups called `name` with all below; returns those that would not go."""
     left = []

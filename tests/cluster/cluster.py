@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tests.cluster import pins
+from tests.cluster import cgroups, pins
+from tests.cluster.address_plan import AddressPlan
 from tests.cluster.certificates import write_kubeconfig
 from tests.cluster.errors import CannotHave, ClusterError
 from tests.cluster.record import Level, read_record
@@ -159,6 +161,24 @@ class Cluster:
             self.in_node("kill", f"-{name}", pid)
         else:
             os.kill(int(pid), signal.Signals[f"SIG{name}"])
+
+    def crash_containers(self) -> None:
+        """End every container, its shim, containerd and kubelet at once, as a power cut does.
+
+        The control plane goes on, as it would on machines of its own; containerd and kubelet are
+        started again.
+        """
+        record = read_record(self.directory) if self.directory is not None else None
+        if record is None or record.index is None:
+            raise ClusterError("only a node that was started here can be crashed")
+        inside = self.in_node("pidof", "containerd-shim-runc-v2", check=False).stdout.split()
+        self.kill("kubelet")
+        self.kill("containerd")
+        if inside:
+            self.in_node("kill", "-KILL", *inside, check=False)
+        for pid in cgroups.list_processes(f"{AddressPlan(record.index).cgroup}/kubepods"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def service_account_kubeconfig(self, namespace: str, name: str, path: Path) -> Path:
         """Write a kubeconfig of service account `name`, with a token from TokenRequest."""

@@ -59,9 +59,11 @@ def _make_pods() -> list[dict[str, Any]]:
         "imagePullPolicy": "IfNotPresent",
         "args": ["-conf", "/etc/coredns/Corefile"],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
+        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
         "volumeMounts": [{"name": "config", "mountPath": "/etc/coredns", "readOnly": True}],
     }
     pod = {
+        "priorityClassName": "system-cluster-critical",
         "serviceAccountName": NAME,
         "dnsPolicy": "Default",
         # It is nobody in particular and listens on port 53.

@@ -151,6 +151,7 @@ def _make_hub_pod(hub: Mapping[str, Any]) -> dict[str, Any]:
             {"name": "pvc", "persistentVolumeClaim": {"claimName": "hub-db-dir"}},
             *hub["extraVolumes"],
         ],
+        **hub["extraPodSpec"],
     }
 
 
@@ -185,4 +186,4 @@ def _make_proxy_pod(chp: Mapping[str, Any]) -> dict[str, Any]:
         "resources": chp["resources"],
         "securityContext": chp["containerSecurityContext"],
     }
-    return {"containers": [container]}
+    return {"containers": [container], **chp["extraPodSpec"]}

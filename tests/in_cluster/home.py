@@ -7,6 +7,7 @@ credentials into a Secret, install the chart with our values. The chart has a st
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import ipaddress
 import json
@@ -27,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jupyterhub_collab.cli.up.data_folder import DataFolder
 from jupyterhub_collab.cli.up.samples import SampleSettings, put_samples
 from jupyterhub_collab.constants import HUB_SERVICE, PROVISIONER_PORT, PROVISIONER_SERVICE
+from tests.campaign.visitor import Visitor
 from tests.cluster import images
 from tests.cluster.cluster import Cluster
 from tests.cluster.name_server import run_name_server
@@ -131,6 +133,38 @@ class Home(Site):
             **more,
         )
 
+    def visitor(self, name: str) -> Visitor:
+        """Somebody who has signed in, without a browser."""
+        found = Visitor(name, url=self.url, password=self.password)
+        found.sign_in()
+        return found
+
+    def ask_provisioner(self, path: str) -> dict[str, Any]:
+        """What an admin reads of the provisioner, asked from the hub's pod."""
+        url = f"http://{PROVISIONER_SERVICE}:{PROVISIONER_PORT}/services/provisioner/{path}"
+        script = (
+            "import sys, urllib.request as r;"
+            f" q = r.Request({url!r}, headers={{'Authorization': 'token ' + sys.argv[1]}});"
+            " print(r.urlopen(q, timeout=10).read().decode())"
+        )
+        key = "hub.services.spawner.apiToken"
+        raw = self.cluster.get("secret", "hub", "-n", NAMESPACE)["data"][key]
+        pod = self.pod("hub")["metadata"]["name"]
+        token = base64.b64decode(raw).decode()
+        done = self.cluster.exec(NAMESPACE, pod, "python3", "-c", script, token)
+        return dict(json.loads(done.stdout))
+
+    def delete_pod(self, component: str) -> None:
+        """kill -9 of a pod."""
+        pod = self.pod(component)["metadata"]["name"]
+        options = ("--force", "--grace-period=0", "--wait=false")
+        self.cluster.kubectl("delete", "pod", "-n", NAMESPACE, pod, *options)
+
+    def wait_up(self) -> None:
+        """Until all three run, the hub answers and the provisioner works."""
+        self.wait_rolled_out("proxy", "hub", PROVISIONER_SERVICE)
+        wait_for_hub(self)
+
     def apply_contest(self, manifest: Path) -> None:
         """`jupyterhub-collab apply`, as a host does it from outside."""
         token = self.folder / "contests-token"
@@ -199,6 +233,8 @@ def make_overlay(public_url: str, password: str) -> dict[str, Any]:
                 "JupyterHub": {"authenticator_class": "dummy", "last_activity_interval": 5},
                 "DummyAuthenticator": {"password": password},
                 "Authenticator": {"allow_all": True, "admin_users": [ADMIN]},
+                # Tests do not wait for what takes minutes in earnest.
+                "TeamSpawner": {"poll_interval": 3, "stuck_timeout": 15},
             },
         },
         "proxy": {"chp": {"image": {"name": proxy_image, "tag": proxy_tag}}},
@@ -225,8 +261,7 @@ def at_home(cluster: Cluster, folder: Path) -> Iterator[Home]:
             folder=folder,
             token=secret["stringData"]["hub.services.contests.apiToken"],
         )
-        home.wait_rolled_out("proxy", "hub", PROVISIONER_SERVICE)
-        wait_for_hub(home)
+        home.wait_up()
         for manifest in write_samples(folder):
             home.apply_contest(manifest)
         yield home

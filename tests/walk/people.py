@@ -104,14 +104,14 @@ class Person:
         self.page.wait_for_url(re.compile(r"/user/.*/lab"), timeout=START_TIMEOUT_MS)
         expect(self.page.locator(".jp-DirListing-content")).to_be_visible(timeout=LAB_TIMEOUT_MS)
         expect(self.entry("team")).to_be_visible(timeout=LAB_TIMEOUT_MS)
-        self.refuse_news()
+        self.check_not_asked_about_news()
 
-    def refuse_news(self) -> None:
-        """Close JupyterLab's question about news, where it is asked."""
-        self.page.wait_for_timeout(500)
-        button = self.page.get_by_role("button", name="No", exact=True)
-        if button.count():
-            button.first.click()
+    def check_not_asked_about_news(self) -> None:
+        """JupyterLab was told not to ask, and does not."""
+        self.page.wait_for_timeout(500)  # it would ask once it has read its settings
+        config = json.loads(self.page.locator("#jupyter-config-data").text_content() or "{}")
+        assert config["news"] == {"disabled": True}
+        expect(self.page.get_by_text("official Jupyter news")).to_have_count(0)
 
     def entry(self, name: str) -> Any:
         """A row of the file browser."""
@@ -209,7 +209,8 @@ class Person:
 
     def stop(self) -> None:
         """Stop the server on the hub's home page."""
-        self.page.goto(f"{self.hub}/hub/home")
+        # A click before the page's script has run has no effect.
+        self.page.goto(f"{self.hub}/hub/home", wait_until="networkidle")
         self.page.locator("#stop").click()
         expect(self.page.locator("#start")).to_contain_text(
             "Start My Server", timeout=START_TIMEOUT_MS
