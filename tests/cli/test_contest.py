@@ -222,7 +222,7 @@ def test_a_plan_that_destroys_says_so_loudly() -> None:
 def test_install_prints_all_that_a_hub_in_the_cluster_needs(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "platform.yaml"
 
-    def peer(component: str) -> dict[str, Any]:
+    def peer(component: str) -> dict[str, object]:
         return {"namespace": "cli-hub", "podLabels": {"component": component}}
 
     hub = {**PLATFORM["hub_api"], "peer": peer("hub")}
