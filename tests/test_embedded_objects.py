@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -12,28 +13,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jupyterhub_collab.constants import LABEL_PROTECTED
-from jupyterhub_collab.embedded.controllers import EVENT_LIFE_S, Controllers
+from jupyterhub_collab.embedded.controllers import EVENT_LIFE, Controllers
 from jupyterhub_collab.embedded.failures import ApiError
-from jupyterhub_collab.embedded.objects import Objects, to_time
-from jupyterhub_collab.embedded.patches import json_patch, merge
-from jupyterhub_collab.embedded.resources import (
-    CLAIMS,
-    CONFIG_MAPS,
-    EVENTS,
-    NAMESPACES,
-    PODS,
-    VOLUMES,
-    Resource,
-)
-from jupyterhub_collab.embedded.store import Store
+from jupyterhub_collab.embedded.fields import from_leaves, merge, merge_items, to_leaves
+from jupyterhub_collab.embedded.objects import Objects, Write
+from jupyterhub_collab.embedded.store import Change, Store
+from jupyterhub_collab.kube import Kind
+from jupyterhub_collab.kube import kinds as k
 
 START = datetime(2030, 1, 1, tzinfo=timezone.utc)
+BY = Write("test")
 POD = {"containers": [{"name": "main", "image": "x"}]}
 SIZE = {"storage": "1Gi"}
-SPECS: dict[Resource, dict[str, Any]] = {
-    PODS: POD,
-    CLAIMS: {"accessModes": ["ReadWriteOnce"], "resources": {"requests": SIZE}},
-    VOLUMES: {"accessModes": ["ReadWriteOnce"], "capacity": SIZE},
+CLAIM_GONE = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "namespace": "default",
+    "name": "c",
+    "uid": "u",
+}
+SPECS: dict[Kind, dict[str, Any]] = {
+    k.POD: POD,
+    k.PERSISTENT_VOLUME_CLAIM: {"accessModes": ["ReadWriteOnce"], "resources": {"requests": SIZE}},
+    k.PERSISTENT_VOLUME: {"accessModes": ["ReadWriteOnce"], "capacity": SIZE},
 }
 
 
@@ -67,94 +69,104 @@ def controllers(objects: Objects, tmp_path: Path) -> Controllers:
     return found
 
 
-@pytest.mark.parametrize("resource", SPECS, ids=lambda r: r.plural)
-def test_protected_data_is_refused(
-    objects: Objects, controllers: Controllers, resource: Resource
-) -> None:
-    space = "default" if resource.namespaced else ""
+@pytest.mark.parametrize("kind", SPECS, ids=lambda r: r.plural)
+def test_protected_data_is_refused(objects: Objects, controllers: Controllers, kind: Kind) -> None:
+    space = "default" if kind.namespaced else ""
     labels = {LABEL_PROTECTED: "true"}
-    body = {"metadata": {"name": "x", "labels": labels}, "spec": SPECS[resource]}
+    body = {"metadata": {"name": "x", "labels": labels}, "spec": SPECS[kind]}
     with pytest.raises(ApiError, match="isolates nothing: use a real cluster") as refused:
-        objects.create(resource, space, body, "test")
+        objects.create(kind, space, body, BY)
     assert refused.value.code == 403
-    assert objects.store.get(resource, space, "x") is None
+    assert objects.store.get(kind, space, "x") is None
 
 
-@pytest.mark.parametrize("resource", SPECS, ids=lambda r: r.plural)
+@pytest.mark.parametrize("kind", SPECS, ids=lambda r: r.plural)
 def test_data_cannot_become_protected(
-    objects: Objects, controllers: Controllers, resource: Resource
+    objects: Objects, controllers: Controllers, kind: Kind
 ) -> None:
-    space = "default" if resource.namespaced else ""
-    live = objects.create(
-        resource, space, {"metadata": {"name": "x"}, "spec": SPECS[resource]}, "t"
-    )
-    new = merge(live, {"metadata": {"labels": {LABEL_PROTECTED: "true"}}}, keyed=False)
+    space = "default" if kind.namespaced else ""
+    live = objects.create(kind, space, {"metadata": {"name": "x"}, "spec": SPECS[kind]}, BY)
+    new = merge(live, {"metadata": {"labels": {LABEL_PROTECTED: "true"}}})
     with pytest.raises(ApiError, match="isolates nothing"):
-        objects.update(resource, live, new, "test")
+        objects.update(kind, live, new, BY)
     new["metadata"]["labels"][LABEL_PROTECTED] = "false"
-    objects.update(resource, live, new, "test")
+    objects.update(kind, live, new, BY)
 
 
 def test_events_live_an_hour(objects: Objects, controllers: Controllers, clock: Clock) -> None:
-    pod = objects.create(PODS, "default", {"metadata": {"name": "p"}, "spec": POD}, "test")
+    on_node = {**POD, "nodeName": "n"}
+    pod = objects.create(k.POD, "default", {"metadata": {"name": "p"}, "spec": on_node}, BY)
     objects.record_event(pod, "Old", "long ago", "test")
-    clock.now += timedelta(seconds=EVENT_LIFE_S - 1)
+    clock.now += EVENT_LIFE - timedelta(seconds=1)
     objects.record_event(pod, "New", "just now", "test")
     clock.now += timedelta(seconds=2)
-    controllers.expire_events(to_time(clock.now - timedelta(seconds=EVENT_LIFE_S)))
-    assert [e["reason"] for e in objects.store.select(EVENTS)] == ["New"]
+    objects.create(k.CONFIG_MAP, "default", {"metadata": {"name": "any"}}, BY)
+    controllers.settle()
+    assert [e["reason"] for e in objects.store.select(k.EVENT)] == ["New"]
 
 
 def test_a_full_history_forgets_its_beginning(objects: Objects, controllers: Controllers) -> None:
     version = objects.store.version
-    live = objects.create(CONFIG_MAPS, "default", {"metadata": {"name": "x"}}, "test")
-    objects.store.watch(CONFIG_MAPS, version)
+    live = objects.create(k.CONFIG_MAP, "default", {"metadata": {"name": "x"}}, BY)
+    objects.store.watch(k.CONFIG_MAP, version)
     for number in range(6000):
-        live = objects.update(CONFIG_MAPS, live, {**live, "data": {"n": str(number)}}, "test")
+        live = objects.update(k.CONFIG_MAP, live, {**live, "data": {"n": str(number)}}, BY)
     with pytest.raises(ApiError) as gone:
-        objects.store.watch(CONFIG_MAPS, version)
+        objects.store.watch(k.CONFIG_MAP, version)
     assert gone.value.code == 410
-    past, _ = objects.store.watch(CONFIG_MAPS, objects.store.version - 1)
+    past, _ = objects.store.watch(k.CONFIG_MAP, objects.store.version - 1)
     assert len(past) == 1
 
 
-def test_the_volume_of_a_deleted_claim_is_not_given_to_its_successor(
+def _bound_folder(objects: Objects) -> Path:
+    (volume,) = objects.store.select(k.PERSISTENT_VOLUME)
+    assert volume["status"]["phase"] == "Bound"
+    return Path(volume["spec"]["csi"]["volumeAttributes"]["path"])
+
+
+def test_a_deleted_claims_successor_begins_empty(
     objects: Objects, controllers: Controllers
 ) -> None:
-    """A claim of the same name waits until the old one's folder has been cleared."""
-    body = {"metadata": {"name": "home"}, "spec": SPECS[CLAIMS]}
-    first = objects.create(CLAIMS, "default", body, "test")
+    body = {"metadata": {"name": "home"}, "spec": SPECS[k.PERSISTENT_VOLUME_CLAIM]}
+    live = objects.create(k.PERSISTENT_VOLUME_CLAIM, "default", body, BY)
     controllers.settle()
-    live = objects.store.get(CLAIMS, "default", "home")
-    assert live is not None
-    assert live["status"]["phase"] == "Bound"
-    objects.delete(CLAIMS, live, {})
+    (_bound_folder(objects) / "secret").touch()
+    objects.delete(
+        k.PERSISTENT_VOLUME_CLAIM,
+        objects.store.get(k.PERSISTENT_VOLUME_CLAIM, "default", "home") or live,
+        {},
+    )
     controllers.settle()
-    assert objects.store.get(CLAIMS, "default", "home") is None
-    (volume,) = objects.store.select(VOLUMES)
-    assert volume["status"]["phase"] == "Released"
-    second = objects.create(CLAIMS, "default", body, "test")
+    assert objects.store.select(k.PERSISTENT_VOLUME) == []
+    objects.create(k.PERSISTENT_VOLUME_CLAIM, "default", body, BY)
     controllers.settle()
-    waiting = objects.store.get(CLAIMS, "default", "home")
-    assert waiting is not None
-    assert waiting["status"]["phase"] == "Pending"
-    objects.delete(VOLUMES, volume, {})  # as the node does, after it has cleared the folder
+    assert list(_bound_folder(objects).iterdir()) == []
+
+
+def test_a_folder_that_nobody_here_made_is_never_deleted(
+    objects: Objects, controllers: Controllers, tmp_path: Path
+) -> None:
+    """Though its volume asks for it, and lies where the made ones lie."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    source = {"driver": "collab.embedded", "volumeAttributes": {"path": str(kept)}}
+    spec = {"persistentVolumeReclaimPolicy": "Delete", "csi": source, "claimRef": CLAIM_GONE}
+    body = {"metadata": {"name": "v"}, "spec": {**SPECS[k.PERSISTENT_VOLUME], **spec}}
+    live = objects.create(k.PERSISTENT_VOLUME, "", body, BY)
+    bound = {**live, "status": {"phase": "Bound"}}
+    objects.update(k.PERSISTENT_VOLUME, live, bound, BY, status=True)
     controllers.settle()
-    bound = objects.store.get(CLAIMS, "default", "home")
-    assert bound is not None
-    assert bound["status"]["phase"] == "Bound"
-    assert bound["metadata"]["uid"] == second["metadata"]["uid"] != first["metadata"]["uid"]
+    assert kept.is_dir()
 
 
 def test_settling_twice_changes_nothing(objects: Objects, controllers: Controllers) -> None:
-    objects.create(NAMESPACES, "", {"metadata": {"name": "team"}}, "test")
-    objects.create(PODS, "team", {"metadata": {"name": "p"}, "spec": POD}, "test")
+    objects.create(k.NAMESPACE, "", {"metadata": {"name": "team"}}, BY)
+    objects.create(k.POD, "team", {"metadata": {"name": "p"}, "spec": POD}, BY)
     controllers.settle()
     version = objects.store.version
-    for resource in (NAMESPACES, PODS):
-        for obj in objects.store.select(resource):
-            change = type("Change", (), {"obj": obj})()
-            objects.store.changes.append((resource, change))
+    for kind in (k.NAMESPACE, k.POD):
+        for obj in objects.store.select(kind):
+            objects.store.changes.append(Change(kind, version, obj, None))
     controllers.settle()
     assert objects.store.version == version
 
@@ -168,8 +180,8 @@ JSON = st.recursive(
 
 @given(JSON, JSON)
 def test_merge_patches_are_idempotent(target: Any, patch: Any) -> None:
-    once = merge(target, patch, keyed=False)
-    assert merge(once, patch, keyed=False) == once
+    once = merge(target, patch)
+    assert merge(once, patch) == once
 
 
 @pytest.mark.parametrize(
@@ -188,11 +200,20 @@ def test_merge_patches_are_idempotent(target: Any, patch: Any) -> None:
     ],
 )
 def test_merge_patch(target: Any, patch: Any, expected: Any) -> None:
-    assert merge(target, patch, keyed=False) == expected
+    assert merge(target, patch) == expected
 
 
-def test_json_patch_leaves_its_input_alone() -> None:
-    document = {"a": {"b": [1]}}
-    changed = json_patch(document, [{"op": "add", "path": "/a/b/-", "value": 2}])
-    assert changed == {"a": {"b": [1, 2]}}
-    assert document == {"a": {"b": [1]}}
+def test_an_object_is_its_leaves() -> None:
+    spec = {"containers": [{"name": "a", "env": [], "ports": [{"containerPort": 1}]}], "x": {}}
+    obj = {"metadata": {"finalizers": ["a", "b"]}, "spec": spec, "list": [{"k": 1}], "none": None}
+    assert from_leaves(to_leaves(obj)) == obj
+
+
+def test_strategic_merge_patch_leaves_its_input_alone() -> None:
+    target = {"spec": {"ports": [{"port": 1, "name": "a"}, {"port": 2}], "x": {"a": 1}}}
+    before = copy.deepcopy(target)
+    changed = merge_items(target, {"spec": {"ports": [{"port": 1, "name": "b"}], "x": None}})
+    assert changed == {"spec": {"ports": [{"port": 1, "name": "b"}, {"port": 2}]}}
+    assert target == before
+    with pytest.raises(ApiError, match="directives"):
+        merge_items(target, {"spec": {"$patch": "replace"}})

@@ -18,12 +18,10 @@ from jupyterhub_collab.errors import PermanentError
 from tests.contract.clusters import program
 
 
-def _run(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _run(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a program that is not expected to start."""
     argv = [sys.executable, "-m", f"jupyterhub_collab.embedded.{name}", "--dir", str(folder)]
-    return subprocess.run(
-        [*argv, *arguments], capture_output=True, text=True, timeout=30, check=False
-    )
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
 
 
 def _sentence(done: subprocess.CompletedProcess[str]) -> str:
@@ -70,8 +68,9 @@ def test_busy_port(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        port = str(taken.getsockname()[1])
-        said = _sentence(_run("api", tmp_path, "--port", port))
+        port = taken.getsockname()[1]
+        embedded.prepare(tmp_path, port)
+        said = _sentence(_run("api", tmp_path))
     assert f"cannot listen on 127.0.0.1:{port}" in said
     assert "choose another" in said
 

@@ -1,6 +1,6 @@
 """A laptop's stand-in for Kubernetes: an API server and a node, in Python alone, without root.
 
-What: `python -m jupyterhub_collab.embedded.api --dir DIR [--port P]` serves enough of the API for
+What: `python -m jupyterhub_collab.embedded.api --dir DIR` serves enough of the API for
 JupyterHub, KubeSpawner, the Kubernetes clients and kubectl; `python -m
 jupyterhub_collab.embedded.node --dir DIR` runs each pod's container as a local process. Each
 prints the one line ``ready`` once it serves, ends in an orderly way on SIGTERM, and exits with one

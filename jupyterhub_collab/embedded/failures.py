@@ -6,11 +6,8 @@ server wherever a contract test compares it.
 
 from __future__ import annotations
 
-from typing import Any
-
-from .resources import Resource
-
-Json = dict[str, Any]
+from ..kube import kinds as k
+from .resources import Json, group_of, qualify
 
 
 class ApiError(Exception):
@@ -30,36 +27,36 @@ class ApiError(Exception):
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", **told}
 
 
-def _details(resource: Resource, name: str) -> Json:
-    group = {"group": resource.group} if resource.group else {}
-    return {"name": name, **group, "kind": resource.plural}
+def _details(kind: k.Kind, name: str) -> Json:
+    group = {"group": group_of(kind)} if group_of(kind) else {}
+    return {"name": name, **group, "kind": kind.plural}
 
 
-def not_found(resource: Resource, name: str) -> ApiError:
-    message = f'{resource.qualified} "{name}" not found'
-    return ApiError(404, "NotFound", message, _details(resource, name))
+def not_found(kind: k.Kind, name: str) -> ApiError:
+    message = f'{qualify(kind)} "{name}" not found'
+    return ApiError(404, "NotFound", message, _details(kind, name))
 
 
-def already_exists(resource: Resource, name: str) -> ApiError:
-    message = f'{resource.qualified} "{name}" already exists'
-    return ApiError(409, "AlreadyExists", message, _details(resource, name))
+def already_exists(kind: k.Kind, name: str) -> ApiError:
+    message = f'{qualify(kind)} "{name}" already exists'
+    return ApiError(409, "AlreadyExists", message, _details(kind, name))
 
 
-def forbidden(resource: Resource, name: str, why: str, *causes: Json) -> ApiError:
-    details = {**_details(resource, name), **({"causes": list(causes)} if causes else {})}
-    message = f'{resource.qualified} "{name}" is forbidden: {why}'
+def forbidden(kind: k.Kind, name: str, why: str, *causes: Json) -> ApiError:
+    details = {**_details(kind, name), **({"causes": list(causes)} if causes else {})}
+    message = f'{qualify(kind)} "{name}" is forbidden: {why}'
     return ApiError(403, "Forbidden", message, details)
 
 
-def conflict(resource: Resource, name: str, why: str) -> ApiError:
-    message = f'Operation cannot be fulfilled on {resource.qualified} "{name}": {why}'
-    return ApiError(409, "Conflict", message, _details(resource, name))
+def conflict(kind: k.Kind, name: str, why: str) -> ApiError:
+    message = f'Operation cannot be fulfilled on {qualify(kind)} "{name}": {why}'
+    return ApiError(409, "Conflict", message, _details(kind, name))
 
 
-def invalid(resource: Resource, name: str, field: str, why: str) -> ApiError:
+def invalid(kind: k.Kind, name: str, field: str, why: str) -> ApiError:
     cause = {"reason": "FieldValueInvalid", "message": why, "field": field}
-    details = {"name": name, "group": resource.group, "kind": resource.kind, "causes": [cause]}
-    message = f'{resource.kind} "{name}" is invalid: {field}: {why}'
+    details = {"name": name, "group": group_of(kind), "kind": kind.name, "causes": [cause]}
+    message = f'{kind.name} "{name}" is invalid: {field}: {why}'
     return ApiError(422, "Invalid", message, details)
 
 

@@ -29,7 +29,7 @@ from ..errors import PermanentError
 _LIFE: Final = timedelta(days=3650)  # of the certificates; a laptop's folder is made anew sooner
 _HOST: Final = "127.0.0.1"
 _PEM: Final = serialization.Encoding.PEM
-_Signed = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+_PKI_FILES: Final = ("ca.crt", "server.crt", "server.key", "token")
 
 
 class Paths:
@@ -69,31 +69,6 @@ class Paths:
         return context
 
 
-def _sign(name: str, issuer: _Signed | None) -> _Signed:
-    """A certificate of the authority (`issuer` None) or of the server, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    signer = issuer[1] if issuer else key
-    uses = [issuer is not None, *[False] * 4, issuer is None, issuer is None, False, False]
-    extensions: list[tuple[x509.ExtensionType, bool]] = [  # and whether it is critical
-        (x509.BasicConstraints(ca=issuer is None, path_length=None), True),
-        (x509.KeyUsage(*uses), True),  # digital_signature, ..., key_cert_sign, crl_sign, ...
-        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
-        (x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False),
-    ]
-    if issuer:
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(_HOST))]
-        extensions.append((x509.SubjectAlternativeName(names), False))
-        extensions.append((x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False))
-    now = datetime.now(timezone.utc)
-    builder = x509.CertificateBuilder(issuer[0].subject if issuer else subject, subject)
-    builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + _LIFE)
-    for extension, is_critical in extensions:
-        builder = builder.add_extension(extension, is_critical)
-    return builder.sign(signer, hashes.SHA256()), key
-
-
 def _write_private(path: Path, content: bytes) -> None:
     """Write a file that only its owner can read, whole or not at all."""
     fresh = path.with_name(f".{path.name}.new")
@@ -104,14 +79,26 @@ def _write_private(path: Path, content: bytes) -> None:
 
 
 def _make_pki(paths: Paths) -> None:
-    authority = _sign("embedded-ca", None)
-    server, key = _sign("embedded-api", authority)
+    """A certificate that vouches for itself alone, its key, and the token."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(timezone.utc)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "embedded-api")])
+    addresses = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(_HOST))]
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + _LIFE)
+    for extension, is_critical in (
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+        (x509.SubjectAlternativeName(addresses), False),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+    ):
+        builder = builder.add_extension(extension, is_critical)
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(_PEM)
     plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    token = secrets.token_urlsafe(32).encode()
+    contents = (certificate, certificate, key.private_bytes(_PEM, *plain), token)
     fresh = Path(tempfile.mkdtemp(prefix=".pki-", dir=paths.root))
-    _write_private(fresh / "ca.crt", authority[0].public_bytes(_PEM))
-    _write_private(fresh / "server.crt", server.public_bytes(_PEM))
-    _write_private(fresh / "server.key", key.private_bytes(_PEM, *plain))
-    _write_private(fresh / "token", secrets.token_urlsafe(32).encode())
+    for file, content in zip(_PKI_FILES, contents, strict=True):
+        _write_private(fresh / file, content)
     fresh.rename(paths.pki)
 
 
@@ -147,7 +134,7 @@ def prepare(directory: str | Path, port: int | None = None) -> Paths:
         shutil.rmtree(leftover)
     if not paths.pki.exists():
         _make_pki(paths)
-    for file in (paths.pki / name for name in ("ca.crt", "server.crt", "server.key", "token")):
+    for file in (paths.pki / name for name in _PKI_FILES):
         if not file.is_file() or not file.stat().st_size:
             fix = f"restore it, or move {paths.root} away"
             raise PermanentError(f"{file} is missing or empty: {fix}.")

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..constants import HOME
+from ..kube import kinds as k
 from .controllers import DRIVER
 from .process import Command
+from .resources import Json
 
-Json = dict[str, Any]
-Reader = Callable[[str, str, str], Awaitable[Json | None]]  # plural, namespace, name -> object
+Reader = Callable[[k.Kind, str | None, str], Awaitable[Json | None]]  # namespace, name -> object
 
 _DEFAULT_COMMAND: Final = ("jupyterhub-singleuser",)
 _SYSTEM_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
@@ -54,8 +55,12 @@ class Rewriter:
         return text
 
 
-def _link(target: Path, path: Path) -> None:
-    """Make `path` a link to `target`, in place of an older link or an empty folder."""
+def _link(volume: Path, inside: Path, path: Path) -> None:
+    """Make `path` a link into a volume, in place of an older link or an empty folder."""
+    if not volume.is_dir():
+        raise MountError(f"the folder {volume} of a volume is not there")
+    target = volume / inside
+    target.mkdir(parents=True, exist_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink():
         path.unlink()
@@ -76,19 +81,6 @@ def _write(folder: Path, data: dict[str, bytes]) -> Path:
     return folder
 
 
-def _folder_of(volume: Json | None) -> Path:
-    """The folder of a persistent volume; one that a claim made comes to be here."""
-    source = (volume or {}).get("spec", {}).get("csi") or {}
-    if source.get("driver") != DRIVER:
-        raise MountError(f"a claim has no volume of the driver {DRIVER}")
-    folder = Path(source["volumeAttributes"]["path"])
-    if "provisioned" in source["volumeAttributes"]:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not folder.is_dir():
-        raise MountError(f"the folder {folder} of a volume is not there")
-    return folder
-
-
 class PodFiles:
     """What one pod takes from its folder and from the cluster."""
 
@@ -102,30 +94,36 @@ class PodFiles:
     async def _mount_source(self, volume: Json) -> Path:
         folder = self._folder / "volumes" / str(volume["name"])
         if claim := volume.get("persistentVolumeClaim"):
-            name = claim["claimName"]
-            found = await self._read("persistentvolumeclaims", self._namespace, name) or {}
-            bound = found.get("spec", {}).get("volumeName", "none")
-            return _folder_of(await self._read("persistentvolumes", "", bound))
+            return await self._claimed_folder(claim["claimName"])
         if "secret" in volume:
-            return _write(folder, await self._data("secrets", volume["secret"]["secretName"]))
+            return _write(folder, await self._data(k.SECRET, volume["secret"]["secretName"]))
         if "configMap" in volume:
-            return _write(folder, await self._data("configmaps", volume["configMap"]["name"]))
+            return _write(folder, await self._data(k.CONFIG_MAP, volume["configMap"]["name"]))
         if "emptyDir" in volume:
             return _write(folder, {})
         raise MountError(f"volume {volume['name']} is of a type that the embedded node lacks")
 
-    async def _data(self, plural: str, name: str) -> dict[str, bytes]:
-        found = await self._read(plural, self._namespace, name)
+    async def _claimed_folder(self, claim_name: str) -> Path:
+        claim = await self._read(k.PERSISTENT_VOLUME_CLAIM, self._namespace, claim_name) or {}
+        bound = claim.get("spec", {}).get("volumeName", "none")
+        volume = await self._read(k.PERSISTENT_VOLUME, None, bound) or {}
+        source = volume.get("spec", {}).get("csi") or {}
+        if source.get("driver") != DRIVER:
+            raise MountError(f"claim {claim_name} has no volume of the driver {DRIVER}")
+        return Path(source["volumeAttributes"]["path"])
+
+    async def _data(self, kind: k.Kind, name: str) -> dict[str, bytes]:
+        found = await self._read(kind, self._namespace, name)
         if found is None:
-            raise MountError(f'{plural[:-1]} "{name}" not found')
-        decode = base64.b64decode if plural == "secrets" else str.encode
-        return {k: decode(v) for k, v in (found.get("data") or {}).items()}
+            raise MountError(f'{kind.name.lower()} "{name}" not found')
+        decode = base64.b64decode if kind is k.SECRET else str.encode
+        return {key: decode(value) for key, value in (found.get("data") or {}).items()}
 
     async def _value(self, entry: Json) -> str:
         """The value of an environment variable."""
-        source = entry.get("valueFrom") or {}
+        source = entry.get("valueFrom") or {"value": entry.get("value") or ""}
         if reference := source.get("secretKeyRef"):
-            data = await self._data("secrets", reference["name"])
+            data = await self._data(k.SECRET, reference["name"])
             if reference["key"] not in data:
                 raise MountError(f"secret {reference['name']} has no key {reference['key']}")
             return data[reference["key"]].decode()
@@ -134,17 +132,13 @@ class PodFiles:
             for part in reference["fieldPath"].split("."):
                 value = value.get(part, "")
             return str(value)
-        if source:
+        if "value" not in source:
             raise MountError(f"env {entry['name']}: {next(iter(source))} is not supported here")
-        return entry.get("value") or ""
+        return str(source["value"])
 
-    async def make_command(self, container: Json, images: dict[str, str]) -> Command:
-        """Mount what the container mounts, and say what to run.
-
-        Parameters
-        ----------
-        images
-            Image name -> prefix of the Python environment that stands for it; others get ours.
+    async def make_command(self, container: Json) -> Command:
+        """Mount what the container mounts, and say what to run: in our own Python environment,
+        whatever the image.
 
         Raises
         ------
@@ -158,9 +152,8 @@ class PodFiles:
             inside = Path(mount.get("subPath", ""))
             if ".." in inside.parts or inside.is_absolute():
                 raise MountError(f"subPath {inside} must be relative and without '..'")
-            folder = await self._mount_source(sources[mount["name"]]) / inside
-            folder.mkdir(parents=True, exist_ok=True)
-            _link(folder, root / mount["mountPath"].strip("/"))
+            folder = await self._mount_source(sources[mount["name"]])
+            _link(folder, inside, root / mount["mountPath"].strip("/"))
         paths = {m["mountPath"].rstrip("/") for m in mounts} | {HOME}
         aliases = {n: a["ip"] for a in spec.get("hostAliases") or () for n in a["hostnames"]}
         longest_first = tuple(sorted(paths, key=len, reverse=True))
@@ -168,7 +161,7 @@ class PodFiles:
         env = {"LANG": "C.UTF-8", "HOSTNAME": self._pod["metadata"]["name"], "HOME": rewrite(HOME)}
         for entry in container.get("env") or ():
             env[entry["name"]] = rewrite(await self._value(entry))
-        own_path = f"{images.get(container.get('image', ''), sys.prefix)}/bin:{_SYSTEM_PATH}"
+        own_path = f"{sys.prefix}/bin:{_SYSTEM_PATH}"
         env["PATH"] = f"{env['PATH']}:{own_path}" if env.get("PATH") else own_path
         cwd = Path(rewrite(container.get("workingDir") or env["HOME"]))
         for needed in (Path(env["HOME"]), cwd):

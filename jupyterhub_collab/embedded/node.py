@@ -7,37 +7,28 @@ pod, or `stop_all`, ends them.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import hashlib
-import json
-import os
-import shutil
 import signal
-import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
-
-from ..errors import PermanentError
-from .controllers import DRIVER
-from .failures import ApiError
-from .folder import Paths, hold_lease, prepare
+from ..errors import KubeError, PermanentError, RetryableError
+from ..kube import Change, Informer, KubeClient
+from ..kube import kinds as k
+from .admission import FINISHED
+from .folder import Paths
 from .mounts import MountError, PodFiles
-from .objects import FINISHED, make_event, to_time
+from .objects import make_event, to_time
 from .process import KILLED, Container, clear_pod, kill_pod
-from .resources import GIT_VERSION
-
-Json = dict[str, Any]
+from .program import run, until_stopped
+from .resources import Json
 
 NAME: Final = "embedded"
 _POLL_S: Final = 0.1  # how often a pod's processes and missing mounts are looked at
 _RETRY_S: Final = 0.3  # between tries while the API server is away
-_LOST: Final = (aiohttp.ClientError, asyncio.TimeoutError)
 
 
 def _now() -> str:
@@ -57,69 +48,29 @@ def pick_address(uid: str, used: set[str]) -> str:
     raise PermanentError("All addresses of 127.77.0.0/16 are taken.")
 
 
-class Api:
-    """The node's connection; waits for an API server that is away."""
-
-    def __init__(self, paths: Paths, session: aiohttp.ClientSession) -> None:
-        self._base = f"{paths.server}/api/v1"
-        self._session = session
-        self._tls = ssl.create_default_context(cafile=paths.ca_certificate)
-
-    async def call(self, method: str, path: str, body: Json | None = None) -> Json | None:
-        """One request, until it is served; None for 404, 409 and in a namespace that ends.
-
-        Raises
-        ------
-        ApiError
-            Any other refusal.
-        """
-        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        options: Json = {"headers": {"Content-Type": kind}, "ssl": self._tls}
-        data = None if body is None else json.dumps(body)
-        while True:
-            try:
-                url = self._base + path
-                async with self._session.request(method, url, data=data, **options) as answer:
-                    found: Json = await answer.json()
-                    if answer.status < 500:
-                        break
-            except _LOST:
-                pass
-            await asyncio.sleep(_RETRY_S)
-        if not answer.ok and answer.status not in (403, 404, 409):
-            raise ApiError(answer.status, found["reason"], found["message"])
-        return found if answer.ok else None
-
-    async def follow(self, plural: str, query: str = "") -> AsyncIterator[tuple[str, Json]]:
-        """List and watch for ever: ("LISTED", list) at first and after each loss, then events."""
-        endless = aiohttp.ClientTimeout(total=None)
-        while True:
-            listed = await self.call("GET", f"/{plural}?{query}")
-            assert listed is not None
-            yield "LISTED", listed
-            version = listed["metadata"]["resourceVersion"]
-            url = f"{self._base}/{plural}?watch=1&resourceVersion={version}&{query}"
-            try:
-                async with self._session.get(url, timeout=endless, ssl=self._tls) as answer:
-                    rest = b""
-                    async for chunk in answer.content.iter_any():
-                        *lines, rest = (rest + chunk).split(b"\n")
-                        for event in map(json.loads, lines):
-                            if event["type"] != "ERROR":
-                                yield event["type"], event["object"]
-            except _LOST:
-                await asyncio.sleep(_RETRY_S)
+async def insist(call: Callable[[], Awaitable[Json]]) -> Json | None:
+    """The API's answer, however long it is away; None: the object is not there or another by now,
+    or its namespace ends."""
+    while True:
+        try:
+            return await call()
+        except KubeError as error:
+            if error.status in (403, 404, 409):
+                return None
+            if not isinstance(error, RetryableError):
+                raise
+        await asyncio.sleep(_RETRY_S)
 
 
 class PodWorker:
     """One pod's life on this node."""
 
     def __init__(self, node: Node, pod: Json) -> None:
-        meta = pod["metadata"]
         self._node = node
         self.pod = pod
-        self._path = f"/namespaces/{meta['namespace']}/pods/{meta['name']}"
-        self._folder = node.paths.pods / meta["uid"]
+        meta = pod["metadata"]
+        self._namespace, self._name, self.uid = meta["namespace"], meta["name"], meta["uid"]
+        self._folder = node.paths.pods / self.uid
         self._specs: Json = {c["name"]: c for c in pod["spec"]["containers"]}
         self._containers = {name: Container(self._folder, name) for name in self._specs}
         self._started_at = _now()
@@ -141,7 +92,7 @@ class PodWorker:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         if not self.address:
-            self.address = self._node.new_address(self.pod["metadata"]["uid"])
+            self.address = self._node.new_address(self.uid)
             addresses = {"podIP": self.address, "podIPs": [{"ip": self.address}]}
             await self._report(**addresses, hostIP="127.0.0.1", startTime=_now())
         if phase != "Pending" or await self._start():
@@ -162,8 +113,7 @@ class PodWorker:
         for name, container in self._containers.items():
             while not container.was_started:
                 try:
-                    command = await files.make_command(self._specs[name], self._node.images)
-                    container.start(command)
+                    container.start(await files.make_command(self._specs[name]))
                 except (MountError, OSError) as error:
                     if str(error) != said:
                         said = str(error)
@@ -189,23 +139,26 @@ class PodWorker:
             while waited_s < (self._grace_s or 0) and self._is_running():
                 await asyncio.sleep(_POLL_S)
                 waited_s += _POLL_S
-        states, codes = {}, []
+        states, failed = {}, False
         for name, container in self._containers.items():
-            seen = container.exit_code() if container.was_started else KILLED
-            codes.append(KILLED if seen is None else seen)
+            ended = container.exit_code() if container.was_started else None
+            code = KILLED if ended is None else ended
+            failed |= code != 0
             times = {"startedAt": self._started_at, "finishedAt": _now()}
-            reason = "Error" if codes[-1] else "Completed"
-            states[name] = {"terminated": {"exitCode": codes[-1], "reason": reason, **times}}
+            reason = "Error" if code else "Completed"
+            states[name] = {"terminated": {"exitCode": code, "reason": reason, **times}}
         kill_pod(self._folder, self._containers.values())
-        await self._report_containers("Failed" if any(codes) else "Succeeded", states)
+        await self._report_containers("Failed" if failed else "Succeeded", states)
         await self._release()
 
     async def _release(self) -> None:
         """Let the API forget the pod, if somebody deletes it."""
         if self._grace_s is not None:
-            preconditions = {"uid": self.pod["metadata"]["uid"]}
-            options = {"gracePeriodSeconds": 0, "preconditions": preconditions}
-            await self._node.api.call("DELETE", self._path, options)
+            delete, where = (
+                self._node.client.delete,
+                {"namespace": self._namespace, "uid": self.uid},
+            )
+            await insist(lambda: delete(k.POD, self._name, **where, grace_s=0))
 
     def update(self, pod: Json) -> None:
         """Learn how the API sees the pod now."""
@@ -213,122 +166,89 @@ class PodWorker:
         if self._task.done() and self._grace_s is not None:  # deleted as it ended by itself
             self._task = asyncio.create_task(self._release())
 
-    async def vanish(self) -> None:
+    def vanish(self) -> None:
         """The API has forgotten the pod: leave nothing of it."""
+        self._task.add_done_callback(lambda _: clear_pod(self._folder))
         self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        kill_pod(self._folder, self._containers.values())
-        clear_pod(self._folder)
 
     async def _report_containers(self, phase: str, states: dict[str, Json]) -> None:
         ready = phase == "Running"
         flags = {"ready": ready, "started": ready, "restartCount": 0, "imageID": ""}
         images = {name: spec.get("image", "") for name, spec in self._specs.items()}
         found = [{"name": n, "image": images[n], "state": s, **flags} for n, s in states.items()]
-        told = {"lastTransitionTime": _now(), "status": str(ready)}
-        conditions = [{"type": t, **told} for t in ("Ready", "ContainersReady")]
-        conditions += [
-            {"type": t, **told, "status": "True"} for t in ("PodScheduled", "Initialized")
-        ]
+        since = {"lastTransitionTime": _now()}
+        conditions = [{"type": "PodScheduled", "status": "True", **since}]
+        conditions.append({"type": "Ready", "status": str(ready), **since})
         await self._report(phase=phase, containerStatuses=found, conditions=conditions)
 
     async def _report(self, **status: Any) -> None:
-        body = {"metadata": {"uid": self.pod["metadata"]["uid"]}, "status": status}
-        await self._node.api.call("PATCH", f"{self._path}/status", body)
+        body = {"metadata": {"uid": self.uid}, "status": status}
+        patch, where = self._node.client.patch, {"namespace": self._namespace}
+        await insist(lambda: patch(k.POD, self._name, body, **where, subresource="status"))
 
     async def _event(self, reason: str, message: str, kind: str = "Normal") -> None:
         event = make_event(self.pod, reason, message, kind, "kubelet", _now())
-        path = f"/namespaces/{self.pod['metadata']['namespace']}/events"
-        await self._node.api.call("POST", path, event)
+        await insist(lambda: self._node.client.create(event))
 
 
 class Node:
     """All pods of this machine."""
 
-    def __init__(self, paths: Paths, api: Api) -> None:
+    def __init__(self, paths: Paths, client: KubeClient) -> None:
         self.paths = paths
-        self.api = api
-        table = paths.root / "images.json"
-        self.images: dict[str, str] = json.loads(table.read_text()) if table.exists() else {}
+        self.client = client
         self._workers: dict[str, PodWorker] = {}
+        self._pods = Informer(
+            client,
+            k.POD,
+            field_selector=f"spec.nodeName={NAME}",
+            on_change=self._take,
+            sleep=lambda pause_s: asyncio.sleep(min(pause_s, _RETRY_S)),
+        )
 
     def new_address(self, uid: str) -> str:
         return pick_address(uid, {w.address for w in self._workers.values()})
 
-    async def read(self, plural: str, namespace: str, name: str) -> Json | None:
+    async def read(self, kind: k.Kind, namespace: str | None, name: str) -> Json | None:
         """An object, or None."""
-        scope = f"/namespaces/{namespace}" if namespace else ""
-        return await self.api.call("GET", f"{scope}/{plural}/{name}")
+        return await insist(lambda: self.client.get(kind, name, namespace))
 
     async def register(self) -> None:
         """Make this node known and ready."""
         meta = {"name": NAME, "labels": {"kubernetes.io/hostname": NAME}}
-        await self.api.call("POST", "/nodes", {"metadata": meta})
-        capacity = {"cpu": str(os.cpu_count()), "pods": "1000"}
-        status = {
-            "capacity": capacity,
-            "allocatable": capacity,
-            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": _now()}],
-            "nodeInfo": {"kubeletVersion": GIT_VERSION, "osImage": sys.platform},
-        }
-        await self.api.call("PATCH", f"/nodes/{NAME}/status", {"status": status})
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": meta}
+        await insist(lambda: self.client.create(node))
+        condition = {"type": "Ready", "status": "True", "lastTransitionTime": _now()}
+        body = {"status": {"conditions": [condition]}}
+        await insist(lambda: self.client.patch(k.NODE, NAME, body, subresource="status"))
 
-    async def run_pods(self) -> None:
+    async def run(self) -> None:
         """Follow the pods bound to this node, for ever."""
-        async for kind, found in self.api.follow("pods", f"fieldSelector=spec.nodeName%3D{NAME}"):
-            pods = found["items"] if kind == "LISTED" else [found]
-            if kind == "DELETED":
-                await self._forget(found["metadata"]["uid"])
-                continue
-            for pod in pods:
-                uid = pod["metadata"]["uid"]
-                if uid in self._workers:
-                    self._workers[uid].update(pod)
-                else:
-                    self._workers[uid] = PodWorker(self, pod)
-            if kind == "LISTED":
-                for uid in self._workers.keys() - {p["metadata"]["uid"] for p in pods}:
-                    await self._forget(uid)
-                for folder in self.paths.pods.iterdir():  # deleted while no node ran
-                    if folder.name not in self._workers:
-                        clear_pod(folder)
+        await asyncio.gather(self._pods.run(), self._clear_leftovers())
 
-    async def _forget(self, uid: str) -> None:
-        if worker := self._workers.pop(uid, None):
-            await worker.vanish()
+    async def _clear_leftovers(self) -> None:
+        """What was deleted while no node ran."""
+        await self._pods.synced.wait()
+        for folder in self.paths.pods.iterdir():
+            if folder.name not in self._workers:
+                clear_pod(folder)
 
-    async def run_volumes(self) -> None:
-        """Clear volumes that a claim made and released, for ever. Others are never touched."""
-        async for kind, found in self.api.follow("persistentvolumes"):
-            for volume in found["items"] if kind == "LISTED" else [found]:
-                spec, source = volume["spec"], volume["spec"].get("csi") or {}
-                attributes = source.get("volumeAttributes") or {}
-                path = Path(attributes.get("path", "/"))
-                ours = source.get("driver") == DRIVER and "provisioned" in attributes
-                delete = spec.get("persistentVolumeReclaimPolicy") == "Delete"
-                released = kind != "DELETED" and volume["status"]["phase"] == "Released"
-                if ours and delete and released and self.paths.volumes in path.parents:
-                    await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
-                    name = volume["metadata"]["name"]
-                    await self.api.call("DELETE", f"/persistentvolumes/{name}", {})
+    def _take(self, change: Change) -> None:
+        uids = [obj["metadata"]["uid"] if obj else "" for obj in (change.old, change.new)]
+        if uids[0] != uids[1] and uids[0] in self._workers:
+            self._workers.pop(uids[0]).vanish()
+        if change.new is not None and uids[1] in self._workers:
+            self._workers[uids[1]].update(change.new)
+        elif change.new is not None:
+            self._workers[uids[1]] = PodWorker(self, change.new)
 
 
 async def serve(paths: Paths) -> None:
     """Run pods until SIGTERM or SIGINT; their processes stay."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    headers = {"Authorization": f"Bearer {paths.token}", "User-Agent": "embedded-node"}
-    async with aiohttp.ClientSession(headers=headers) as session:
-        node = Node(paths, Api(paths, session))
-
-        async def work() -> None:
-            await node.register()
-            print("ready", flush=True)  # noqa: T201  (whoever started it waits for this line)
-            await asyncio.gather(node.run_pods(), node.run_volumes())
-
-        tasks = {asyncio.create_task(work()), asyncio.create_task(stop.wait())}
+    async with await KubeClient.from_kubeconfig(paths.kubeconfig) as client:
+        node = Node(paths, client)
+        await node.register()
+        tasks = {asyncio.create_task(node.run()), asyncio.create_task(until_stopped())}
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
@@ -336,17 +256,5 @@ async def serve(paths: Paths) -> None:
             task.result()  # a failure of the work ends the program
 
 
-def main() -> None:
-    """Command line of the node."""
-    parser = argparse.ArgumentParser(prog="python -m jupyterhub_collab.embedded.node")
-    parser.add_argument("--dir", type=Path, required=True, help="folder of the cluster")
-    given = parser.parse_args()
-    try:
-        with hold_lease(Paths(given.dir), "node"):
-            asyncio.run(serve(prepare(given.dir)))
-    except PermanentError as error:
-        sys.exit(str(error))
-
-
 if __name__ == "__main__":
-    main()
+    run("node", serve)

@@ -12,27 +12,45 @@ import copy
 import secrets
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final
+from typing import Final
 
+from ..kube import kinds as k
 from . import admission
-from . import resources as r
+from .admission import FINISHED
 from .failures import ApiError, already_exists, bad_request, conflict, forbidden, not_found
 from .ownership import apply, record_update
-from .resources import Resource
+from .resources import SUBRESOURCES, Json
 from .store import Store
-
-Json = dict[str, Any]
 
 DEFAULT_CLASS: Final = "storageclass.kubernetes.io/is-default-class"
 PROTECTION: Final = {
-    r.CLAIMS: "kubernetes.io/pvc-protection",
-    r.VOLUMES: "kubernetes.io/pv-protection",
+    k.PERSISTENT_VOLUME_CLAIM: "kubernetes.io/pvc-protection",
+    k.PERSISTENT_VOLUME: "kubernetes.io/pv-protection",
 }
-FINISHED: Final = ("Succeeded", "Failed")
 _SUFFIX_LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"  # of generated names, as Kubernetes has them
 _ENDS: Final = ("deletionTimestamp", "deletionGracePeriodSeconds")
 _FIXED: Final = ("uid", "creationTimestamp", "name", "namespace", "generateName", *_ENDS)
+
+
+@dataclass(frozen=True)
+class Write:
+    """Who writes, and how.
+
+    Attributes
+    ----------
+    manager
+        Owner of what is set; empty: ownership stays as the object tells it.
+    dry_run
+        Answer as if, and store nothing.
+    force
+        An apply takes over what others own.
+    """
+
+    manager: str = ""
+    dry_run: bool = False
+    force: bool = False
 
 
 def to_time(moment: datetime) -> str:
@@ -42,39 +60,35 @@ def to_time(moment: datetime) -> str:
 def make_event(about: Json, reason: str, message: str, kind: str, component: str, now: str) -> Json:
     """An event about an object of a namespace, which people and the spawner read."""
     named = {key: about["metadata"][key] for key in ("namespace", "name", "uid")}
-    meta = {"generateName": f"{named['name']}.", "namespace": named["namespace"]}
-    object_ = {"apiVersion": "v1", "kind": about["kind"], **named}
-    told = {"reason": reason, "message": message, "type": kind, "count": 1}
-    times = {"firstTimestamp": now, "lastTimestamp": now, "eventTime": None}
-    source = {"source": {"component": component}}
-    return {"metadata": meta, "involvedObject": object_, **told, **times, **source}
+    return {
+        "apiVersion": k.EVENT.api_version,
+        "kind": k.EVENT.name,
+        "metadata": {"generateName": f"{named['name']}.", "namespace": named["namespace"]},
+        "involvedObject": {"apiVersion": "v1", "kind": about["kind"], **named},
+        "reason": reason,
+        "message": message,
+        "type": kind,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "eventTime": None,
+        "source": {"component": component},
+    }
 
 
 class Objects:
-    """The verbs. Those that change something take `dry_run`, which stores nothing."""
+    """The verbs."""
 
     def __init__(
         self, store: Store, clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
     ) -> None:
         self.store = store
-        self._clock = clock
-
-    def now(self) -> str:
-        return to_time(self._clock())
+        self.clock = clock
 
     def lister(self, namespace: str) -> admission.Lister:
-        return lambda resource: self.store.select(resource, namespace)
+        return lambda kind: self.store.select(kind, namespace)
 
-    def create(
-        self,
-        resource: Resource,
-        namespace: str,
-        obj: Json,
-        manager: str | None,
-        *,
-        dry_run: bool = False,
-    ) -> Json:
-        """Admit and store a new object. `manager` None: its managedFields are there already.
+    def create(self, kind: k.Kind, namespace: str, obj: Json, by: Write) -> Json:
+        """Admit and store a new object.
 
         Raises
         ------
@@ -90,96 +104,78 @@ class Objects:
             suffix = "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(5))
             meta["name"] = meta["generateName"] + suffix
         name = meta.setdefault("name", "")
-        obj.update(apiVersion=resource.group_version, kind=resource.kind)
-        admission.check_name(resource, name)
-        admission.check_unprotected(resource, obj)
-        if resource.namespaced:
+        obj.update(apiVersion=kind.api_version, kind=kind.name)
+        admission.check_name(kind, name)
+        admission.check_unprotected(kind, obj)
+        if kind.namespaced:
             meta["namespace"] = namespace
-            self._check_namespace(resource, namespace, name)
-        self._set_defaults(resource, obj)
+            self._check_namespace(kind, namespace, name)
+        self._set_defaults(kind, obj)
         lister = self.lister(namespace)
-        admission.check_limit_ranges(resource, obj, lister)
+        admission.check_limit_ranges(kind, obj, lister)
         # Before the look whether it exists, as in the real chain; KubeSpawner relies on it.
-        admission.check_quota(resource, obj, None, lister)
-        if self.store.get(resource, namespace, name):
-            raise already_exists(resource, name)
+        admission.check_quota(kind, obj, None, lister)
+        if self.store.get(kind, namespace, name):
+            raise already_exists(kind, name)
         for key in (*_ENDS, "resourceVersion"):
             meta.pop(key, None)
-        meta.update(uid=str(uuid.uuid4()), creationTimestamp=self.now())
-        if manager is not None:
-            record_update(None, obj, manager, self.now())
-        return obj if dry_run else self.store.put(resource, obj)
+        meta.update(uid=str(uuid.uuid4()), creationTimestamp=to_time(self.clock()))
+        if by.manager:
+            record_update(None, obj, by.manager)
+        return obj if by.dry_run else self.store.put(kind, obj)
 
-    def _check_namespace(self, resource: Resource, namespace: str, name: str) -> None:
-        space = self.store.get(r.NAMESPACES, "", namespace)
+    def _check_namespace(self, kind: k.Kind, namespace: str, name: str) -> None:
+        space = self.store.get(k.NAMESPACE, "", namespace)
         if space is None:
-            raise not_found(r.NAMESPACES, namespace)
+            raise not_found(k.NAMESPACE, namespace)
         if "deletionTimestamp" in space["metadata"]:
-            why = "because it is being terminated"
             cause = {"reason": "NamespaceTerminating", "field": "metadata.namespace"}
-            cause["message"] = f"namespace {namespace} is being terminated"
-            why = f"unable to create new content in namespace {namespace} {why}"
-            raise forbidden(resource, name, why, cause)
+            why = f"unable to create new content in namespace {namespace} because it is being "
+            raise forbidden(kind, name, f"{why}terminated", cause)
 
-    def _set_defaults(self, resource: Resource, obj: Json) -> None:
+    def _set_defaults(self, kind: k.Kind, obj: Json) -> None:
         meta, spec = obj["metadata"], obj.get("spec", {})
-        if resource.has_status:
+        if "status" in SUBRESOURCES.get(kind, ()):
             obj["status"] = {}
-        if resource is r.NAMESPACES:
+        if kind is k.NAMESPACE:
             obj.update(spec={"finalizers": ["kubernetes"]}, status={"phase": "Active"})
             meta["labels"] = {**meta.get("labels", {}), "kubernetes.io/metadata.name": meta["name"]}
-        elif resource is r.PODS:
-            if not spec.get("containers"):
-                raise bad_request("spec.containers: Required value")
+        elif kind is k.POD:
             defaults = {"restartPolicy": "Always", "terminationGracePeriodSeconds": 30}
             obj["spec"] = {**defaults, "serviceAccountName": "default", **spec}
             obj["status"] = {"phase": "Pending"}
             admission.default_resources(obj, self.lister(meta["namespace"]))
-        elif resource in PROTECTION:
-            meta["finalizers"] = [*meta.get("finalizers", ()), PROTECTION[resource]]
-            obj["status"] = {"phase": "Pending" if resource is r.CLAIMS else "Available"}
-            if resource is r.CLAIMS and spec.get("storageClassName") is None:
-                for found in self.store.select(r.STORAGE_CLASSES):
+        elif kind in PROTECTION:
+            meta["finalizers"] = [*meta.get("finalizers", ()), PROTECTION[kind]]
+            is_claim = kind is k.PERSISTENT_VOLUME_CLAIM
+            obj["status"] = {"phase": "Pending" if is_claim else "Available"}
+            if is_claim and spec.get("storageClassName") is None:
+                for found in self.store.select(k.STORAGE_CLASS):
                     if found["metadata"].get("annotations", {}).get(DEFAULT_CLASS) == "true":
                         spec["storageClassName"] = found["metadata"]["name"]
-        elif resource is r.LIMIT_RANGES:
+        elif kind is k.LIMIT_RANGE:
             admission.default_limit_range(obj)
-        elif resource is r.SECRETS:
+        elif kind is k.SECRET:
             texts = obj.pop("stringData", None) or {}
-            coded = {k: base64.b64encode(v.encode()).decode() for k, v in texts.items()}
+            coded = {key: base64.b64encode(v.encode()).decode() for key, v in texts.items()}
             obj.update(data={**(obj.get("data") or {}), **coded}, type=obj.get("type", "Opaque"))
 
-    def apply(
-        self,
-        resource: Resource,
-        namespace: str,
-        config: Json,
-        manager: str,
-        *,
-        force: bool,
-        dry_run: bool = False,
-    ) -> tuple[Json, bool]:
+    def apply(self, kind: k.Kind, namespace: str, config: Json, by: Write) -> tuple[Json, bool]:
         """Server-side apply; returns the object and whether it was created."""
         name = config["metadata"]["name"]
-        live = self.store.get(resource, namespace, name)
+        live = self.store.get(kind, namespace, name)
         if live is None and config["metadata"].get("uid"):
-            raise conflict(resource, name, "Precondition failed: the object does not exist")
-        config = {**config, "apiVersion": resource.group_version, "kind": resource.kind}
+            raise conflict(kind, name, "Precondition failed: the object does not exist")
+        config = {**config, "apiVersion": kind.api_version, "kind": kind.name}
         config.pop("status", None)
-        merged = apply(resource, live, config, manager, self.now(), force=force)
+        merged = apply(kind, live, config, by.manager, force=by.force)
+        owned = replace(by, manager="")
         if live is None:
-            return self.create(resource, namespace, merged, None, dry_run=dry_run), True
-        return self.update(resource, live, merged, None, dry_run=dry_run), False
+            return self.create(kind, namespace, merged, owned), True
+        return self.update(kind, live, merged, owned), False
 
     def update(
-        self,
-        resource: Resource,
-        live: Json,
-        new: Json,
-        manager: str | None,
-        *,
-        status: bool = False,
-        dry_run: bool = False,
+        self, kind: k.Kind, live: Json, new: Json, by: Write, *, status: bool = False
     ) -> Json:
         """Replace `live`: all of it but its status, or (`status`) that alone.
 
@@ -191,39 +187,39 @@ class Objects:
         old, meta = live["metadata"], new.get("metadata", {})
         if meta.get("resourceVersion") not in (None, "", old["resourceVersion"]):
             why = "the object has been modified; please apply your changes to the latest version"
-            raise conflict(resource, old["name"], f"{why} and try again")
+            raise conflict(kind, old["name"], f"{why} and try again")
         if meta.get("uid") not in (None, "", old["uid"]):
-            raise conflict(resource, old["name"], f"Precondition failed: its UID is {old['uid']}")
+            raise conflict(kind, old["name"], f"Precondition failed: its UID is {old['uid']}")
         if status:
             new = {**live, "metadata": dict(old), "status": new.get("status", {})}
         else:
             new = {**copy.deepcopy(new), "apiVersion": live["apiVersion"], "kind": live["kind"]}
-            kept = {k: v for k, v in new["metadata"].items() if k not in _FIXED}
-            new["metadata"] = {**kept, **{k: old[k] for k in _FIXED if k in old}}
-            if resource.has_status:
-                new["status"] = live.get("status", {})
-            admission.check_unprotected(resource, new)
-            admission.check_quota(resource, new, live, self.lister(old.get("namespace", "")))
-            if manager is not None:
-                record_update(live, new, manager, self.now())
+            kept = {key: v for key, v in new["metadata"].items() if key not in _FIXED}
+            new["metadata"] = {**kept, **{key: old[key] for key in _FIXED if key in old}}
+            if "status" in live:
+                new["status"] = live["status"]
+            admission.check_unprotected(kind, new)
+            admission.check_quota(kind, new, live, self.lister(old.get("namespace", "")))
+            if by.manager:
+                record_update(live, new, by.manager)
         new["metadata"]["resourceVersion"] = old["resourceVersion"]
-        if new == live or dry_run:
+        if new == live or by.dry_run:
             return new  # what changes nothing makes no event
-        self.store.put(resource, new)
-        if self._is_finished(resource, new):
-            self.store.remove(resource, new)
+        self.store.put(kind, new)
+        if self._is_finished(kind, new):
+            self.store.remove(kind, new)
         return new
 
     @staticmethod
-    def _is_finished(resource: Resource, obj: Json) -> bool:
+    def _is_finished(kind: k.Kind, obj: Json) -> bool:
         """Whether an object that is being deleted waits for nothing any more."""
         meta = obj["metadata"]
-        if "deletionTimestamp" not in meta or meta.get("finalizers") or resource is r.NAMESPACES:
+        if "deletionTimestamp" not in meta or meta.get("finalizers") or kind is k.NAMESPACE:
             return False
-        return resource is not r.PODS or meta["deletionGracePeriodSeconds"] == 0
+        return kind is not k.POD or meta["deletionGracePeriodSeconds"] == 0
 
     def delete(
-        self, resource: Resource, live: Json, options: Json, *, dry_run: bool = False
+        self, kind: k.Kind, live: Json, options: Json, *, dry_run: bool = False
     ) -> tuple[Json, bool]:
         """Delete, at once or (pods, finalizers, namespaces) in time.
 
@@ -238,30 +234,31 @@ class Objects:
         for key, wanted in (options.get("preconditions") or {}).items():
             if wanted not in (None, meta.get(key)):
                 why = f"the {key} in the precondition ({wanted}) does not match the record's"
-                raise conflict(resource, meta["name"], f"{why} ({meta.get(key)})")
+                raise conflict(kind, meta["name"], f"{why} ({meta.get(key)})")
         grace_s = 0
-        on_node = resource is r.PODS and live["spec"].get("nodeName")
+        on_node = kind is k.POD and live["spec"].get("nodeName")
         if on_node and live["status"]["phase"] not in FINISHED:
             asked = options.get("gracePeriodSeconds")
             grace_s = live["spec"]["terminationGracePeriodSeconds"] if asked is None else asked
         if "deletionTimestamp" in meta and grace_s >= meta.get("deletionGracePeriodSeconds", 0):
             return live, False  # it ends already, and no later
-        gone_by = to_time(self._clock() + timedelta(seconds=grace_s))
+        gone_by = to_time(self.clock() + timedelta(seconds=grace_s))
         new_meta = {**meta, "deletionTimestamp": gone_by, "deletionGracePeriodSeconds": grace_s}
         new = {**live, "metadata": new_meta}
-        if resource is r.NAMESPACES:
+        if kind is k.NAMESPACE:
             new["status"] = {"phase": "Terminating"}
-        gone = self._is_finished(resource, new)
+        gone = self._is_finished(kind, new)
         if gone and not dry_run:
-            self.store.remove(resource, live)
+            self.store.remove(kind, live)
         elif not dry_run:
-            self.store.put(resource, new)
+            self.store.put(kind, new)
         return new, gone
 
     def record_event(
         self, about: Json, reason: str, message: str, component: str, kind: str = "Normal"
     ) -> None:
         """Store an event, if it can be: the namespace may be ending."""
-        event = make_event(about, reason, message, kind, component, self.now())
+        now = to_time(self.clock())
+        event = make_event(about, reason, message, kind, component, now)
         with contextlib.suppress(ApiError):
-            self.create(r.EVENTS, about["metadata"]["namespace"], event, component)
+            self.create(k.EVENT, about["metadata"]["namespace"], event, Write())

@@ -1,9 +1,5 @@
 """Who set which field: `metadata.managedFields` and server-side apply. Pure.
 
-A set of fields is a set of paths to leaves (scalars, atomic lists and maps, empty maps), spelt as
-`fieldsV1` spells them: ``f:NAME``, ``k:{key of a list item}``, ``v:member of a set``. The
-structural schemas of the real API server are reduced to a few names of fields; status is left out.
-
 Notes
 -----
 https://kubernetes.io/docs/reference/using-api/server-side-apply/
@@ -11,44 +7,31 @@ https://kubernetes.io/docs/reference/using-api/server-side-apply/
 
 from __future__ import annotations
 
-import copy
-import json
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Final
 
+from ..kube import kinds as k
 from .failures import ApiError
-from .patches import ATOMIC_MAPS, item_key, merge
-from .resources import Resource
+from .fields import Leaves, Path, from_leaves, to_leaves
+from .resources import Json
 
-Json = dict[str, Any]
-Path = tuple[str, ...]
 Owners = dict[tuple[str, str], set[Path]]  # (manager, operation) -> what it owns
 
-_OWNED_METADATA: Final = ("labels", "annotations", "finalizers", "ownerReferences")
+_NEVER_OWNED: Final = ("f:apiVersion", "f:kind", "f:status")
+_OWNED_METADATA: Final = ("f:labels", "f:annotations", "f:finalizers", "f:ownerReferences")
 
 
-def _view(obj: Json) -> Json:
-    """The part of an object that managers own."""
-    kept = {k: v for k, v in obj.items() if k not in ("apiVersion", "kind", "metadata", "status")}
-    own = {k: obj["metadata"][k] for k in _OWNED_METADATA if obj["metadata"].get(k)}
-    return {**kept, "metadata": own} if own else kept
+def _is_owned(part: str, below: str = "") -> bool:
+    """Whether managers own what lies below these first two parts of a path."""
+    return below in _OWNED_METADATA if part == "f:metadata" else part not in _NEVER_OWNED
 
 
-def _leaves(value: Any, path: Path, field: str = "") -> Iterator[tuple[Path, Any]]:
-    if isinstance(value, dict) and value and field not in ATOMIC_MAPS:
-        for key, member in value.items():
-            yield from _leaves(member, (*path, f"f:{key}"), key)
-    elif field == "finalizers":
-        yield from (((*path, "v:" + json.dumps(member)), member) for member in value)
-    elif isinstance(value, list) and value and item_key(field, value[0]) is not None:
-        for item in value:
-            key = json.dumps(item_key(field, item), separators=(",", ":"), sort_keys=True)
-            yield from _leaves(item, (*path, f"k:{key}"))
-    else:
-        yield path, value
+def _owned(obj: Json | None) -> Leaves:
+    leaves = to_leaves(obj) if obj else {}
+    return {p: value for p, value in leaves.items() if value is not None and _is_owned(*p[:2])}
 
 
-def _to_fields(paths: set[Path]) -> Json:
+def _to_fields(paths: Iterable[Path]) -> Json:
     root: Json = {}
     for path in sorted(paths):
         node = root
@@ -64,87 +47,48 @@ def _from_fields(node: Json, path: Path = ()) -> Iterator[Path]:
         yield from _from_fields(child, (*path, part))
 
 
-def _read_owners(obj: Json) -> Owners:
-    entries = obj["metadata"].get("managedFields", ())
+def _read_owners(obj: Json | None) -> Owners:
+    entries = obj["metadata"].get("managedFields", ()) if obj else ()
     return {(e["manager"], e["operation"]): set(_from_fields(e["fieldsV1"])) for e in entries}
 
 
-def _write_owners(obj: Json, owners: Owners, before: Json | None, now: str) -> None:
-    """Set `managedFields`; entries that stay as they were keep their time."""
-    entries = (before or {"metadata": {}})["metadata"].get("managedFields", ())
-    old = {(e["manager"], e["operation"]): e for e in entries}
-    written = []
-    for (manager, operation), paths in owners.items():
-        fields, known = _to_fields(paths), old.get((manager, operation))
-        if known is not None and known["fieldsV1"] == fields:
-            written.append(known)
-        elif paths:
-            written.append(
-                {
-                    "manager": manager,
-                    "operation": operation,
-                    "apiVersion": obj["apiVersion"],
-                    "time": now,
-                    "fieldsType": "FieldsV1",
-                    "fieldsV1": fields,
-                }
-            )
-    obj["metadata"]["managedFields"] = written
+def _write_owners(obj: Json, owners: Owners) -> None:
+    common = {"apiVersion": obj["apiVersion"], "fieldsType": "FieldsV1"}
+    obj["metadata"]["managedFields"] = [
+        {"manager": manager, "operation": operation, **common, "fieldsV1": _to_fields(paths)}
+        for (manager, operation), paths in owners.items()
+        if paths
+    ]
 
 
-def record_update(before: Json | None, after: Json, manager: str, now: str) -> None:
+def record_update(before: Json | None, after: Json, manager: str) -> None:
     """Note in `after` that `manager` made it of `before` by an ordinary create or update."""
-    if before is not None:
+    old, new, owners = _owned(before), _owned(after), _read_owners(before)
+    if before is not None and old == new:
         after["metadata"]["managedFields"] = before["metadata"].get("managedFields", [])
-        if _view(before) == _view(after):
-            return
-    old = dict(_leaves(_view(before), ())) if before else {}
-    new = dict(_leaves(_view(after), ()))
-    changed = {p for p, value in new.items() if p not in old or old[p] != value}
-    owners = _read_owners(before) if before else {}
+        return
+    changed = {path for path, value in new.items() if path not in old or old[path] != value}
     for paths in owners.values():
         paths -= changed
         paths &= new.keys()
     owners.setdefault((manager, "Update"), set()).update(changed)
-    _write_owners(after, owners, before, now)
+    _write_owners(after, owners)
 
 
-def _prune(value: Any, fields: Json) -> None:
-    """Take the leaves `fields` out of `value`, and what becomes empty with them."""
-    for part, below in fields.items():
-        kind, name = part[:2], part[2:]
-        if kind == "f:" and name in value:
-            if below:
-                _prune(value[name], below)
-            if not below or value[name] in ({}, []):
-                del value[name]
-        elif kind == "v:":
-            value.remove(json.loads(name))
-        elif kind == "k:":
-            key = json.loads(name)
-            for item in [i for i in value if key.items() <= i.items()]:
-                _prune(item, below)
-                if not item:
-                    value.remove(item)
-
-
-def _conflict(resource: Resource, name: str, found: list[tuple[str, str, Path]]) -> ApiError:
+def _conflict(kind: k.Kind, name: str, found: list[tuple[str, str, Path]]) -> ApiError:
     causes, words = [], []
     for manager, operation, path in found:
         field = "".join(f".{p[2:]}" if p.startswith("f:") else f"[{p[2:]}]" for p in path)
-        using = " using v1" if operation == "Update" else ""
-        why = f'conflict with "{manager}"{using}'
+        why = f'conflict with "{manager}"{" using v1" if operation == "Update" else ""}'
         causes.append({"reason": "FieldManagerConflict", "message": why, "field": field})
         words.append(f"{why}: {field}")
     count = f"{len(found)} conflict{'s' if len(found) > 1 else ''}"
-    details = {"name": name, "kind": resource.plural, "causes": causes}
     message = f"Apply failed with {count}: {'; '.join(words)}"
+    details = {"name": name, "kind": kind.plural, "causes": causes}
     return ApiError(409, "Conflict", message, details)
 
 
-def apply(
-    resource: Resource, live: Json | None, config: Json, manager: str, now: str, *, force: bool
-) -> Json:
+def apply(kind: k.Kind, live: Json | None, config: Json, manager: str, *, force: bool) -> Json:
     """The object that a server-side apply of `config` by `manager` makes of `live`.
 
     Raises
@@ -152,10 +96,8 @@ def apply(
     ApiError
         409, when another manager owns a field that `config` sets otherwise and `force` is off.
     """
-    wanted = dict(_leaves(_view(config), ()))
-    owners = _read_owners(live) if live else {}
-    current = dict(_leaves(_view(live), ())) if live else {}
-    me = (manager, "Apply")
+    me, wanted = (manager, "Apply"), _owned(config)
+    current, owners = to_leaves(live or {}), _read_owners(live)
     conflicts = [
         (*who, path)
         for who, paths in owners.items()
@@ -163,12 +105,13 @@ def apply(
         if who != me and wanted[path] not in ({}, current.get(path))  # {} sets nothing
     ]
     if conflicts and not force:
-        raise _conflict(resource, config["metadata"]["name"], conflicts)
+        raise _conflict(kind, config["metadata"]["name"], conflicts)
     for other, operation, path in conflicts:
         owners[other, operation].discard(path)
-    dropped = owners.get(me, set()) - wanted.keys()
+    mine = owners.get(me, set())
     owners[me] = set(wanted)
-    merged: Json = merge(copy.deepcopy(live or {}), config, keyed=True)
-    _prune(merged, _to_fields(dropped.difference(*owners.values())))
-    _write_owners(merged, owners, live, now)
+    dropped = mine.difference(*owners.values())
+    kept = {path: value for path, value in current.items() if path not in dropped}
+    merged: Json = from_leaves(kept | to_leaves(config))
+    _write_owners(merged, owners)
     return merged

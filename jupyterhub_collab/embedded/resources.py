@@ -1,122 +1,75 @@
-"""The kinds that the embedded API serves, its discovery documents, and `kubectl get`'s columns.
+"""Which kinds the embedded API serves: its discovery documents, and `kubectl get`'s columns.
 
-A table and pure functions of it. It must not know how objects are stored or changed.
+All kinds that the project knows but those of admission policies, which nothing here enforces. A
+table and pure functions of it. It must not know how objects are stored or changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
+
+from ..kube import kinds as k
 
 Json = dict[str, Any]
 
 GIT_VERSION: Final = "v1.36.0+embedded"  # the API version whose behaviour the contracts describe
-_VERBS: Final = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+_VERBS: Final = ["create", "delete", "get", "list", "patch", "update", "watch"]
+_SHORT_NAMES: Final = {  # as people type them for kubectl
+    k.NAMESPACE: ["ns"],
+    k.PERSISTENT_VOLUME_CLAIM: ["pvc"],
+    k.POD: ["po"],
+}
+SUBRESOURCES: Final = {
+    k.NAMESPACE: ("status",),
+    k.NODE: ("status",),
+    k.PERSISTENT_VOLUME: ("status",),
+    k.PERSISTENT_VOLUME_CLAIM: ("status",),
+    k.POD: ("status", "log"),
+    k.RESOURCE_QUOTA: ("status",),
+}
+SERVED: Final = tuple(found for found in k.KINDS if not found.api_version.startswith("admission"))
+NAMESPACED: Final = tuple(found for found in SERVED if found.namespaced)
+BY_PATH: Final = {(found.api_version, found.plural): found for found in SERVED}
+BY_NAME: Final = {(found.api_version, found.name): found for found in SERVED}
+_GROUPS: Final = sorted({found.api_version for found in SERVED} - {"v1"})
 
 
-@dataclass(frozen=True)
-class Resource:
-    """One kind, as the API's paths and discovery name it."""
-
-    group: str
-    plural: str
-    kind: str
-    short: str
-    namespaced: bool
-    subresources: tuple[str, ...]
-
-    @property
-    def group_version(self) -> str:
-        return f"{self.group}/v1" if self.group else "v1"
-
-    @property
-    def qualified(self) -> str:
-        """Plural with group, as messages and object-count quotas spell it."""
-        return f"{self.plural}.{self.group}" if self.group else self.plural
-
-    @property
-    def has_status(self) -> bool:
-        return "status" in self.subresources
+def group_of(kind: k.Kind) -> str:
+    """API group; empty for the core."""
+    return kind.api_version.rpartition("/")[0]
 
 
-# Group, plural, kind, short name, scope, subresources; "-" is nothing.
-_TABLE: Final = """
-- namespaces Namespace ns Cluster status
-- nodes Node no Cluster status
-- persistentvolumes PersistentVolume pv Cluster status
-- persistentvolumeclaims PersistentVolumeClaim pvc Namespaced status
-- pods Pod po Namespaced status,eviction,log
-- services Service svc Namespaced status
-- serviceaccounts ServiceAccount sa Namespaced -
-- secrets Secret - Namespaced -
-- configmaps ConfigMap cm Namespaced -
-- events Event ev Namespaced -
-- resourcequotas ResourceQuota quota Namespaced status
-- limitranges LimitRange limits Namespaced -
-networking.k8s.io networkpolicies NetworkPolicy netpol Namespaced -
-rbac.authorization.k8s.io roles Role - Namespaced -
-rbac.authorization.k8s.io rolebindings RoleBinding - Namespaced -
-rbac.authorization.k8s.io clusterroles ClusterRole - Cluster -
-rbac.authorization.k8s.io clusterrolebindings ClusterRoleBinding - Cluster -
-coordination.k8s.io leases Lease - Namespaced -
-storage.k8s.io storageclasses StorageClass sc Cluster -
-"""
+def qualify(kind: k.Kind) -> str:
+    """Plural with group, as messages and object-count quotas spell it."""
+    return f"{kind.plural}.{group_of(kind)}".rstrip(".")
 
 
-def _parse(line: str) -> Resource:
-    group, plural, kind, short, scope, subs = ("" if w == "-" else w for w in line.split())
-    found = tuple(filter(None, subs.split(",")))
-    return Resource(group, plural, kind, short, scope == "Namespaced", found)
+def _group(version: str) -> Json:
+    served = {"groupVersion": version, "version": "v1"}
+    return {"name": version.partition("/")[0], "versions": [served], "preferredVersion": served}
 
 
-RESOURCES: Final = tuple(_parse(line) for line in _TABLE.strip().splitlines())
-BY_PATH: Final = {(r.group, r.plural): r for r in RESOURCES}
-BY_KIND: Final = {(r.group_version, r.kind): r for r in RESOURCES}
-NAMESPACED: Final = tuple(r for r in RESOURCES if r.namespaced)
-
-NAMESPACES, NODES, VOLUMES, CLAIMS, PODS, SERVICES = RESOURCES[:6]
-SERVICE_ACCOUNTS, SECRETS, CONFIG_MAPS, EVENTS, QUOTAS, LIMIT_RANGES = RESOURCES[6:12]
-STORAGE_CLASSES: Final = BY_PATH["storage.k8s.io", "storageclasses"]
-
-
-def _group(group: str) -> Json:
-    version = {"groupVersion": f"{group}/v1", "version": "v1"}
-    return {"name": group, "versions": [version], "preferredVersion": version}
-
-
-def _resource_list(group: str) -> Json:
+def _resource_list(version: str) -> Json:
     items: list[Json] = []
-    for found in (r for r in RESOURCES if r.group == group):
-        common: Json = {"namespaced": found.namespaced, "kind": found.kind}
-        names = {"name": found.plural, "singularName": found.kind.lower()}
-        items.append({**common, **names, "verbs": _VERBS, "shortNames": [found.short]})
-        for sub in found.subresources:
-            name = f"{found.plural}/{sub}"
+    for kind in (found for found in SERVED if found.api_version == version):
+        common: Json = {"namespaced": kind.namespaced, "kind": kind.name}
+        names = {"name": kind.plural, "singularName": kind.name.lower()}
+        items.append({**common, **names, "verbs": _VERBS, "shortNames": _SHORT_NAMES.get(kind, [])})
+        for sub in SUBRESOURCES.get(kind, ()):
+            name = f"{kind.plural}/{sub}"
             items.append({**common, "name": name, "singularName": "", "verbs": ["get", "patch"]})
-    version = f"{group}/v1" if group else "v1"
     head = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version}
     return {**head, "resources": items}
 
 
-def make_discovery(parts: list[str]) -> Json | None:
-    """The discovery document at this path, or None when there is none."""
-    groups = sorted({r.group for r in RESOURCES if r.group})
-    if parts == ["version"]:
-        return {"major": "1", "minor": "36", "gitVersion": GIT_VERSION, "platform": "python"}
-    if parts == ["api"]:
-        return {"kind": "APIVersions", "versions": ["v1"]}
-    if parts == ["apis"]:
-        found = [_group(g) for g in groups]
-        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": found}
-    if parts == ["api", "v1"]:
-        return _resource_list("")
-    if parts[:1] == ["apis"] and parts[1] in groups:
-        if len(parts) == 2:
-            return {"kind": "APIGroup", "apiVersion": "v1", **_group(parts[1])}
-        if parts[2:] == ["v1"]:
-            return _resource_list(parts[1])
-    return None
+DISCOVERY: Final[dict[str, Json]] = {
+    "/version": {"major": "1", "minor": "36", "gitVersion": GIT_VERSION, "platform": "python"},
+    "/api": {"kind": "APIVersions", "versions": ["v1"]},
+    "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(v) for v in _GROUPS]},
+    "/api/v1": _resource_list("v1"),
+    **{f"/apis/{version}": _resource_list(version) for version in _GROUPS},
+}
 
 
 def _pod_ready(pod: Json) -> str:
@@ -130,16 +83,16 @@ def _state(obj: Json) -> str:
 
 
 _Columns = list[tuple[str, Callable[[Json], str]]]
-_COLUMNS: Final[dict[str, _Columns]] = {
-    "Pod": [("Ready", _pod_ready), ("Status", _state)],
-    "Event": [("Reason", lambda o: o["reason"]), ("Message", lambda o: o["message"])],
+_COLUMNS: Final[dict[k.Kind, _Columns]] = {
+    k.POD: [("Ready", _pod_ready), ("Status", _state)],
+    k.EVENT: [("Reason", lambda o: o["reason"]), ("Message", lambda o: o["message"])],
 }
 
 
-def to_table(resource: Resource, objects: list[Json], meta: Json) -> Json:
+def to_table(kind: k.Kind, objects: list[Json], meta: Json) -> Json:
     """The `meta.k8s.io/v1` Table that kubectl prints."""
     columns: _Columns = [("Name", lambda o: o["metadata"]["name"])]
-    columns += _COLUMNS.get(resource.kind, [("Status", _state)])
+    columns += _COLUMNS.get(kind, [("Status", _state)])
     columns.append(("Created At", lambda o: o["metadata"]["creationTimestamp"]))
     rows = [{"cells": [cell(o) for _, cell in columns], "object": o} for o in objects]
     definitions = [{"name": name, "type": "string", "priority": 0} for name, _ in columns]

@@ -9,49 +9,43 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from .failures import bad_request
+from .resources import Json
 
-Json = dict[str, Any]
 Predicate = Callable[[Json], bool]
 
-_SET = re.compile(r"(!?[\w./-]+)\s+(in|notin)\s*\(([^()]*)\)")
-_EQUAL = re.compile(r"([\w./-]+)\s*(==|=|!=)\s*([\w.-]*)")
-_EXISTS = re.compile(r"(!?)\s*([\w./-]+)")
-_FIELD = re.compile(r"([\w.]+)(==|=|!=)(.*)")
+_COMMA: Final = re.compile(r",(?![^(]*\))")
+_REQUIREMENT: Final = re.compile(
+    r"(?P<absent>!)?\s*(?P<key>[\w./-]+)\s*"
+    r"((?P<equal>==?|!=)\s*(?P<value>.*)|(?<=\s)(?P<set>in|notin)\s*\((?P<values>[^()]*)\))?"
+)
 
 
-def _label_requirement(text: str) -> Predicate:
-    """One requirement, as a predicate on the labels."""
-    if match := _SET.fullmatch(text):
-        key, operator = match[1], match[2]
-        values = {v.strip() for v in match[3].split(",")}
-    elif match := _EQUAL.fullmatch(text):
-        key, operator, values = match[1], "notin" if match[2] == "!=" else "in", {match[3]}
-    elif match := _EXISTS.fullmatch(text):
-        key, wanted = match[2], not match[1]
-        return lambda labels: (key in labels) is wanted
-    else:
-        raise bad_request(f"unable to parse requirement: {text!r}")
-    if operator == "in":
-        return lambda labels: labels.get(key) in values
-    return lambda labels: key not in labels or labels[key] not in values
+def _label_of(obj: Json, key: str) -> str | None:
+    return (obj["metadata"].get("labels") or {}).get(key)
 
 
-def _field_value(obj: Json, path: str) -> str:
+def _field_of(obj: Json, path: str) -> str:
     value: Any = obj
     for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return "" if value is None else str(value)
 
 
-def _field_requirement(text: str) -> Predicate:
-    match = _FIELD.fullmatch(text)
-    if match is None:
-        raise bad_request(f"invalid selector: {text!r}; can't understand {text!r}")
-    path, wanted, value = match[1], match[2] != "!=", match[3]
-    return lambda obj: (_field_value(obj, path) == value) is wanted
+def _requirement(text: str, read: Callable[[Json, str], str | None]) -> Predicate:
+    """One requirement on what `read` finds: None is an absent label."""
+    found = _REQUIREMENT.fullmatch(text.strip())
+    if found is None:
+        raise bad_request(f"unable to parse requirement: {text!r}")
+    key, values = found["key"], {v.strip() for v in (found["values"] or "").split(",")}
+    if found["equal"]:
+        values = {found["value"]}
+    elif not found["set"]:
+        return lambda obj: (read(obj, key) is None) is bool(found["absent"])
+    wanted = found["equal"] != "!=" and found["set"] != "notin"
+    return lambda obj: (read(obj, key) in values) is wanted
 
 
 def parse_selectors(labels: str, fields: str) -> Predicate:
@@ -62,11 +56,6 @@ def parse_selectors(labels: str, fields: str) -> Predicate:
     ApiError
         400, when one of them cannot be parsed.
     """
-    by_label = [_label_requirement(p.strip()) for p in re.split(r",(?![^(]*\))", labels) if p]
-    by_field = [_field_requirement(p.strip()) for p in fields.split(",") if p]
-
-    def matches(obj: Json) -> bool:
-        own = obj["metadata"].get("labels") or {}
-        return all(r(own) for r in by_label) and all(r(obj) for r in by_field)
-
-    return matches
+    requirements = [_requirement(part, _label_of) for part in _COMMA.split(labels) if part]
+    requirements += [_requirement(part, _field_of) for part in fields.split(",") if part]
+    return lambda obj: all(holds(obj) for holds in requirements)

@@ -13,26 +13,26 @@ import sqlite3
 from collections import defaultdict, deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ..errors import PermanentError
+from ..kube import kinds as k
 from .failures import ApiError
-from .resources import BY_PATH, Resource
-
-Json = dict[str, Any]
+from .resources import BY_PATH, Json, group_of
 
 _LOG_LENGTH: Final = 5000  # changes a kind that a watch can start from; older ones get 410
-_SCHEMA: Final = 1  # SQLite's user_version
+_SCHEMA: Final = 1  # SQLite's user_version, here and in `_load`
 
 
 @dataclass(frozen=True)
 class Change:
     """One write. `old` is the object before it, None when it was created."""
 
+    kind: k.Kind
     version: int
-    deleted: bool
     obj: Json
     old: Json | None
+    deleted: bool = False
 
 
 Queue = asyncio.Queue[Change]
@@ -48,21 +48,20 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        self._objects: dict[Resource, dict[str, dict[str, Json]]] = defaultdict(dict)
-        self._log: dict[Resource, deque[Change]] = defaultdict(lambda: deque(maxlen=_LOG_LENGTH))
-        self._watchers: dict[Resource, set[Queue]] = defaultdict(set)
-        self.changes: deque[tuple[Resource, Change]] = deque()  # for the controllers, in order
+        self._objects: dict[k.Kind, dict[str, dict[str, Json]]] = defaultdict(dict)
+        self._log: dict[k.Kind, deque[Change]] = defaultdict(lambda: deque(maxlen=_LOG_LENGTH))
+        self._watchers: dict[k.Kind, set[Queue]] = defaultdict(set)
+        self.changes: deque[Change] = deque()  # for the controllers, in order
         try:
             self._load(path)
         except (sqlite3.Error, ValueError, KeyError) as error:
-            raise PermanentError(
-                f"The embedded cluster's data in {path} cannot be read ({error}). Restore the "
-                f"file, or move its folder away to begin anew; servers and volumes in it are lost."
-            ) from error
+            why = f"The embedded cluster's data in {path} cannot be read ({error}). "
+            fix = "Restore the file, or move its folder away to begin anew; servers and volumes "
+            raise PermanentError(f"{why}{fix}in it are lost.") from error
         self._floor = self.version  # history begins here: older watches get 410
 
     def _load(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db = sqlite3.connect(path)
         (schema,) = self._db.execute("pragma user_version").fetchone()
         if schema not in (0, _SCHEMA):
             raise ValueError(f"its layout is number {schema}, this program knows {_SCHEMA}")
@@ -70,82 +69,63 @@ class Store:
         self._db.execute("pragma synchronous=normal")
         self._db.executescript(
             "begin; create table if not exists counter(version integer not null);"
+            "insert into counter select 1 where not exists (select * from counter);"
             "create table if not exists objects(kind_group text, plural text, namespace text,"
             " name text, body text not null, primary key(kind_group, plural, namespace, name));"
-            f"pragma user_version={_SCHEMA}; commit;"
+            "pragma user_version=1; commit;"
         )
-        counter = self._db.execute("select version from counter").fetchone()
-        if counter is None:
-            self._db.execute("insert into counter values(1)")
-        self.version: int = counter[0] if counter else 1
+        self.version: int = self._db.execute("select version from counter").fetchone()[0]
         for group, plural, namespace, name, body in self._db.execute("select * from objects"):
-            resource, obj = BY_PATH[group, plural], json.loads(body)
-            self._objects[resource].setdefault(namespace, {})[name] = obj
-            self.changes.append((resource, Change(self.version, False, obj, None)))
+            kind, obj = BY_PATH[f"{group}/v1".lstrip("/"), plural], json.loads(body)
+            self._objects[kind].setdefault(namespace, {})[name] = obj
+            self.changes.append(Change(kind, self.version, obj, None))
 
-    def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
-        return self._objects[resource].get(namespace, {}).get(name)
+    def get(self, kind: k.Kind, namespace: str, name: str) -> Json | None:
+        return self._objects[kind].get(namespace, {}).get(name)
 
-    def select(
-        self, resource: Resource, namespace: str | None = None, after: tuple[str, str] = ("", "")
-    ) -> list[Json]:
-        """The objects of one namespace, or of all (None), in order, those after a key."""
-        spaces = self._objects[resource]
+    def select(self, kind: k.Kind, namespace: str | None = None) -> list[Json]:
+        """The objects of one namespace, or of all (None), in order."""
+        spaces = self._objects[kind]
         names = sorted(spaces) if namespace is None else [namespace]
-        return [
-            objects[name]
-            for space in names
-            for objects in (spaces.get(space, {}),)
-            for name in sorted(objects)
-            if (space, name) > after
-        ]
+        return [obj for space in names for _, obj in sorted(spaces.get(space, {}).items())]
 
-    def put(self, resource: Resource, obj: Json) -> Json:
+    def put(self, kind: k.Kind, obj: Json) -> Json:
         """Store a new or changed object under the next resourceVersion. `obj` is kept as it is."""
-        meta = obj["metadata"]
-        namespace, name = meta.get("namespace", ""), meta["name"]
-        meta["resourceVersion"] = str(self.version + 1)
-        self._commit(
-            "insert or replace into objects values(?,?,?,?,?)",
-            (resource.group, resource.plural, namespace, name, json.dumps(obj)),
-        )
-        old = self.get(resource, namespace, name)
-        self._objects[resource].setdefault(namespace, {})[name] = obj
-        self._publish(resource, Change(self.version, False, obj, old))
+        obj["metadata"]["resourceVersion"] = str(self.version + 1)
+        statement = "insert or replace into objects values(?,?,?,?,?)"
+        namespace, name, old = self._write(kind, obj, statement, json.dumps(obj))
+        self._objects[kind].setdefault(namespace, {})[name] = obj
+        self._publish(Change(kind, self.version, obj, old))
         return obj
 
-    def remove(self, resource: Resource, obj: Json) -> None:
-        meta = obj["metadata"]
-        namespace, name = meta.get("namespace", ""), meta["name"]
-        old = self.get(resource, namespace, name)
-        if old is None:
+    def remove(self, kind: k.Kind, obj: Json) -> None:
+        """Forget an object; nothing happens when it is not there."""
+        if self.get(kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"]) is None:
             return
-        self._commit(
-            "delete from objects where kind_group=? and plural=? and namespace=? and name=?",
-            (resource.group, resource.plural, namespace, name),
-        )
-        del self._objects[resource][namespace][name]
-        last = {**obj, "metadata": {**meta, "resourceVersion": str(self.version)}}
-        self._publish(resource, Change(self.version, True, last, old))
+        statement = "delete from objects where (kind_group, plural, namespace, name)=(?,?,?,?)"
+        namespace, name, old = self._write(kind, obj, statement)
+        del self._objects[kind][namespace][name]
+        last = {**obj["metadata"], "resourceVersion": str(self.version)}
+        self._publish(Change(kind, self.version, {**obj, "metadata": last}, old, deleted=True))
 
-    def _commit(self, statement: str, values: tuple[str, ...]) -> None:
-        self._db.execute("begin")
-        try:
-            self._db.execute(statement, values)
+    def _write(
+        self, kind: k.Kind, obj: Json, statement: str, *values: str
+    ) -> tuple[str, str, Json | None]:
+        """Carry out one change of the file, whole or not at all; returns key and old object."""
+        namespace, name = obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+        with self._db:
+            self._db.execute(statement, (group_of(kind), kind.plural, namespace, name, *values))
             self._db.execute("update counter set version=?", (self.version + 1,))
-            self._db.execute("commit")
-        except sqlite3.Error as error:  # a full disk, say: nothing changed, the client may retry
-            self._db.execute("rollback") if self._db.in_transaction else None
-            raise ApiError(500, "InternalError", f"cannot store the object: {error}") from error
         self.version += 1
+        return namespace, name, self.get(kind, namespace, name)
 
-    def _publish(self, resource: Resource, change: Change) -> None:
-        self._log[resource].append(change)
-        self.changes.append((resource, change))
-        for queue in self._watchers[resource]:
+    def _publish(self, change: Change) -> None:
+        self._log[change.kind].append(change)
+        self.changes.append(change)
+        for queue in self._watchers[change.kind]:
             queue.put_nowait(change)
 
-    def watch(self, resource: Resource, since: int | None) -> tuple[list[Change], Queue]:
+    def watch(self, kind: k.Kind, since: int | None) -> tuple[list[Change], Queue]:
         """What happened after version `since` (None: nothing of the past), and what happens next.
 
         Raises
@@ -153,17 +133,16 @@ class Store:
         ApiError
             410, when the history does not reach back that far.
         """
-        log = self._log[resource]
+        log = self._log[kind]
         floor = log[0].version - 1 if len(log) == _LOG_LENGTH else self._floor
         if since is not None and since < floor:
-            message = f"too old resource version: {since} ({floor})"
-            raise ApiError(410, "Expired", message)
+            raise ApiError(410, "Expired", f"too old resource version: {since} ({floor})")
         queue: Queue = asyncio.Queue()
-        self._watchers[resource].add(queue)
+        self._watchers[kind].add(queue)
         return [c for c in log if since is not None and c.version > since], queue
 
-    def unwatch(self, resource: Resource, queue: Queue) -> None:
-        self._watchers[resource].discard(queue)
+    def unwatch(self, kind: k.Kind, queue: Queue) -> None:
+        self._watchers[kind].discard(queue)
 
     def close(self) -> None:
         self._db.close()

@@ -20,7 +20,6 @@ Json = dict[str, Any]
 
 MERGE: Final = "application/merge-patch+json"
 STRATEGIC: Final = "application/strategic-merge-patch+json"
-JSON_PATCH: Final = "application/json-patch+json"
 APPLY: Final = "application/apply-patch+yaml"
 _PATIENCE_S: Final = 30.0
 _GROUPS: Final = {

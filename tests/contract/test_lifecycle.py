@@ -136,15 +136,6 @@ async def test_deletion_without_a_node(api: Api, namespace: str) -> None:
     (await api.get(path_of("pods", namespace, "p"))).expect(404)
 
 
-async def test_eviction(api: Api, namespace: str) -> None:
-    """An eviction deletes the pod as a delete would."""
-    (await api.post(path_of("pods", namespace), _pod("p"))).expect()
-    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}}
-    answer = await api.post(path_of("pods", namespace, "p", "eviction"), body)
-    assert answer.expect(201)["status"] == "Success"
-    await api.until_gone(path_of("pods", namespace, "p"))
-
-
 async def test_no_logs_before_the_start(api: Api, namespace: str) -> None:
     """The log of a pod that has not started is refused or empty, never another's."""
     (await api.post(path_of("pods", namespace), _pod("p"))).expect()

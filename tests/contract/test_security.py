@@ -42,14 +42,6 @@ async def test_health_needs_no_token(api: Api) -> None:
         assert (answer.status, await answer.text()) == (200, "ok")
 
 
-async def test_may_i(api: Api, namespace: str) -> None:
-    """A SelfSubjectAccessReview answers in `status.allowed`."""
-    asked = {"namespace": namespace, "verb": "create", "resource": "pods"}
-    body = {"spec": {"resourceAttributes": asked}}
-    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-    assert (await api.post(path, body)).expect(201)["status"]["allowed"] is True
-
-
 async def test_roles_are_stored(api: Api, namespace: str) -> None:
     """Roles and bindings are stored as they were sent."""
     rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}

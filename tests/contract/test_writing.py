@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from .client import JSON_PATCH, MERGE, STRATEGIC, Api, path_of
+from .client import MERGE, STRATEGIC, Api, path_of
 
 
 async def _make(api: Api, namespace: str, name: str = "x", **body: object) -> dict[str, object]:
@@ -106,22 +106,6 @@ async def test_strategic_merge_patch(api: Api, namespace: str) -> None:
     assert sorted((p["port"], p["name"]) for p in found["spec"]["ports"]) == [(1, "a"), (2, "c")]
 
 
-async def test_json_patch(api: Api, namespace: str) -> None:
-    """A JSON patch adds, replaces and removes by pointer; a failed test answers 422."""
-    await _make(api, namespace, data={"a": "1", "b": "1"})
-    path = path_of("configmaps", namespace, "x")
-    operations = [
-        {"op": "test", "path": "/data/a", "value": "1"},
-        {"op": "replace", "path": "/data/a", "value": "2"},
-        {"op": "remove", "path": "/data/b"},
-        {"op": "add", "path": "/metadata/labels", "value": {"x~y": "z"}},
-    ]
-    found = (await api.patch(path, operations[:3], JSON_PATCH)).expect()
-    assert found["data"] == {"a": "2"}
-    (await api.patch(path, operations[:1], JSON_PATCH)).expect(422)
-    (await api.patch(path, [{"op": "remove", "path": "/data/none"}], JSON_PATCH)).expect(422)
-
-
 async def test_unknown_patch_type(api: Api, namespace: str) -> None:
     """A body of a type that no patch has answers 415."""
     await _make(api, namespace)
@@ -173,16 +157,6 @@ async def test_wrong_uid_in_an_update(api: Api, namespace: str) -> None:
     wrong = {"name": "x", "uid": "00000000-0000-0000-0000-000000000000"}
     (await api.put(path, {"metadata": wrong, "data": {}})).expect(409)
     (await api.patch(path, {"metadata": wrong, "data": {}})).expect(409, 422)
-
-
-async def test_delete_by_selector(api: Api, namespace: str) -> None:
-    """Deleting a collection by label selector deletes those objects and no others."""
-    for name, team in (("a", "ocean"), ("b", "forest")):
-        body = {"metadata": {"name": name, "labels": {"team": team}}}
-        (await api.post(path_of("configmaps", namespace), body)).expect()
-    (await api.delete(path_of("configmaps", namespace), labelSelector="team=ocean")).expect()
-    (await api.get(path_of("configmaps", namespace, "a"))).expect(404)
-    (await api.get(path_of("configmaps", namespace, "b"))).expect(200)
 
 
 async def test_finalizers(api: Api, namespace: str) -> None:
