@@ -2,7 +2,8 @@
 
 No news and no look for updates: a pod has no way out, and who is asked "Would you like to get
 notified about official Jupyter news?" can only get an error for it. The image's version is the
-host's affair.
+host's affair. The server's settings keep it from going out; the page asks all the same unless its
+own defaults (`labconfig/`) say no, which members can change in JupyterLab's settings.
 """
 
 from __future__ import annotations

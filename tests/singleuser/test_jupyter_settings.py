@@ -19,9 +19,13 @@ from jupyterlab.labapp import LabApp
 app = LabApp.initialize_server(argv=["--no-browser", "--allow-root"])
 lab = app.extension_manager.extension_apps["jupyterlab"]
 (lab,) = lab
-print(json.dumps([lab.news_url, lab.check_for_updates_class.__name__]))
+from jupyterlab_server.settings_utils import _get_overrides
+defaults, error = _get_overrides(lab.app_settings_dir)
+assert not error
+asks = defaults.get("@jupyterlab/apputils-extension:notification", {}).get("fetchNews", "none")
+print(json.dumps([lab.news_url, lab.check_for_updates_class.__name__, asks]))
 """
-QUIET = [None, "NeverCheckForUpdate"]
+QUIET = [None, "NeverCheckForUpdate", "false"]
 
 
 def read(home: Path, **more: str) -> list[str | None]:
@@ -48,7 +52,7 @@ def test_without_a_word_of_anybodys(tmp_path: Path) -> None:
 def test_a_member_s_own_settings_win(tmp_path: Path, file: str) -> None:
     (tmp_path / ".jupyter").mkdir()
     (tmp_path / ".jupyter" / file).write_text("c.LabApp.news_url = 'https://news.example.org'\n")
-    assert read(tmp_path) == ["https://news.example.org", "NeverCheckForUpdate"]
+    assert read(tmp_path) == ["https://news.example.org", *QUIET[1:]]
 
 
 def test_what_the_image_points_to_comes_first(tmp_path: Path) -> None:
@@ -56,6 +60,10 @@ def test_what_the_image_points_to_comes_first(tmp_path: Path) -> None:
     given.mkdir()
     settings = {"LabApp": {"news_url": "https://image.example.org"}}
     (given / "jupyter_lab_config.json").write_text(json.dumps(settings))
-    assert read(tmp_path, JUPYTER_CONFIG_PATH=str(given))[0] == "https://image.example.org"
+    (given / "labconfig").mkdir()
+    defaults = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "true"}}
+    (given / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(defaults))
+    found = read(tmp_path, JUPYTER_CONFIG_PATH=str(given))
+    assert found == ["https://image.example.org", "NeverCheckForUpdate", "true"]
     path = config_environment({"JUPYTER_CONFIG_PATH": str(given)}, tmp_path)["JUPYTER_CONFIG_PATH"]
     assert path.split(os.pathsep)[:2] == [str(given), str(tmp_path / ".jupyter")]
