@@ -32,6 +32,8 @@ async def run_ours(teams: Teams) -> tuple[float, float]:
         seconds = await ours.destroy()
         made = await ours.requests() - before
         await ours.end()
+    asked = {" ".join(key): n for key, n in sorted(made.items())}
+    print(f"ours asked {asked}", file=sys.stderr, flush=True)
     return seconds, made.total() / teams.count
 
 

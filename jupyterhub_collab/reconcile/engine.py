@@ -9,6 +9,7 @@ takes up what it finds.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -148,6 +149,7 @@ class Engine:
         self._refused: dict[ObjectKey, tuple[str, float]] = {}  # wish, until when
         self._clean: OrderedDict[ObjectKey, tuple[Manifest, Manifest]] = OrderedDict()
         self._is_ordered = False  # the cluster takes pods before policies, as far as we know
+        self._asking = asyncio.Lock()
 
     def plan(
         self,
@@ -243,9 +245,8 @@ class Engine:
 
     async def _require_order(self) -> None:
         """See that the cluster ends a namespace's pods before it takes their walls away."""
-        if self._is_ordered:
-            return
-        found = await self._client.version()
+        async with self._asking:  # many teams come at once, and one answer is for all of them
+            found = _ORDERED_SINCE if self._is_ordered else await self._client.version()
         if found < _ORDERED_SINCE:
             least, is_ = (".".join(map(str, version)) for version in (_ORDERED_SINCE, found))
             raise ClusterTooOldError(

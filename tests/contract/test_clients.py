@@ -157,3 +157,10 @@ async def test_kubectl_watch(cluster: ContractCluster, api: Api, namespace: str,
         process.kill()
         await process.communicate()
     assert first == second == b"pod/web\n"
+
+
+async def test_the_version_is_told(api: Api) -> None:
+    """`/version` tells major and minor of the Kubernetes version, as text."""
+    found = (await api.get("/version")).expect()
+    assert found["major"] == "1"
+    assert int(found["minor"].rstrip("+")) >= 34

@@ -382,3 +382,26 @@ async def test_a_folder_as_a_data_set(
     await node_api.until_gone(path_of("namespaces", name=node_namespace))
     await node_api.delete(path_of("persistentvolumes", name=name))
     assert (tmp_path / "table.csv").read_text() == "a,b\n"
+
+
+async def test_policies_stand_until_the_last_pod_has_ended(
+    node: ContractCluster, node_api: Api, node_namespace: str
+) -> None:
+    """While a deleted namespace's pods end, however long, its NetworkPolicies stand."""
+    deny = {"metadata": {"name": "deny"}, "spec": {"podSelector": {}, "policyTypes": ["Egress"]}}
+    (await node_api.post(path_of("networkpolicies", node_namespace), deny)).expect()
+    ends_slowly = "trap '' TERM; echo up; i=0; while [ $i -lt 600 ]; do sleep 1; done"
+    pod = _pod(node, ends_slowly, terminationGracePeriodSeconds=3)
+    await _start(node_api, node_namespace, pod, "Running")
+    assert await _log_line(node_api, node_namespace) == "up"
+    (await node_api.delete(path_of("namespaces", name=node_namespace))).expect()
+    looks = 0
+    while True:  # the policy first: were it gone before the pod, this order would show it
+        policy = await node_api.get(path_of("networkpolicies", node_namespace, "deny"))
+        found = await node_api.get(path_of("pods", node_namespace, "p"))
+        if found.code == 404:
+            break
+        assert policy.code == 200, "the pod was there yet"
+        looks += 1
+    assert looks > 3, "it ended slowly, so it was looked at while it did"
+    await node_api.until_gone(path_of("namespaces", name=node_namespace))

@@ -15,6 +15,7 @@ from jupyterhub_collab.managers.tenancy_brake import FightBrake
 from jupyterhub_collab.models import HubGroup
 from jupyterhub_collab.reconcile.engine import Engine, Outcome
 from jupyterhub_collab.reconcile.objects import Manifest, ObjectKey
+from jupyterhub_collab.reconcile.removal import Release
 from tests.reconcile.fake_api import Cache, FakeApi
 from tests.services.running import CONTEST, make_platform, team
 
@@ -36,6 +37,10 @@ class View(Cache):
         self.listed = asyncio.Event()
         self.may_list = asyncio.Event()
         self.may_list.set()
+        self.decisions: dict[str, str] = {}
+
+    def release(self) -> Release:
+        return Release("hub", self.decisions)
 
     @property
     def is_synced(self) -> bool:
@@ -66,15 +71,16 @@ class Groups:
     def __init__(self) -> None:
         self.fault: Exception | None = None
         self.lists = 0
+        self.groups = dict(GROUPS)
 
     async def list_groups(self) -> Mapping[str, HubGroup]:
         self.lists += 1
         if self.fault is not None:
             raise self.fault
-        return GROUPS
+        return dict(self.groups)
 
     async def read_group(self, name: str) -> HubGroup | None:
-        return GROUPS.get(name)
+        return self.groups.get(name)
 
 
 class World:
