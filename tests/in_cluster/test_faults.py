@@ -7,30 +7,22 @@ all of them in docs/node-faults.md.
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from tests.campaign.visitor import Probe, Visitor
 from tests.in_cluster.home import NAMESPACE, Home
+from tests.in_cluster.reading import (
+    claims_of,
+    evict,
+    read_end,
+    read_warnings,
+    server_pod,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(300)]
-
-
-def wait_until(check: Callable[[], bool], *, what: str, timeout_s: float = 60.0) -> None:
-    """A program elsewhere gives no other sign."""
-    deadline = time.monotonic() + timeout_s
-    while not check():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
-
-
-def server_pod(home: Home, team: str) -> dict[str, Any]:
-    """The one pod of a team."""
-    (pod,) = home.cluster.get("pods", "-n", f"team-{team}")["items"]
-    return dict(pod)
 
 
 @pytest.fixture
@@ -63,64 +55,34 @@ def test_killed_pods_come_back_and_servers_go_on(home: Home, katherine: Visitor)
 
 def test_a_drained_node(home: Home, katherine: Visitor) -> None:
     """Cordon and eviction, as `kubectl drain` does; here with the only node there is."""
-    claims = {
-        claim["metadata"]["uid"]
-        for claim in home.cluster.get("persistentvolumeclaims", "-n", "team-desert")["items"]
-    }
+    claims = claims_of(home, "desert")
     (node,) = home.cluster.get("nodes")["items"]
     name = node["metadata"]["name"]
     home.cluster.kubectl("cordon", name)
     try:
         evict(home, "team-desert", server_pod(home, "desert")["metadata"]["name"])
-        wait_until(lambda: not katherine.server(), what="the hub does not see that it went")
-        page = katherine.read_page("spawn")
-        assert (
-            "The last time: The machine that your server ran on was taken out of service. Your"
-            " files are in place. Start it again." in page
+        assert read_end(katherine) == (
+            "The machine that your server ran on was taken out of service. Your files are in place."
+            " Start it again."
         )
         assert katherine.ask_for_server("desert").status_code == 202
-        said: list[str] = []
         wait_until(
-            lambda: bool(said.extend(read_events(home, "desert")) or said), what="no event came"
+            lambda: any("unschedulable" in text for text in read_warnings(home, "desert")),
+            what="no event came for the admin",
         )
-        assert any("unschedulable" in text for text in said)  # what the admin reads
     finally:
         home.cluster.kubectl("uncordon", name)
     said = katherine.follow_start()
     told = "The cluster's machines are being worked on and take no new servers at the moment."
     assert any(text.startswith(told) for text in said), said
     wait_until(katherine.is_reachable, what="the server does not answer")
-    after = home.cluster.get("persistentvolumeclaims", "-n", "team-desert")["items"]
-    assert {claim["metadata"]["uid"] for claim in after} == claims
+    assert claims_of(home, "desert") == claims
     assert "was taken out of service" in home.log("hub")  # the admin, in the hub's log
     # Hub, proxy and provisioner are evicted like any other pod, and come back by themselves.
     for component in ("hub", "provisioner"):
         evict(home, NAMESPACE, home.pod(component)["metadata"]["name"])
     home.wait_up()
     assert katherine.is_reachable()
-
-
-def evict(home: Home, namespace: str, pod: str) -> None:
-    """Through the eviction API, as a drain does."""
-    body = {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"name": pod, "namespace": namespace},
-    }
-    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
-    home.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
-    wait_until(
-        lambda: (
-            pod not in home.cluster.kubectl("get", "pods", "-n", namespace, "-o", "name").stdout
-        ),
-        what=f"{pod} does not go",
-    )
-
-
-def read_events(home: Home, team: str) -> list[str]:
-    """Warnings of a team's namespace, as an admin reads them."""
-    events = home.cluster.get("events", "-n", f"team-{team}")["items"]
-    return [e["message"] for e in events if e["type"] == "Warning" and "nodes" in e["message"]]
 
 
 def test_a_namespace_that_does_not_go(home: Home) -> None:
