@@ -38,7 +38,8 @@ cluster-down: ## stop it; nothing stays behind
 campaign: ## long runs: kill -9 of every part in the middle of its work
 	@$(PYTHON) tools/bootstrap.py test
 	@$(BIN)/python tools/prepare.py
-	$(BIN)/python -m pytest -m campaign tests/campaign $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m campaign tests/campaign \
+		tests/manifests/test_permissions_on_api.py $(PYTEST_ARGS)
 
 bench: ## benchmarks, each beside the tool one would use instead
 	@$(PYTHON) tools/bootstrap.py test

@@ -93,3 +93,4 @@ ANNOTATION_TOLERATIONS: Final = f"{DOMAIN}/tolerations"  # key|operator|value|ef
 ANNOTATION_HOST_ALIASES: Final = f"{DOMAIN}/host-aliases"  # address name
 ANNOTATION_STORAGE_CLASS: Final = f"{DOMAIN}/storage-class"  # empty: the cluster's default
 ANNOTATION_GATE: Final = f"{DOMAIN}/gate"
+LABEL_POLICIES: Final = f"{DOMAIN}/policies"  # on an admission policy: which version of them it is

@@ -18,8 +18,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from ..constants import LABEL_MANAGED_BY, MANAGED_BY
 from ..embedded import WARNING
-from ..errors import CollabError, UserError
+from ..errors import CollabError, KubeError, UserError
+from ..kube.client import KubeClient
+from ..kube.kinds import ADMISSION_POLICY, ADMISSION_POLICY_BINDING
+from ..manifests.guard import find_problems
+from ..manifests.manifest import Manifest
 from .up.ground import check_reachable, read_server
 from .up.lease import read_live_holder
 from .up.ports import check_port
@@ -66,6 +71,7 @@ def run_doctor(options: DoctorOptions, console: Console) -> bool:
         check_localhost,
         check_cluster,
         check_network_policies,
+        check_admission_policies,
     )
     found = [check(options) for check in checks]
     for finding in found:
@@ -182,3 +188,38 @@ def check_network_policies(options: DoctorOptions) -> Finding:
         "NetworkPolicies: the API server cannot tell whether this cluster's network enforces "
         "them; check that its CNI plug-in does.",
     )
+
+
+def check_admission_policies(options: DoctorOptions) -> Finding:
+    """Are our admission policies there, whole and of this version."""
+    if options.kubeconfig is None:
+        return Finding(Verdict.NOTE, "Admission policies: none on the embedded cluster")
+    try:
+        problems = find_problems(asyncio.run(_read_policies(options.kubeconfig)))
+    except CollabError as e:
+        text = "not asked, the cluster does not answer"  # which another line says
+        if isinstance(e, KubeError) and e.status == 403:
+            text = "this kubeconfig may not read them; ask as an administrator of the cluster"
+        return Finding(Verdict.NOTE, f"Admission policies: {text}.")
+    cure = "let an administrator of the cluster apply what `jupyterhub-collab rbac` prints"
+    if not problems:
+        return Finding(
+            Verdict.BAD,
+            "Admission policies: THERE ARE NONE. Nothing holds hub and provisioner if somebody "
+            f"takes them over; {cure}.",
+        )
+    bad = [f"of hub {hub} {problem}" for hub, problem in sorted(problems.items()) if problem]
+    if bad:
+        return Finding(Verdict.BAD, f"Admission policies {'; '.join(bad)}; {cure}.")
+    return Finding(Verdict.GOOD, f"Admission policies hold {', '.join(sorted(problems))}")
+
+
+async def _read_policies(kubeconfig: Path) -> list[Manifest]:
+    """Policies and bindings of ours, of all hubs."""
+    selector = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+    found: list[Manifest] = []
+    async with await KubeClient.from_kubeconfig(kubeconfig, timeout_s=10) as client:
+        for kind in (ADMISSION_POLICY, ADMISSION_POLICY_BINDING):
+            items = await client.list(kind, label_selector=selector)
+            found += [{**item, "kind": kind.name} for item in items]
+    return found

@@ -1,12 +1,21 @@
 """All admission policies of one hub, in apply order: what the cluster refuses whoever asks.
 
 Each holds what one of our parts could do if somebody took it over. `jupyterhub-collab rbac` prints
-them with the roles; what each of them holds is in docs/security/policies.md.
+them with the roles; what each of them holds is in docs/security/policies.md. They bear the version
+of their rules, so that it can be seen which of them a cluster has.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Final
+
+from ..constants import LABEL_HUB, LABEL_POLICIES
 from ..models import Platform
+from ..models.platform import CidrPeer, Endpoint
 from .guard_claims import make_claim_policy, make_secret_policy
 from .guard_labels import make_label_policy
 from .guard_pods import make_pod_policies
@@ -14,9 +23,20 @@ from .guard_provisioner import make_provisioner_policy
 from .manifest import Manifest
 from .retention import make_retention
 
+_POLICY: Final = "ValidatingAdmissionPolicy"
+_BINDING: Final = "ValidatingAdmissionPolicyBinding"
+
 
 def make_guard(platform: Platform) -> tuple[Manifest, ...]:
     """Policies, their bindings and what they read."""
+    manifests = _make_guard(platform)
+    for manifest in manifests:
+        if manifest["kind"] in (_POLICY, _BINDING):
+            manifest["metadata"]["labels"][LABEL_POLICIES] = rules_version()
+    return manifests
+
+
+def _make_guard(platform: Platform) -> tuple[Manifest, ...]:
     return (
         *make_provisioner_policy(platform),
         *make_retention(platform),
@@ -25,3 +45,68 @@ def make_guard(platform: Platform) -> tuple[Manifest, ...]:
         *make_claim_policy(platform),
         *make_secret_policy(platform),
     )
+
+
+@functools.cache
+def rules_version() -> str:
+    """Hash of the rules themselves, whatever a platform's settings are: 16 hex digits."""
+    text = json.dumps(_make_guard(_ANY_PLATFORM), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_ANYWHERE: Final = Endpoint(
+    host="x", address="192.0.2.1", port=1, peer=CidrPeer(cidr="192.0.2.1/32")
+)
+_ANY_PLATFORM: Final = Platform(
+    hub_api=_ANYWHERE,
+    proxy=_ANYWHERE,
+    # All settings that bring a rule of their own.
+    dataset_nfs=True,
+    host_users=False,
+    image_prefixes=("x/",),
+    priority_classes=("x",),
+    toleration_keys=("x",),
+)
+
+
+def find_problems(found: Iterable[Manifest]) -> dict[str, str]:
+    """What is wrong with the policies that a cluster has, by hub; a hub without fault is empty.
+
+    Parameters
+    ----------
+    found
+        Policies and bindings that bear our managed-by label.
+
+    Returns
+    -------
+    By hub id; no hub at all: there are none.
+    """
+    wanted = {
+        (m["kind"], _short(m)) for m in _make_guard(_ANY_PLATFORM) if m["kind"] != "ConfigMap"
+    }
+    hubs: dict[str, dict[tuple[str, str], Manifest]] = {}
+    for manifest in found:
+        hub = manifest["metadata"].get("labels", {}).get(LABEL_HUB, "")
+        hubs.setdefault(hub, {})[manifest["kind"], _short(manifest)] = manifest
+    return {hub: _problem_of(wanted, policies) for hub, policies in hubs.items()}
+
+
+def _problem_of(wanted: set[tuple[str, str]], found: dict[tuple[str, str], Manifest]) -> str:
+    missing = sorted({name for _, name in wanted - found.keys()})
+    if missing:
+        return f"missing: {', '.join(missing)}"
+    idle = [
+        name
+        for (kind, name), manifest in found.items()
+        if kind == _BINDING and "Deny" not in manifest["spec"].get("validationActions", ())
+    ]
+    if idle:
+        return f"refuse nothing: {', '.join(sorted(idle))}"
+    versions = {key: found[key]["metadata"]["labels"].get(LABEL_POLICIES) for key in wanted}
+    older = sorted({name for (_, name), v in versions.items() if v != rules_version()})
+    return f"of another version than this program: {', '.join(older)}" if older else ""
+
+
+def _short(manifest: Manifest) -> str:
+    """Name without the hub's namespace."""
+    return str(manifest["metadata"]["name"]).partition(".")[0]

@@ -37,6 +37,8 @@ def make_rbac(platform: Platform) -> tuple[Manifest, ...]:
     return (
         _make_service_account(hub, platform),
         _make_service_account(provisioner, platform),
+        # It has no right at all, and so no token either.
+        _make_service_account(platform.audit_service_account, platform, token=False),
         *(
             _make("ClusterRole", name, platform, {"rules": _make_rules(holder)})
             for name, holder in _CLUSTER_ROLES
@@ -68,8 +70,9 @@ def _make_rules(holder: Holder) -> list[dict[str, Any]]:
     return rules
 
 
-def _make_service_account(name: str, platform: Platform) -> Manifest:
-    manifest = _make("ServiceAccount", name, platform, {}, namespace=platform.hub_namespace)
+def _make_service_account(name: str, platform: Platform, *, token: bool = True) -> Manifest:
+    body = {} if token else {"automountServiceAccountToken": False}
+    manifest = _make("ServiceAccount", name, platform, body, namespace=platform.hub_namespace)
     manifest["apiVersion"] = "v1"
     return manifest
 

@@ -79,6 +79,7 @@ class Platform(Document):
     hub_namespace: str = _HUB_NAMESPACE
     hub_service_account: str = "hub"
     provisioner_service_account: str = "provisioner"
+    audit_service_account: str = "audit"
     hub_api: Endpoint
     proxy: Endpoint = Field(description="Where requests to servers come from.")
     egress_proxy: Endpoint | None = None

@@ -21,6 +21,7 @@ from ..constants import (
     POLICY_DENY_ALL,
     PROVISIONER_LEASE_NAME,
     RETENTION_CONFIG_MAP,
+    SERVICE_ACCOUNT_NAME,
 )
 
 
@@ -31,6 +32,16 @@ class Holder(str, Enum):
     HUB_EVERYWHERE = "hub in the whole cluster"
     PROVISIONER = "provisioner in the whole cluster"
     PROVISIONER_AT_HOME = "provisioner in the hub's namespace"
+
+
+@dataclass(frozen=True)
+class Account:
+    """A service account that we ship, and all that it holds; nothing but this is bound to it."""
+
+    name: str  # unless the platform's settings give it another
+    who: str
+    holders: tuple[Holder, ...]
+    why: str  # it holds no more
 
 
 @dataclass(frozen=True)
@@ -153,3 +164,31 @@ PERMISSIONS: tuple[Permission, ...] = (
 def permissions_of(holder: Holder) -> tuple[Permission, ...]:
     """The lines of one holder, in the order of the table."""
     return tuple(p for p in PERMISSIONS if p.holder is holder)
+
+
+ACCOUNTS: tuple[Account, ...] = (
+    Account(
+        "hub",
+        "JupyterHub with TeamSpawner",
+        (Holder.HUB_IN_TEAM, Holder.HUB_EVERYWHERE),
+        "faces every user's requests: it starts servers and cannot loosen what holds them",
+    ),
+    Account(
+        "provisioner",
+        "the service that keeps every team's namespace",
+        (Holder.PROVISIONER, Holder.PROVISIONER_AT_HOME),
+        "runs nothing, reads no Secret, gives nobody but the hub a role, and that one only",
+    ),
+    Account(
+        "audit",
+        "the audit service, which is to come",
+        (),
+        "writes a log that others must not touch, and has no business in the cluster",
+    ),
+    Account(
+        SERVICE_ACCOUNT_NAME,
+        "every server, in its team's namespace",
+        (),
+        "runs what researchers write; no token is mounted",
+    ),
+)

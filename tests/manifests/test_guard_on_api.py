@@ -6,20 +6,30 @@ Each refusal stands beside what is accepted, and is asked for with the provision
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jupyterhub_collab import constants, names
+from jupyterhub_collab.cli.doctor import (
+    DoctorOptions,
+    Finding,
+    Verdict,
+    check_admission_policies,
+)
+from jupyterhub_collab.manifests.guard import make_guard
 from jupyterhub_collab.manifests.network_policy import make_deny_all
 from jupyterhub_collab.manifests.retention import make_retention
 from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.models import TeamSpec
+from tests.cluster.cluster import Cluster
 
-from .acting import Ground, until
+from .acting import Ground, delete, until
 from .conftest import to_team
 
 pytestmark = pytest.mark.api
+PODS = "jupyterhub-collab-pods."
 
 
 def test_the_guard_holds_the_provisioner_to_the_teams(
@@ -210,3 +220,43 @@ def test_what_is_destroyed_needs_an_administrators_word(
     refused_twice()
     for team in others:
         ground.admin.kubectl("delete", "namespace", ground.space(team), "--wait=false")
+
+
+def test_doctor_says_loudly_when_policies_are_missing_or_of_another_version(
+    ground: Ground, api_cluster: Cluster
+) -> None:
+    def ask(kubeconfig: Path = api_cluster.kubeconfig) -> Finding:
+        return check_admission_policies(DoctorOptions(Path("data"), 0, kubeconfig))
+
+    hub = ground.platform.hub_id
+    assert ask() == Finding(Verdict.GOOD, f"Admission policies hold {hub}")
+    assert "may not read them" in ask(ground.hub.kubeconfig).text
+    assert (
+        "none on the embedded"
+        in check_admission_policies(DoctorOptions(Path("data"), 0, None)).text
+    )
+    policies = [m for m in make_guard(ground.platform) if m["kind"] != "ConfigMap"]
+    policy, binding = (m for m in policies if m["metadata"]["name"].startswith(PODS))
+    label = {constants.LABEL_POLICIES: "0123456789abcdef"}
+    metadata = {**policy["metadata"], "labels": {**policy["metadata"]["labels"], **label}}
+    weak = {**binding, "spec": {**binding["spec"], "validationActions": ["Audit"]}}
+    for change, words in (
+        ({**policy, "metadata": metadata}, "of another version than this program: "),
+        (weak, "refuse nothing: "),
+    ):
+        api_cluster.apply(change)
+        found = ask()
+        assert found.verdict is Verdict.BAD
+        assert f"of hub {hub} {words}jupyterhub-collab-pods; let an administrator" in found.text
+        api_cluster.apply(policy, binding)
+    api_cluster.kubectl("delete", "validatingadmissionpolicybinding", binding["metadata"]["name"])
+    assert "missing: jupyterhub-collab-pods" in ask().text
+    delete(api_cluster, *policies)
+    assert "THERE ARE NONE" in ask().text
+    assert ask().verdict is Verdict.BAD
+    api_cluster.apply(*policies)
+    assert ask().verdict is Verdict.GOOD
+    spec = to_team(ground, "anywhere")[0]
+    deny_all = make_deny_all(spec, ground.platform)
+    deny_all["metadata"]["namespace"] = "kube-system"
+    until(lambda: "ValidatingAdmissionPolicy" in ground.provisioner.create(deny_all))

@@ -12,12 +12,13 @@ import yaml
 
 from jupyterhub_collab import constants, names, units
 from jupyterhub_collab.errors import SpecError
-from jupyterhub_collab.manifests.guard import make_guard
+from jupyterhub_collab.manifests.guard import make_guard, rules_version
 from jupyterhub_collab.manifests.manifest import object_hash
 from jupyterhub_collab.manifests.rbac import make_rbac
 from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.manifests.volumes import make_dataset_claim, make_dataset_volume
 from jupyterhub_collab.models import Platform, TeamSpec
+from tools import policies_page
 
 from .conftest import make_case
 
@@ -284,3 +285,29 @@ def test_limit_range_is_consistent(case: Case) -> None:
             assert units.to_decimal(smallest) <= units.to_decimal(request)
             assert units.to_decimal(request) <= units.to_decimal(default)
             assert units.to_decimal(default) <= units.to_decimal(largest)
+
+
+def test_the_page_of_policies_is_fresh() -> None:
+    assert policies_page.PAGE.read_text() == policies_page.render(), "python tools/generate_docs.py"
+
+
+def test_policies_tell_of_their_version() -> None:
+    """The same for every platform: it is the rules' version, not the settings'."""
+    versions = {
+        manifest["metadata"]["labels"][constants.LABEL_POLICIES]
+        for case in ("full", "least")
+        for manifest in make_guard(make_case(case)[1])
+        if manifest["kind"] != "ConfigMap"
+    }
+    assert versions == {rules_version()}
+
+
+def test_no_setting_of_the_platform_is_read_as_code() -> None:
+    _, platform = make_case("full")
+    hostile = {"runtime_class": 'x" || true || "', "default_priority_class": '" || true || "'}
+    text = yaml.safe_dump_all(make_guard(platform.model_copy(update=hostile)))
+    for manifest in make_guard(platform.model_copy(update=hostile)):
+        for rule in manifest.get("spec", {}).get("validations", ()):
+            for value in hostile.values():
+                assert value not in rule["expression"]
+    assert "true ||" in text, "it is there, quoted"

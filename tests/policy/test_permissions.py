@@ -6,8 +6,15 @@ import pytest
 
 from jupyterhub_collab.constants import RETENTION_CONFIG_MAP
 from jupyterhub_collab.kube.kinds import kind_named
-from jupyterhub_collab.policy.permissions import PERMISSIONS, Holder, Permission, permissions_of
+from jupyterhub_collab.policy.permissions import (
+    ACCOUNTS,
+    PERMISSIONS,
+    Holder,
+    Permission,
+    permissions_of,
+)
 from jupyterhub_collab.reconcile.plan import PRUNED_KINDS
+from tools.permissions_page import PAGE, render
 
 KNOWN_VERBS = {"get", "list", "watch", "create", "update", "patch", "delete", "bind"}
 HUB = (Holder.HUB_IN_TEAM, Holder.HUB_EVERYWHERE)
@@ -102,3 +109,16 @@ def test_the_provisioner_binds_one_role_by_name_and_writes_none() -> None:
         ("clusterroles", ("jupyterhub-collab-hub",)),
     ]
     assert verbs(Holder.PROVISIONER, resource="clusterroles") == {"bind"}
+
+
+def test_every_holder_belongs_to_one_account() -> None:
+    held = [holder for account in ACCOUNTS for holder in account.holders]
+    assert sorted(held) == sorted(Holder)
+
+
+def test_audit_and_members_hold_nothing() -> None:
+    assert [a.name for a in ACCOUNTS if not a.holders] == ["audit", "member"]
+
+
+def test_the_page_is_fresh() -> None:
+    assert PAGE.read_text() == render(), "run python tools/generate_docs.py"
