@@ -184,7 +184,11 @@ def test_a_node_that_runs_out_of_memory(home: Home, visit: Callable[[str], Visit
     hungry = {**settings["evictionHard"], "memory.available": "99%"}
     try:
         restart_kubelet(home, file, {**settings, "evictionHard": hungry})
-        wait_until(lambda: not ada.server(), what="no eviction was seen", timeout_s=120)
+        wait_until(
+            lambda: server_pod(home, "atoll")["status"].get("reason") == "Evicted",
+            what="nothing was evicted",
+            timeout_s=120,
+        )
     finally:
         restart_kubelet(home, file, {**settings, "evictionPressureTransitionPeriod": "5s"})
     assert read_end(ada) == f"The machine ran out of memory and gave your server up. {FILES}"

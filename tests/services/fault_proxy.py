@@ -37,6 +37,7 @@ class Harm(Enum):
     GONE = "410, not carried out"
     BUSY = "429 with Retry-After, not carried out"
     BUSY_UNTIL = "429 with Retry-After as a date, not carried out"
+    QUOTA = "403 of the quota, not carried out"
     BROKEN = "500, not carried out"
     AWAY = "503, not carried out"
     LOST = "carried out, the answer lost"
@@ -51,6 +52,7 @@ _CODES = {
     Harm.GONE: 410,
     Harm.BUSY: 429,
     Harm.BUSY_UNTIL: 429,
+    Harm.QUOTA: 403,
     Harm.BROKEN: 500,
     Harm.AWAY: 503,
 }
@@ -225,7 +227,12 @@ class FaultProxy:
         elif harm is Harm.BUSY_UNTIL:  # a date has whole seconds: one more, or it might be less
             until = datetime.now(timezone.utc) + timedelta(seconds=self.retry_after_s + 1)
             headers["Retry-After"] = format_datetime(until, usegmt=True)
-        body = {"kind": "Status", "code": code, "reason": "ToOrder", "message": "to order"}
+        said = "to order"
+        if harm is Harm.QUOTA:
+            said = (
+                "forbidden: exceeded quota: team, requested: pods=1, used: pods=9, limited: pods=9"
+            )
+        body = {"kind": "Status", "code": code, "reason": "ToOrder", "message": said}
         return web.json_response(body, status=code, headers=headers)
 
     async def _pass_on(

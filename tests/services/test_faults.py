@@ -97,7 +97,8 @@ async def test_every_harm_at_every_step(
 ) -> None:
     """One team for each pair of a step and a harm; all end ready, nothing is made twice."""
     prefix = ground[0].namespace_prefix
-    pairs = [(step, harm) for harm in Harm for step in range(STEPS)]
+    # A quota refuses volumes and pods alone; see the campaign.
+    pairs = [(step, h) for h in Harm if h is not Harm.QUOTA for step in range(STEPS)]
     harms = {f"{h.name.lower().replace('_', '-')}-{step}": (step, h) for step, h in pairs}
     counts: dict[str, int] = defaultdict(int)
 
