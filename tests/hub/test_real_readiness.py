@@ -40,11 +40,12 @@ def both(api_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     if not api_cluster.is_ours:
         pytest.skip("the controllers of a foreign cluster are not ours to hold back")
     folder = tmp_path_factory.mktemp("readiness")
-    home = f"hub-{secrets.token_hex(3)}"
+    mark = secrets.token_hex(3)
+    home = f"hub-{mark}"
     raw = platform(
         hub_id=home,
         hub_namespace=home,
-        namespace_prefix=f"{home}-",
+        namespace_prefix=f"r{mark}-",
         server_port=find_free_port(),
     )
     provisioner = prepare_cluster(api_cluster, Platform.model_validate(raw), folder)
