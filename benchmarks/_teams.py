@@ -18,14 +18,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
-
-from aiohttp import web
 
 from jupyterhub_collab.constants import RETENTION_CONFIG_MAP
 from jupyterhub_collab.manifests.tenancy import make_tenancy
@@ -33,9 +30,7 @@ from jupyterhub_collab.models import Platform
 from jupyterhub_collab.policy.spec import merge_team_spec
 from jupyterhub_collab.reconcile.plan import marked
 from tests.cluster.cluster import Cluster
-from tests.real_hub import find_free_port
 from tests.services.running import (
-    ACCESS,
     CONTEST,
     READER_TOKEN,
     Provisioner,
@@ -43,6 +38,7 @@ from tests.services.running import (
     prepare_cluster,
     team,
 )
+from tests.services.stub_hub import StubHub
 
 CONCURRENCY: Final = 16  # the provisioner's own, unless told otherwise
 DRIVER: Final = "files.example.org"
@@ -56,64 +52,6 @@ REEF: Final[dict[str, Any]] = {**CONTEST, "datasets": {"sea": SEA}}
 PATIENCE_S: Final = 1800.0
 LOG_TIME: Final = "%Y-%m-%d %H:%M:%S,%f"
 T = TypeVar("T")
-
-
-class StubHub:
-    """Answers for the hub's groups, in pages as JupyterHub does, and for who asks."""
-
-    def __init__(self) -> None:
-        self.port = find_free_port()
-        self.pages = 0
-        self.asked_at = 0.0  # when the groups as they are now were first asked for
-        self._groups: list[dict[str, Any]] = []
-        self._encoded: dict[tuple[int, int], bytes] = {}
-
-    @property
-    def api_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hub/api"
-
-    def publish(self, properties: dict[str, dict[str, Any]]) -> None:
-        """From now on these are the groups."""
-        self._groups = [
-            {"kind": "group", "name": name, "properties": what, "users": [], "roles": []}
-            for name, what in properties.items()
-        ]
-        self._encoded.clear()
-        self.asked_at = 0.0
-
-    async def _list(self, request: web.Request) -> web.Response:
-        self.pages += 1
-        self.asked_at = self.asked_at or time.time()
-        offset, limit = int(request.query["offset"]), int(request.query["limit"])
-        key = (offset, limit)
-        if key not in self._encoded:
-            after = offset + limit
-            following = {"offset": after, "limit": limit} if after < len(self._groups) else None
-            pagination = {
-                "offset": offset,
-                "limit": limit,
-                "total": len(self._groups),
-                "next": following,
-            }
-            page = {"items": self._groups[offset:after], "_pagination": pagination}
-            self._encoded[key] = json.dumps(page).encode()
-        return web.Response(body=self._encoded[key], content_type="application/json")
-
-    async def _who(self, _request: web.Request) -> web.Response:
-        return web.json_response({"kind": "service", "name": "bench", "scopes": [ACCESS]})
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[StubHub]:
-        app = web.Application()
-        app.router.add_get("/hub/api/groups", self._list)
-        app.router.add_get("/hub/api/user", self._who)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", self.port).start()
-        try:
-            yield self
-        finally:
-            await runner.cleanup()
 
 
 @dataclass

@@ -11,10 +11,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmarks._teams import CONCURRENCY, Ours, StubHub, Teams, run_on_cluster, setting
+from benchmarks._teams import CONCURRENCY, Ours, Teams, run_on_cluster, setting
 from benchmarks.measure import Result, finish
 from tests.cluster.cluster import Cluster
 from tests.cluster.pins import kubernetes_version
+from tests.services.stub_hub import StubHub
 
 TEAMS = setting("BENCH_TEAMS", 250)
 PAIRS = setting("BENCH_PAIRS", 20)

@@ -1,0 +1,72 @@
+"""A stand-in for the hub where the hub's own speed is no part of the question: groups in pages."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from tests.real_hub import find_free_port
+from tests.services.running import ACCESS
+
+
+class StubHub:
+    """Answers for the hub's groups, in pages as JupyterHub does, and for who asks."""
+
+    def __init__(self) -> None:
+        self.port = find_free_port()
+        self.pages = 0
+        self.asked_at = 0.0  # when the groups as they are now were first asked for
+        self._groups: list[dict[str, Any]] = []
+        self._encoded: dict[tuple[int, int], bytes] = {}
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hub/api"
+
+    def publish(self, properties: dict[str, dict[str, Any]]) -> None:
+        """From now on these are the groups."""
+        self._groups = [
+            {"kind": "group", "name": name, "properties": what, "users": [], "roles": []}
+            for name, what in properties.items()
+        ]
+        self._encoded.clear()
+        self.asked_at = 0.0
+
+    async def _list(self, request: web.Request) -> web.Response:
+        self.pages += 1
+        self.asked_at = self.asked_at or time.time()
+        offset, limit = int(request.query["offset"]), int(request.query["limit"])
+        key = (offset, limit)
+        if key not in self._encoded:
+            after = offset + limit
+            following = {"offset": after, "limit": limit} if after < len(self._groups) else None
+            pagination = {
+                "offset": offset,
+                "limit": limit,
+                "total": len(self._groups),
+                "next": following,
+            }
+            page = {"items": self._groups[offset:after], "_pagination": pagination}
+            self._encoded[key] = json.dumps(page).encode()
+        return web.Response(body=self._encoded[key], content_type="application/json")
+
+    async def _who(self, _request: web.Request) -> web.Response:
+        return web.json_response({"kind": "service", "name": "bench", "scopes": [ACCESS]})
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[StubHub]:
+        app = web.Application()
+        app.router.add_get("/hub/api/groups", self._list)
+        app.router.add_get("/hub/api/user", self._who)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", self.port).start()
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
