@@ -48,26 +48,30 @@ taken = [bytearray(b"1") * (64 << 20) for _ in range(64)]
 
 @pytest.fixture(scope="module")
 def contest(home: Home, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Teams for faults: one as usual, one without room for scratch, one on no storage class."""
+    """Teams for faults: two as usual, and one on a storage class that does not exist."""
     tier = {"cpu": 2, "memory": "4Gi", "storage": "4Gi", "ephemeralStorage": "4Gi", "pods": 4}
+    small = {"cpu": "250m", "memory": "512Mi"}
     base: dict[str, Any] = {
         "apiVersion": "jupyterhub-collab.org/v1alpha1",
         "kind": "Contest",
-        "tiers": {"usual": tier, "narrow": {**tier, "ephemeralStorage": "128Mi"}},
+        "tiers": {"usual": tier},
         "images": {
             "basic": {"title": "Basic", "image": SINGLEUSER_IMAGE},
             "missing": {"title": "Missing", "image": MISSING_IMAGE},
         },
-        "profiles": {"small": {"title": "Small", "cpu": "250m", "memory": "512Mi"}},
+        "profiles": {
+            "small": {"title": "Small", **small},
+            "tight": {"title": "Tight", **small, "ephemeralStorage": "64Mi"},
+        },
     }
-    teams = {"atoll": ("usual", "ada"), "cliff": ("narrow", "grace")}
+    teams = {"atoll": "ada", "cliff": "grace"}
     manifests = {
         "faults": {
             **base,
             "contest": {"id": "faults", "title": "Faults"},
             "teams": {
-                team: {"title": team, "tier": tier, "members": [member]}
-                for team, (tier, member) in teams.items()
+                team: {"title": team, "tier": "usual", "members": [member]}
+                for team, member in teams.items()
             },
         },
         "nowhere": {
@@ -163,12 +167,12 @@ def test_a_server_that_takes_too_much_memory(home: Home, visit: Callable[[str], 
 
 def test_a_server_that_fills_its_scratch_space(home: Home, visit: Callable[[str], Visitor]) -> None:
     grace = visit("grace")
-    grace.start("cliff")
+    grace.start("cliff", profile="tight")
     claims = claims_of(home, "cliff")
     run_in_server(home, "cliff", "open('/tmp/full', 'wb').write(bytes(256 << 20))")
     assert read_end(grace).startswith("Your server wrote more outside your home and your team")
     assert any("ephemeral" in text for text in read_warnings(home, "cliff"))
-    grace.start("cliff")
+    grace.start("cliff", profile="tight")
     assert grace.is_reachable()
     assert claims_of(home, "cliff") == claims
 

@@ -102,6 +102,7 @@ class Visitor:
         assert answer.status_code in (201, 202), answer.text
         deadline = time.monotonic() + timeout_s
         while not self.server().get("ready"):
+            assert self.server().get("pending"), self.follow_start()
             assert time.monotonic() < deadline, self.server()
             time.sleep(0.2)
 
