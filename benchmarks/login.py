@@ -27,6 +27,7 @@ import httpx
 from benchmarks.measure import Result, finish
 from jupyterhub_collab import constants
 from jupyterhub_collab.kube.client import KubeClient
+from jupyterhub_collab.manifests.guard import make_guard
 from jupyterhub_collab.manifests.rbac import make_rbac
 from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.models import Platform
@@ -246,7 +247,7 @@ def start_hubs(cluster: Cluster, folder: Path) -> tuple[Hub, Hub]:
     platform = make_platform(address, ours.port)
     home = platform.hub_namespace
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}})
-    cluster.apply(*make_rbac(platform))
+    cluster.apply(*make_rbac(platform), *make_guard(platform))
     cluster.service_account_kubeconfig(home, platform.hub_service_account, ours.kubeconfig)
     (ours.directory / "platform.json").write_text(json.dumps(platform.to_wire()))
     asyncio.run(provision(cluster, platform))

@@ -34,6 +34,7 @@ from .admission import (
     make_policy,
     team_of,
 )
+from .guard_network import network_rules
 from .manifest import Manifest
 from .namespace import POD_SECURITY_LABELS
 
@@ -64,6 +65,7 @@ def make_provisioner_policy(platform: Platform) -> tuple[Manifest, Manifest]:
             *_of("persistentvolumes", _volumes(platform)),
             *_of("rolebindings", _bindings(platform)),
             *_walls(),
+            *_of("networkpolicies", network_rules(platform)),
         ),
         conditions={"the-provisioner": is_account(platform.provisioner_service_account, platform)},
     )

@@ -32,6 +32,11 @@ class SpecialRange:
     what: str
     nameable: bool = False
 
+    @property
+    def is_rest(self) -> bool:
+        """Whether it is one of those that hold all of IPv6 that is not global unicast."""
+        return self.network.version == 6 and self.network.prefixlen <= 3
+
 
 def _special(cidr: str, what: str, *, nameable: bool = False) -> SpecialRange:
     return SpecialRange(ip_network(cidr), what, nameable)
@@ -72,6 +77,11 @@ SPECIAL_RANGES: tuple[SpecialRange, ...] = (
     _special("4000::/2", "not global unicast"),
     _special("8000::/1", "not global unicast"),
 )
+
+
+def all_special_ranges(platform: Platform) -> tuple[SpecialRange, ...]:
+    """The special ranges, and those that this platform closes besides."""
+    return _ranges(platform.egress_denied_ranges)
 
 
 def is_within(inner: Network, outer: Network) -> bool:

@@ -30,6 +30,8 @@ _GROUPS: Final = {
     "clusterrolebindings": "rbac.authorization.k8s.io",
     "leases": "coordination.k8s.io",
     "storageclasses": "storage.k8s.io",
+    "validatingadmissionpolicies": "admissionregistration.k8s.io",
+    "validatingadmissionpolicybindings": "admissionregistration.k8s.io",
 }
 
 

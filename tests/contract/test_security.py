@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import aiohttp
 import pytest
 
@@ -118,3 +120,39 @@ async def test_policies_are_stored(api: Api, namespace: str) -> None:
     body = {"metadata": {"name": "x"}, "spec": spec}
     made = (await api.post(path_of("networkpolicies", namespace), body)).expect()
     assert made["spec"] == spec
+
+
+@pytest.mark.embedded_excused("It knows no admission policies.")
+async def test_admission_policies(api: Api, namespace: str) -> None:
+    """What a ValidatingAdmissionPolicy does not allow is refused with its own sentence."""
+    rule = {
+        "apiGroups": [""],
+        "apiVersions": ["*"],
+        "operations": ["CREATE"],
+        "resources": ["configmaps"],
+    }
+    here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    spec = {
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": [rule], "namespaceSelector": here},
+        "validations": [{"expression": "has(object.data)", "message": "an empty one is no use"}],
+    }
+    binding = {"policyName": namespace, "validationActions": ["Deny"]}
+    policies, bindings = "validatingadmissionpolicies", "validatingadmissionpolicybindings"
+    for plural, what in ((policies, spec), (bindings, binding)):
+        body = {"metadata": {"name": namespace}, "spec": what}
+        (await api.post(path_of(plural), body)).expect()
+    path = path_of("configmaps", namespace)
+    try:
+        for i in range(300):
+            answer = await api.post(path, {"metadata": {"name": f"empty-{i}"}})
+            if answer.code == 422:
+                assert "an empty one is no use" in answer.body["message"]
+                break
+            await asyncio.sleep(0.05)
+        else:
+            pytest.fail("the policy never took effect")
+        (await api.post(path, {"metadata": {"name": "full"}, "data": {"a": "b"}})).expect()
+    finally:
+        for plural in (bindings, policies):
+            await api.delete(path_of(plural, name=namespace))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jupyterhub_collab import names
+from jupyterhub_collab.manifests.guard import make_guard
 from jupyterhub_collab.manifests.rbac import make_rbac
 from jupyterhub_collab.models import Platform
 from tests.hub.conftest import until
@@ -35,7 +36,8 @@ def ground(api_cluster, tmp_path_factory):
         server_port=find_free_port(),
     )
     api_cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}})
-    api_cluster.apply(*make_rbac(Platform.model_validate(raw)))
+    settings = Platform.model_validate(raw)
+    api_cluster.apply(*make_rbac(settings), *make_guard(settings))
     directory = tmp_path_factory.mktemp("real")
     kubeconfig = api_cluster.service_account_kubeconfig(home, "hub", directory / "kubeconfig")
     return raw, Path(kubeconfig), directory

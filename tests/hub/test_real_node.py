@@ -7,6 +7,7 @@ import pytest
 
 from jupyterhub_collab import names
 from jupyterhub_collab.hub.spawner import TeamSpawner
+from jupyterhub_collab.manifests.guard import make_guard
 from jupyterhub_collab.manifests.rbac import make_rbac
 from jupyterhub_collab.models import Platform
 from tests.cluster.images import SINGLEUSER_IMAGE
@@ -33,7 +34,8 @@ def node(node_cluster, tmp_path_factory):
     )
     directory = tmp_path_factory.mktemp("node")
     node_cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}})
-    node_cluster.apply(*make_rbac(Platform.model_validate(raw)))
+    settings = Platform.model_validate(raw)
+    node_cluster.apply(*make_rbac(settings), *make_guard(settings))
     kubeconfig = node_cluster.service_account_kubeconfig(home, "hub", directory / "kubeconfig")
     hub = RunningHub(
         folder=directory / "hub",

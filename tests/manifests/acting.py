@@ -17,7 +17,7 @@ import httpx
 import yaml
 
 from jupyterhub_collab import constants, names
-from jupyterhub_collab.kube.kinds import kind_of
+from jupyterhub_collab.kube.kinds import Kind, kind_of
 from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.models import Platform, TeamSpec
 from tests.cluster.cluster import Cluster
@@ -88,11 +88,9 @@ class Actor:
         assert refusal, f"was accepted: {answer.text}"
         return refusal
 
-    def deletion(self, kind: str, name: str, namespace: str = "default") -> str:
+    def deletion(self, kind: Kind, name: str, namespace: str | None = None) -> str:
         """Why a deletion in a dry run is refused; empty when it is accepted."""
-        options = ("-n", namespace, "--dry-run=server")
-        result = self.kubectl("delete", kind, name, *options, check=False)
-        return "" if result.returncode == 0 else result.stderr
+        return said(self.http.delete(kind.path(namespace, name), params={"dryRun": "All"}))
 
 
 def said(answer: httpx.Response) -> str:

@@ -6,6 +6,7 @@ Each refusal stands beside what is accepted, and is asked for with the provision
 from __future__ import annotations
 
 import json
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,21 @@ from jupyterhub_collab.cli.doctor import (
     Verdict,
     check_admission_policies,
 )
+from jupyterhub_collab.kube.kinds import (
+    CONFIG_MAP,
+    NAMESPACE,
+    NETWORK_POLICY,
+    PERSISTENT_VOLUME,
+    Kind,
+)
 from jupyterhub_collab.manifests.guard import make_guard
-from jupyterhub_collab.manifests.network_policy import make_deny_all
-from jupyterhub_collab.manifests.retention import make_retention
+from jupyterhub_collab.manifests.network_policy import make_deny_all, make_network_policies
 from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.models import TeamSpec
 from tests.cluster.cluster import Cluster
 
 from .acting import Ground, delete, until
-from .conftest import to_team
+from .conftest import SECRET_PLACES, to_team
 
 pytestmark = pytest.mark.api
 PODS = "jupyterhub-collab-pods."
@@ -149,7 +156,7 @@ def test_the_guard_holds_the_provisioner_to_the_teams(
             assert message in refusal, f"{manifest['metadata']}: {refusal}"
 
     def removal(name: str) -> str:
-        return provisioner.deletion("networkpolicy", name, namespace)
+        return provisioner.deletion(NETWORK_POLICY, name, namespace)
 
     assert "changes and deletes only what bears" in removal("bare")
     assert removal(constants.POLICY_PLATFORM) == "", "its own, it may"
@@ -161,19 +168,72 @@ def test_the_guard_holds_the_provisioner_to_the_teams(
         ground.admin.kubectl("delete", "namespace", name, "--wait=false")
 
 
+def test_the_provisioner_opens_no_team_to_everybody_nor_the_cluster_to_a_team(
+    ground: Ground, ocean: tuple[TeamSpec, str]
+) -> None:
+    spec, _ = ocean
+    policies = {p["metadata"]["name"]: p for p in make_network_policies(spec, ground.platform)}
+    platform, web = policies["platform"], policies["egress-web"]
+    ports = [{"protocol": "TCP", "port": 443}]
+    (block,) = (p["ipBlock"] for p in web["spec"]["egress"][0]["to"])
+    hub = platform["spec"]["egress"][0]["to"][0]
+
+    def changed(policy: dict[str, Any], **spec: Any) -> str:
+        meta = {**policy["metadata"], "name": "another"}
+        changed = {**policy, "metadata": meta, "spec": {**policy["spec"], **spec}}
+        return ground.provisioner.create(changed)
+
+    def out(*peers: dict[str, Any]) -> str:
+        return changed(web, egress=[{"to": list(peers), "ports": ports}])
+
+    def network(cidr: str, *excepted: str) -> dict[str, Any]:
+        return {"ipBlock": {"cidr": cidr, "except": list(excepted)}}
+
+    until(lambda: changed(web, egress=[{}]) != "")
+    for policy in policies.values():
+        assert "already exists" in ground.provisioner.create(policy), "as they are they may be"
+    assert changed(platform) == changed(web) == ""
+    for opened in (
+        changed(web, egress=[{}]),
+        changed(web, egress=[{"to": [hub]}]),
+        changed(web, egress=[{"ports": ports}]),
+        changed(platform, ingress=[{}]),
+        changed(platform, ingress=[{"ports": ports}]),
+    ):
+        assert "names peers and ports" in opened
+    anybody = {"podSelector": {}, "namespaceSelector": {}}
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
+    pods, spaces = {"podSelector": {}}, {"namespaceSelector": selector}
+    for peer in (anybody, pods, spaces, network("0.0.0.0/0")):
+        refusal = changed(platform, ingress=[{"from": [peer], "ports": ports}])
+        assert "only the platform's hub and proxy" in refusal
+    for peer in (anybody, pods, spaces):
+        assert "only the platform's services" in out(peer)
+    assert out(hub) == out(network("151.101.0.0/16")) == out(network("10.20.7.0/24")) == ""
+    assert out(network("2606:4700::/32")) == ""
+    for cidr in SECRET_PLACES:
+        refusal = out(network(str(ip_network(cidr))))
+        # Some that mean an IPv4 address the API server refuses by itself.
+        assert "only the platform's services" in refusal or "IPv4-mapped" in refusal, cidr
+    without = [n for n in block["except"] if n != "169.254.0.0/16"]
+    assert out(network("0.0.0.0/0", *block["except"])) == ""
+    for excepted in ([], without, [*without, "169.254.169.0/24"]):
+        assert "only the platform's services" in out(network("0.0.0.0/0", *excepted))
+
+
 def test_what_is_destroyed_needs_an_administrators_word(
     ground: Ground, ocean: tuple[TeamSpec, str]
 ) -> None:
     """The second key: no group, no token and no code of ours can turn it."""
     spec, namespace = ocean
     name, home = constants.RETENTION_CONFIG_MAP, ground.platform.hub_namespace
-    things = (("namespace", namespace), ("pv", names.dataset_volume(namespace, "sst")))
-    foreign = (("namespace", "default"), ("namespace", "kube-system"), ("namespace", home))
+    things = ((NAMESPACE, namespace), (PERSISTENT_VOLUME, names.dataset_volume(namespace, "sst")))
+    foreign = tuple((NAMESPACE, name) for name in ("default", "kube-system", home))
     others = ["retained-0", "retained-1", "retained-2", "retained-3"]
     for team in others:
         ground.provisioner.apply(make_tenancy(to_team(ground, team)[0], ground.platform)[0])
 
-    def refusals(which: tuple[tuple[str, str], ...] = things) -> list[str]:
+    def refusals(which: tuple[tuple[Kind, str], ...] = things) -> list[str]:
         return [said for said in (ground.provisioner.deletion(*t) for t in which) if said]
 
     def decide(seen_by: str, data: dict[str, str]) -> None:
@@ -182,7 +242,7 @@ def test_what_is_destroyed_needs_an_administrators_word(
         data = {**data, f"team.{seen_by}": "destroy"}
         document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
         ground.admin.kubectl("replace", "-f", "-", stdin=json.dumps(document))
-        until(lambda: not ground.provisioner.deletion("namespace", ground.space(seen_by)))
+        until(lambda: not ground.provisioner.deletion(NAMESPACE, ground.space(seen_by)))
 
     def refused_twice() -> None:
         found = refusals()
@@ -201,20 +261,20 @@ def test_what_is_destroyed_needs_an_administrators_word(
         decide("retained-3", right)
         until(lambda: not refusals())
         assert len(refusals(foreign)) == len(foreign), "whatever is decided"
-        assert "forbidden" in ground.hub.deletion("namespace", namespace)
+        assert "forbidden" in ground.hub.deletion(NAMESPACE, namespace)
     for actor in (ground.hub, ground.provisioner):
         data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
         data["metadata"]["namespace"] = home
         assert "forbidden" in actor.create(data)
         assert "forbidden" in actor.patch(data, {"data": {"team.ocean": "destroy"}})
-        assert "forbidden" in actor.deletion("configmap", name, home)
+        assert "forbidden" in actor.deletion(CONFIG_MAP, name, home)
     by_admin = ("delete", "namespace", namespace, "--dry-run=server")
     ground.admin.kubectl("delete", "configmap", name, "-n", home)
     until(lambda: ground.admin.kubectl(*by_admin, check=False).returncode != 0)
     assert len(refusals()) == len(things), "without the ConfigMap nobody deletes what is ours"
     ground.admin.kubectl("create", "namespace", "not-ours")
     ground.admin.kubectl("delete", "namespace", "not-ours")  # and everybody else's goes as ever
-    ground.admin.apply(*make_retention(ground.platform))
+    ground.admin.apply(*make_guard(ground.platform))
     # An administrator needs no second word.
     until(lambda: ground.admin.kubectl(*by_admin, check=False).returncode == 0)
     refused_twice()
@@ -229,7 +289,8 @@ def test_doctor_says_loudly_when_policies_are_missing_or_of_another_version(
         return check_admission_policies(DoctorOptions(Path("data"), 0, kubeconfig))
 
     hub = ground.platform.hub_id
-    assert ask() == Finding(Verdict.GOOD, f"Admission policies hold {hub}")
+    assert ask().text == f"Admission policies hold {hub}"
+    assert ask().verdict is Verdict.GOOD
     assert "may not read them" in ask(ground.hub.kubeconfig).text
     assert (
         "none on the embedded"

@@ -20,7 +20,7 @@ from jupyterhub_collab.manifests.volumes import make_dataset_claim, make_dataset
 from jupyterhub_collab.models import Platform, TeamSpec
 from tools import policies_page
 
-from .conftest import make_case
+from .conftest import SECRET_PLACES, make_case
 
 GOLDEN = Path(__file__).parent / "golden"
 Case = tuple[str, TeamSpec, Platform]
@@ -130,15 +130,6 @@ def test_no_policy_opens_dns_or_everything(case: Case) -> None:
                 assert rule[peers], f"{name}: no peer means anybody"
                 assert rule["ports"], f"{name}: no port means any"
                 assert 53 not in [port["port"] for port in rule["ports"]]
-
-
-SECRET_PLACES = [
-    *("10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.254", "192.168.1.1"),
-    *("100.64.0.1", "127.0.0.1", "169.254.169.254", "168.63.129.16", "100.100.100.200"),
-    *("192.0.0.192", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1", "fe80::1"),
-    *("fd00:ec2::254", "fc00::1", "ff02::1", "::ffff:10.0.0.1", "64:ff9b::a00:1"),
-    *("2002:a00:1::1", "2001:0:1::1", "::10.0.0.1"),
-]
 
 
 @pytest.mark.parametrize("address", SECRET_PLACES)
