@@ -132,6 +132,7 @@ def _slow_hub(cluster: Embedded, tmp_path_factory: pytest.TempPathFactory) -> It
         platform=platform(hub_id="slow", namespace_prefix="slow-"),
         more=_RESTLESS,
         slow_spawn_timeout=0,
+        readiness_timeout_s=15,  # one of its tests waits for an API to start
     )
     yield found
     found.close()
