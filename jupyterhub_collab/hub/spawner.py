@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import jupyterhub
+from jupyterhub.utils import AnyTimeoutError
 from kubespawner import KubeSpawner
 from traitlets import TraitError, default, validate
 
@@ -339,16 +340,21 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
 
         self.server.wait_up = guarded
 
-    def _distrust_answer(self) -> None:
+    def _distrust_answer(self, *, is_patient: bool = False) -> None:
         """Keep the server's headers from JupyterHub, which parses the version among them.
 
         They are the member's to choose, and one that cannot be parsed would count as a failed
-        start, or end the hub while it starts.
+        start, or end the hub while it starts. `is_patient`: no answer is not death, either.
         """
         wait_up = self.server.wait_up
 
         async def without_headers(*args: Any, **kwargs: Any) -> Any:
-            await wait_up(*args, **kwargs)
+            try:
+                await wait_up(*args, **kwargs)
+            except AnyTimeoutError:
+                if not is_patient or await self.poll() is not None:
+                    raise
+                self.log.warning("%s does not answer; its pod runs and stays", self._log_name)
             return SimpleNamespace(headers={"X-JupyterHub-Version": jupyterhub.__version__})
 
         self.server.wait_up = without_headers
@@ -451,8 +457,9 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
 
     async def get_url(self) -> str:
         """Where the server is. Waits for one whose start a dead hub left half-way."""
-        # A hub that starts asks for it right before it waits for the server's answer.
-        self._distrust_answer()
+        # A hub that starts asks for it right before it waits for the server's answer, and would
+        # stop a server that is only busy, or cut off for a moment.
+        self._distrust_answer(is_patient=True)
         known: str = self.server.url
         try:
             link = await self._open_link()

@@ -55,7 +55,9 @@ def hub(cluster: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         folder=tmp_path_factory.mktemp("hub"),
         kubeconfig=cluster.paths.kubeconfig,
         platform=platform(),
-        more="c.Spawner.poll_interval = 10\nc.TeamSpawner.start_timeout = 300\n",
+        more="c.Spawner.poll_interval = 10\n"
+        "c.TeamSpawner.start_timeout = 300\n"
+        "c.TeamSpawner.http_timeout = 20\n",
         slow_spawn_timeout=0,
     )
     found.start()
@@ -186,6 +188,31 @@ def test_killed_and_its_database_lost(
     assert len(done.stdout.splitlines()) == SERVERS
     wait_until(lambda: ready(hub) == set(PEOPLE), 60)
     healed(time.monotonic() - began)
+
+
+def test_servers_that_do_not_answer_are_not_given_up_by_a_hub_that_starts(
+    hub: RunningHub, cluster: Embedded, healed: Callable[[float], None]
+) -> None:
+    """A hung kernel, or a network that is cut off for a moment, is not the end of a server."""
+    pods = uids(cluster, POD)
+    silent = PEOPLE[:5]
+    marks = [
+        cluster.paths.volumes / SPACE / names.personal_claim(person) / "silent" for person in silent
+    ]
+    for mark in marks:
+        mark.touch()
+    hub.kill()
+    said = hub.log.count("does not answer; its pod runs and stays")
+    began = time.monotonic()
+    hub.start()
+    wait_until(
+        lambda: hub.log.count("does not answer; its pod runs and stays") == said + len(silent), 180
+    )
+    wait_until(lambda: ready(hub) == set(PEOPLE), 60)
+    healed(time.monotonic() - began)
+    assert uids(cluster, POD) == pods
+    for mark in marks:
+        mark.unlink()
 
 
 def test_they_can_all_be_stopped(hub: RunningHub, cluster: Embedded) -> None:
