@@ -112,6 +112,9 @@ def to_end(view: PodView | None) -> str:
         return f"{known} {_FILES}"
     if view.exit_reason == "ContainerStatusUnknown" or view.status_reason in _NODE_REASONS:
         return f"The machine that your server ran on was restarted. {_FILES}"
+    if view.status_reason:
+        said = view.status_message.strip().rstrip(".") or view.status_reason
+        return f"The cluster gave your server up: {said}. {_FILES}"
     if view.exit_code is None:
         return f"Your server was removed from the cluster. {_FILES}" if view.is_terminating else ""
     return f"Your server ended with exit code {view.exit_code}." if view.exit_code else ""

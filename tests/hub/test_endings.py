@@ -111,6 +111,10 @@ def test_a_container_that_cannot_be_made():
             view(exit_code=137, exit_reason="ContainerStatusUnknown", phase="Failed"),
             f"The machine that your server ran on was restarted. {FILES}",
         ),
+        (
+            view(status_reason="OutOfcpu", status_message="Pod was rejected: not enough cpu."),
+            f"The cluster gave your server up: Pod was rejected: not enough cpu. {FILES}",
+        ),
         (view(is_terminating=True), f"Your server was removed from the cluster. {FILES}"),
         (view(exit_code=3, exit_reason="Error"), "Your server ended with exit code 3."),
         (view(exit_code=0, exit_reason="Completed"), ""),
