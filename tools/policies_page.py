@@ -42,14 +42,14 @@ object may be, ValidatingAdmissionPolicies say: rules that the API server itself
 nothing to run and nothing to be down. They hold a hub or a provisioner that somebody took over, and
 they fail closed. `jupyterhub-collab rbac` and `jupyterhub-collab install` print them with the roles;
 `jupyterhub-collab doctor --kubeconfig FILE`, asked as an administrator, says loudly when they are
-missing or of another version. Kubernetes 1.30 or newer has them.
+missing or of another version. They need Kubernetes 1.31 or newer.
 
 ## Who holds whom
 
 | taken over | what holds it |
 |---|---|
 | the hub | what the provisioner wrote on the team's namespace: images, priority classes, tolerations, storage class, host aliases, the gate (annotations `jupyterhub-collab.org/...`, a line an entry) |
-| the provisioner | the platform's settings, which are part of the policies: `image_prefixes`, `priority_classes`, `toleration_keys`, `runtime_class`, `host_users`, `dataset_csi_drivers`, `dataset_nfs`. It starts no pod itself, and an administrator's word (the ConfigMap `collab-retention`) stands before what it destroys |
+| the provisioner | the platform's settings, which are part of the policies: `image_prefixes`, `priority_classes`, `toleration_keys`, `runtime_class`, `host_users`, `dataset_csi_drivers`, `dataset_nfs`; of networks the platform's services and public ones. It starts no pod itself, and an administrator's word (the ConfigMap `collab-retention`) stands before what it destroys |
 | both | the platform's settings |
 
 The first three of these settings are open unless you say them. On a cluster that others use too, say
@@ -60,9 +60,8 @@ as well. Whether somebody may is asked only where a rule does not hold.
 
 What they do not hold: a hub that was taken over can still stop servers, start what a team may have,
 mount any volume of that team in it, and hand a server another person's token, for it made them all. A
-provisioner that was taken over can still open a team's network (RBAC and policies let it write
-NetworkPolicies; only `deny-all` it cannot touch) and mount any data set of the allowed drivers in any
-team's namespace. See [decision 0013](../decisions/0013-policy-in-the-cluster.md).
+provisioner that was taken over can still give a team any quota, any public network, and any data set
+of the allowed drivers. See [decision 0013](../decisions/0013-policy-in-the-cluster.md).
 
 ## Settings of the platform that they need
 

@@ -92,6 +92,11 @@ def to_refusal(
     )
 
 
+def is_policy_refusal(error: KubeError) -> bool:
+    """Whether an admission policy refused it (`jupyterhub_collab.manifests.guard`, or another)."""
+    return error.status in (403, 422) and "ValidatingAdmissionPolicy" in error.message
+
+
 def _from_kube(
     error: KubeError, *, team: str, servers: Sequence[RunningServer], reader: str
 ) -> SpawnRefusedError:
@@ -121,6 +126,14 @@ def _from_kube(
         return SpawnRefusedError(
             f"The cluster's security rules refused your server. {ADMIN}",
             reason="pod-security",
+            status_code=500,
+            detail=detail,
+        )
+    if is_policy_refusal(error):
+        reason = text.rpartition("denied request: ")[2].rstrip(".")
+        return SpawnRefusedError(
+            f"The cluster's rules refused your server: {reason}. {ADMIN}",
+            reason="cluster-policy",
             status_code=500,
             detail=detail,
         )

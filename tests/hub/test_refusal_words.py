@@ -50,6 +50,17 @@ def kube(code, message, reason="Forbidden"):
         ),
         (kube(403, 'violates PodSecurity "restricted"'), 500, "pod-security", "security rules"),
         (
+            kube(
+                422,
+                "pods 'x' is invalid: : ValidatingAdmissionPolicy 'jupyterhub-collab-pods.hub'"
+                " with binding 'x' denied request: every image must be one that the team may use",
+                "Invalid",
+            ),
+            500,
+            "cluster-policy",
+            "refused your server: every image must be one that the team may use. Tell an",
+        ),
+        (
             kube(403, "maximum cpu usage per Container is 4, but limit is 8"),
             400,
             "limit-range",

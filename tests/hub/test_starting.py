@@ -155,6 +155,14 @@ async def test_the_quotas_bookkeeping_stops_neither_volume_nor_pod_nor_secret(at
         assert [verb for verb, _ in api.asked].count("create") == 3, step
 
 
+async def test_an_api_server_that_knows_the_namespaces_lines_late_stops_no_start(at_once):
+    late = refusal(422, "Invalid", "ValidatingAdmissionPolicy 'x' denied request: every image")
+    api = Api(create=[late, late, None])
+    start, _ = make_start(api)
+    await start._create_pod({"kind": "Pod", "metadata": {"name": "server-ada"}})
+    assert [verb for verb, _ in api.asked].count("create") == 3
+
+
 @pytest.mark.parametrize(
     ("answers", "error", "is_looked_for"),
     [
