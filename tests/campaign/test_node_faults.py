@@ -231,17 +231,21 @@ def test_a_node_that_is_switched_off_and_on(home: Home, visit: Callable[[str], V
     ada = visit("ada")
     ada.start("atoll")
     claims = claims_of(home, "atoll")
+    before = home.restarts()
     home.cluster.crash_containers()
-    wait_until(lambda: not ada.is_reachable(), what="nothing ended")
+
+    def are_restarted() -> bool:
+        now = home.restarts()
+        return all(now[name] > count for name, count in before.items())
+
+    wait_until(are_restarted, what="not all were started again", timeout_s=90)
     home.wait_up()
     assert read_end(ada) in (
         f"The machine that your server ran on was restarted. {FILES}",
         "Your server ended with exit code 137.",
         "Your server ended with exit code 255.",
     )
-    wait_until(
-        lambda: home.ask_provisioner("teams/atoll")["state"] == "ready", what="the provisioner"
-    )
+    wait_until(lambda: home.state_of("atoll") == "ready", what="the provisioner", timeout_s=90)
     ada.start("atoll")
     assert ada.is_reachable()
     assert claims_of(home, "atoll") == claims

@@ -101,9 +101,9 @@ class Visitor:
         answer = self.ask_for_server(team, **options)
         assert answer.status_code in (201, 202), answer.text
         deadline = time.monotonic() + timeout_s
-        while not self.server().get("ready"):
-            assert self.server().get("pending"), self.follow_start()
-            assert time.monotonic() < deadline, self.server()
+        while not (found := self.server()).get("ready"):
+            assert found.get("pending"), self.follow_start()
+            assert time.monotonic() < deadline, found
             time.sleep(0.2)
 
     def stop(self, timeout_s: float = 60.0) -> None:

@@ -31,6 +31,7 @@ from jupyterhub_collab.constants import HUB_SERVICE, PROVISIONER_PORT, PROVISION
 from tests.campaign.visitor import Visitor
 from tests.cluster import images
 from tests.cluster.cluster import Cluster
+from tests.cluster.errors import ClusterError
 from tests.cluster.name_server import run_name_server
 from tests.cluster.node_files import CSI_DRIVER
 from tests.in_cluster.chart import (
@@ -153,6 +154,20 @@ class Home(Site):
         token = base64.b64decode(raw).decode()
         done = self.cluster.exec(NAMESPACE, pod, "python3", "-c", script, token)
         return dict(json.loads(done.stdout))
+
+    def state_of(self, team: str) -> str:
+        """A team's state as the provisioner says it; empty while it does not answer."""
+        try:
+            return str(self.ask_provisioner(f"teams/{team}")["state"])
+        except ClusterError:
+            return ""
+
+    def restarts(self) -> dict[str, int]:
+        """How often each program was started again in its pod."""
+        return {
+            name: sum(c["restartCount"] for c in self.pod(name)["status"]["containerStatuses"])
+            for name in ("hub", "proxy", "provisioner")
+        }
 
     def delete_pod(self, component: str) -> None:
         """kill -9 of a pod."""

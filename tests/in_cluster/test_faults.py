@@ -48,9 +48,7 @@ def test_killed_pods_come_back_and_servers_go_on(home: Home, katherine: Visitor)
     assert probe.failed == 0
     assert server_pod(home, "desert")["metadata"]["uid"] == uid
     assert katherine.server()["ready"]  # the hub found it again
-    wait_until(
-        lambda: home.ask_provisioner("teams/desert")["state"] == "ready", what="the provisioner"
-    )
+    wait_until(lambda: home.state_of("desert") == "ready", what="the provisioner")
 
 
 def test_a_drained_node(home: Home, katherine: Visitor) -> None:
@@ -101,12 +99,12 @@ def test_a_namespace_that_does_not_go(home: Home) -> None:
     home.cluster.kubectl("delete", "namespace", namespace, "--wait=false")
     edsger = home.visitor("edsger")
     wait_until(
-        lambda: home.ask_provisioner("teams/river")["state"] != "ready",
+        lambda: home.state_of("river") not in ("", "ready"),
         what="the provisioner does not see it",
     )
     condition = json.dumps(home.ask_provisioner("teams/river"))
     assert "being deleted" in condition or "Terminating" in condition, condition
-    assert home.ask_provisioner("teams/desert")["state"] == "ready"  # nobody is held up
+    assert home.state_of("desert") == "ready"  # nobody is held up
     assert edsger.ask_for_server("river").status_code == 202
     home.cluster.kubectl(
         "patch", "configmap", "held", "-n", namespace, "--type=merge",
