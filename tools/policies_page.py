@@ -72,6 +72,9 @@ of the allowed drivers. See [decision 0013](../decisions/0013-policy-in-the-clus
 | `extra_images` | you add sidecars or init containers to servers (besides `TeamSpawner.allowed_extra_images`) |
 | `pod_secrets` | such a sidecar reads a Secret that you put into the team namespaces |
 
+What changes pods on their way in (a service mesh's sidecars, a cloud's own defaults) is held like all
+else: keep it out of the team namespaces, or name what it adds by these settings.
+
 After a change of the platform's settings apply them again. When upgrading, upgrade the provisioner
 first and wait until all teams are ready: the namespaces get their lines from it, and a namespace
 without them lets no pod start.
