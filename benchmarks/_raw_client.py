@@ -2,7 +2,8 @@
 
 ``python -m benchmarks._raw_client apply|delete KUBECONFIG FILE CONCURRENCY``; `FILE` has a team a
 line, a JSON list of its manifests, the namespace first. Everything is encoded before the clock
-starts. `apply`: server-side apply of each, one after the other within a team. `delete`: all
+starts. `apply`: server-side apply of each, one after the other within a team, a claim again if the
+quota that counts it is not in force yet. `delete`: all
 namespaces, and the volumes of each when it is gone, of which one watch tells. Prints one JSON line:
 seconds and requests.
 """
@@ -25,6 +26,11 @@ from jupyterhub_collab.kube.kinds import NAMESPACE, kind_of
 from tests.contract.client import Api, connect
 
 Manifest = dict[str, Any]
+RETRY_S = 0.05
+
+
+class NotYetError(Exception):
+    """The quota that counts this claim is not in force yet."""
 
 
 class RawClient:
@@ -42,6 +48,8 @@ class RawClient:
             method, url, data=body, headers=headers, ssl=self._api.tls
         ) as answer:
             text = await answer.read()
+            if answer.status == 403 and b"status unknown for quota" in text:
+                raise NotYetError
             if answer.status >= 300:
                 raise RuntimeError(f"{method} {path}: {answer.status} {text[:500]!r}")
 
@@ -80,7 +88,12 @@ async def apply(client: RawClient, teams: list[list[Manifest]], concurrency: int
 
     async def one(team: list[tuple[str, bytes]]) -> None:
         for path, body in team:
-            await client.send("PATCH", path, body, "application/apply-patch+yaml")
+            while True:
+                try:
+                    await client.send("PATCH", path, body, "application/apply-patch+yaml")
+                    break
+                except NotYetError:
+                    await asyncio.sleep(RETRY_S)
 
     began = time.perf_counter()
     await in_turn((lambda team=team: one(team) for team in encoded), concurrency)  # type: ignore[misc]

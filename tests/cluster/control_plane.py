@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
+import shlex
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from tests.cluster.supervisor import Program
 #: Documentation address (RFC 5737) for the API server to advertise where no pod can call it:
 #: it insists on one that is not loopback.
 NOWHERE = "198.51.100.1"
+#: Further options of the controllers, for benchmarks.
+CONTROLLER_OPTIONS = "COLLAB_TEST_CONTROLLER_OPTIONS"
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,8 @@ def make_controller_manager(
         "--kube-api-burst=1000",
     )
     program = str(binaries / "kube-controller-manager")
-    return Program("kube-controller-manager", (program, *arguments))
+    more = shlex.split(os.environ.get(CONTROLLER_OPTIONS, ""))
+    return Program("kube-controller-manager", (program, *arguments, *more))
 
 
 def make_scheduler(binaries: Path, certificates: Path) -> Program:
