@@ -349,8 +349,10 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         wait_up = self.server.wait_up
 
         async def without_headers(*args: Any, **kwargs: Any) -> Any:
+            # JupyterHub's own wait may last for minutes where a connection is taken and silent.
+            limit_s = self.http_timeout if is_patient else None
             try:
-                await wait_up(*args, **kwargs)
+                await asyncio.wait_for(wait_up(*args, **kwargs), limit_s)
             except AnyTimeoutError:
                 if not is_patient or await self.poll() is not None:
                     raise
