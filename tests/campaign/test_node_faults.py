@@ -191,14 +191,13 @@ def test_a_node_that_runs_out_of_memory(home: Home, visit: Callable[[str], Visit
     try:
         restart_kubelet(home, file, {**settings, **hungry})
         wait_until(
-            lambda: server_pod(home, "atoll")["status"].get("reason") == "Evicted",
+            lambda: any("low on resource: memory" in t for t in read_warnings(home, "atoll")),
             what="nothing was evicted",
             timeout_s=120,
         )
     finally:
         restart_kubelet(home, file, {**settings, "evictionPressureTransitionPeriod": "5s"})
     assert read_end(ada) == f"The machine ran out of memory and gave your server up. {FILES}"
-    assert any("low on resource: memory" in text for text in read_warnings(home, "atoll"))
     for name, uid in uids.items():
         assert home.pod(name)["metadata"]["uid"] == uid, f"{name} was evicted"
     ada.start("atoll")
