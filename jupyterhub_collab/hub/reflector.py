@@ -209,6 +209,25 @@ class PodCache:
         """The last that was seen of a pod that is gone; None if that is too long ago."""
         return self._last.get(uid)
 
+    async def settle(self, view: PodView, *, timeout_s: float = 3.0) -> PodView:
+        """A pod whose container has ended, once its status says why too, or so many seconds later.
+
+        The kubelet tells of the end of a container first, and that it was an eviction after that.
+        """
+        if not view.is_dead or view.phase in _DEAD_PHASES:
+            return view
+
+        def is_settled(now: PodView | None) -> bool:
+            return now is None or now.uid != view.uid or now.phase in _DEAD_PHASES
+
+        try:
+            now = await self.wait_for(view.namespace, view.name, is_settled, timeout_s=timeout_s)
+        except TimeoutError:
+            return view
+        if now is None or now.uid != view.uid:
+            return self.last_of(view.uid) or view
+        return now
+
     def seconds_since_one_went(self, namespace: str) -> float:
         """How long ago a pod of this namespace was last seen to go; infinite if never."""
         went = self._gone.get(namespace)

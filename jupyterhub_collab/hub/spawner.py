@@ -415,6 +415,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         self.pod_uid = view.uid
         stuck = view.waiting in ("CreateContainerConfigError", "InvalidImageName")
         if view.is_dead or stuck:
+            view = await link.pods.settle(view)
             code = view.exit_code if view.exit_code is not None else 1
             return self._over(link, to_end(view), code)
         if view.is_serving and self.server:

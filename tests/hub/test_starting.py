@@ -218,6 +218,31 @@ async def test_a_start_that_ends_leaves_an_earlier_pod_on_its_way_out():
     await start._link.close()
 
 
+# -- ends that are told in two steps -----------------------------------------------------------
+
+
+def ended(version, **status):
+    notebook = {"name": "notebook", "ready": False, "state": {"terminated": {"exitCode": 0}}}
+    found = pod(version)
+    return {**found, "status": {"containerStatuses": [notebook], "phase": "Running", **status}}
+
+
+async def test_why_a_server_ended_is_waited_for():
+    link = ClusterLink(Api(), hub_id="hub")
+    link.pods.note(ended(1))
+    view = link.pods.get("team-ocean", "server-ada")
+    assert view.is_dead
+    settling = asyncio.ensure_future(link.pods.settle(view))
+    await turns()
+    assert not settling.done()
+    link.pods.note(ended(2, phase="Failed", reason="Evicted"))
+    assert (await settling).status_reason == "Evicted"
+    assert await link.pods.settle(view, timeout_s=0) != view  # what is known is taken at once
+    link.pods.note(ended(3))
+    assert (await link.pods.settle(view, timeout_s=0)).status_reason == ""  # and not for ever
+    await link.close()
+
+
 # -- volumes that cannot be made --------------------------------------------------------------
 
 
