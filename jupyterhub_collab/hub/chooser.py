@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -19,6 +19,9 @@ from ..models import Gate, Profile, TeamSpec
 from ..policy.problems import to_found
 from ..policy.spawning import OPTION_NAMES, choose_server, images_of, profile_refusal
 from .teams import team_spec, teams_of, titles_of
+
+if TYPE_CHECKING:
+    from .spawner import TeamSpawner
 
 _templates = Environment(
     loader=PackageLoader("jupyterhub_collab.hub", "templates"),
@@ -56,6 +59,14 @@ class TeamOptions:
     profiles: tuple[Option, ...] = ()
     note: str = ""
     refusal: str | None = None
+
+
+async def form_of(spawner: TeamSpawner) -> str:
+    """The spawn page's form."""
+    last = spawner.orm_spawner.user_options if spawner.orm_spawner else None
+    # It comes from the database: what is no mapping was not written by us.
+    chosen = last if isinstance(last, Mapping) else {}
+    return make_form(spawner.user, chosen, last_end=spawner.last_end)
 
 
 def make_form(user: Any, last: Mapping[str, Any], *, last_end: str = "") -> str:

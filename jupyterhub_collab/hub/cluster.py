@@ -86,20 +86,20 @@ class ClusterLink:
         self.client = client
         self.pods = PodCache(client, hub_id=hub_id)
         self.events = EventFeed(client)
-        self.is_swept = False  # what an earlier process left to delete has been taken up
+        self.is_swept = False  # somebody takes up what an earlier process left to delete
         self._leavings: dict[Leaving, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[Any]] = []
 
     def start(self) -> None:
         """Begin to watch."""
-        self._tasks = [
-            asyncio.create_task(self.pods.run(), name="watch pods"),
-            asyncio.create_task(self.events.run(), name="watch events"),
-        ]
+        self.keep(self.pods.run(), name="watch pods")
+        self.keep(self.events.run(), name="watch events")
 
-    def keep(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something for as long as the link is open."""
-        self._tasks.append(asyncio.create_task(work))
+    def keep(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Run something for as long as the link is open. The log says so if an error ends it."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_log_error)
+        self._tasks.append(task)
 
     async def close(self) -> None:
         """End the watches; what has to go and is not gone yet stays in the spawners' state."""
@@ -190,6 +190,12 @@ class ClusterLink:
             return None
         same = view.uid == leaving.uid if leaving.uid else view.server_id == leaving.server_id
         return view if same else None
+
+
+def _log_error(task: asyncio.Task[Any]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("%r ended, and stays so until the hub restarts", task.get_name(), exc_info=error)
 
 
 async def create(client: KubeClient, manifest: dict[str, Any]) -> dict[str, Any] | None:

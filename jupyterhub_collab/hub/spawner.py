@@ -37,8 +37,9 @@ from ..policy.spawning import (
     server_limit_refusal,
     to_options,
 )
-from .chooser import make_form, to_raw_options
+from .chooser import form_of, to_raw_options
 from .cluster import LEAVINGS_KEY, ClusterLink, Leaving, leavings_in, open_link
+from .database import unknown_without_database
 from .endings import to_end, to_last_words
 from .listening import until_listening
 from .progress import ProgressLog
@@ -97,7 +98,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
 
     @default("options_form")
     def _options_form_default(self) -> Any:
-        return _form_of
+        return form_of
 
     @default("options_from_form")
     def _options_from_form_default(self) -> Any:
@@ -389,6 +390,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
 
     # -- while it runs ------------------------------------------------------------------------
 
+    @unknown_without_database
     async def poll(self) -> int | None:
         """None while the server runs, or nobody knows; its exit code once it is known to be over.
 
@@ -589,11 +591,3 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
 
 _LAST_END_KEY: Final = "collab_last_end"
 _STATE_KEYS: Final = ("team", "contest", "namespace", "pod_name", "server_id", "pod_uid")
-
-
-async def _form_of(spawner: TeamSpawner) -> str:
-    """The spawn page's form."""
-    last = spawner.orm_spawner.user_options if spawner.orm_spawner else None
-    # It comes from the database: what is no mapping was not written by us.
-    chosen = last if isinstance(last, Mapping) else {}
-    return make_form(spawner.user, chosen, last_end=spawner.last_end)

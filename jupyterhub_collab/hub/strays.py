@@ -11,19 +11,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import sqlalchemy
+from sqlalchemy.exc import SQLAlchemyError
 
 from .. import names
 from .cluster import ClusterLink, leavings_in
-from .reflector import PodCache, PodView
+from .database import roll_back
+from .reflector import PodView
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 300.0
+ASK_AGAIN_S: Final = 10.0  # after the database did not answer
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,10 @@ def read_states(db: Any) -> list[dict[str, Any]]:
 
 
 def sweep(link: ClusterLink, db: Any, *, prefix: str) -> None:
-    """Take up, once a process, what an earlier one was still to delete; begin to look for strays.
+    """Have somebody take up what an earlier process was still to delete, and look for strays.
+
+    Asking twice is asking once. Nothing is read here: polls ask too, and JupyterHub takes a server
+    for dead whose poll raises.
 
     Parameters
     ----------
@@ -94,28 +100,48 @@ def sweep(link: ClusterLink, db: Any, *, prefix: str) -> None:
     if link.is_swept:
         return
     link.is_swept = True
-    for state in read_states(db):
-        for leaving in leavings_in(state):
-            link.see_off(leaving)
-    link.keep(watch_strays(link.pods, lambda: read_states(db), prefix=prefix))
+    link.keep(watch_strays(link, db, prefix=prefix), name="watch strays")
 
 
 async def watch_strays(
-    pods: PodCache,
-    read: Callable[[], list[dict[str, Any]]],
+    link: ClusterLink,
+    db: Any,
     *,
     prefix: str,
     every_s: float = LOOK_EVERY_S,
+    again_s: float = ASK_AGAIN_S,
 ) -> None:
-    """Log the strays, each once, until cancelled."""
+    """Take up what is to be deleted, then log the strays, each once, until cancelled.
+
+    Parameters
+    ----------
+    again_s
+        Seconds until a database that could not be read is asked again.
+    """
+    states = await _read(db, again_s=again_s)
+    for state in states:
+        for leaving in leavings_in(state):
+            link.see_off(leaving)
     told: set[str] = set()
-    await pods.synced.wait()
+    await link.pods.synced.wait()
     while True:
-        for stray in find_strays(pods, read(), prefix=prefix):
+        states = await _read(db, again_s=again_s)  # anew: servers have started meanwhile
+        for stray in find_strays(link.pods, states, prefix=prefix):
             if stray.uid not in told:
                 told.add(stray.uid)
                 log.warning("%s", to_sentence(stray))
         await asyncio.sleep(every_s)
+
+
+async def _read(db: Any, *, again_s: float) -> list[dict[str, Any]]:
+    """As `read_states`, however often the database has to be asked."""
+    while True:
+        try:
+            return read_states(db)
+        except (SQLAlchemyError, ValueError):
+            log.exception("The hub's database cannot be read; it is asked again")
+            roll_back(db)
+        await asyncio.sleep(again_s)
 
 
 def to_sentence(stray: Stray) -> str:

@@ -7,8 +7,7 @@ import httpx
 import pytest
 
 from jupyterhub_collab.errors import UserError
-from jupyterhub_collab.hub.chooser import make_form, to_raw_options
-from jupyterhub_collab.hub.spawner import _form_of
+from jupyterhub_collab.hub.chooser import form_of, make_form, to_raw_options
 from jupyterhub_collab.hub.teams import Titles
 from jupyterhub_collab.kube.kinds import POD
 from tests.hub.conftest import kube
@@ -198,13 +197,13 @@ async def test_what_is_no_mapping_in_the_database_makes_a_form(last):
     row = SimpleNamespace(user_options=last)
     user = SimpleNamespace(groups=[])
     spawner = SimpleNamespace(orm_spawner=row, user=user, last_end="")
-    assert "not in a team yet" in await _form_of(spawner)
+    assert "not in a team yet" in await form_of(spawner)
 
 
 async def test_the_end_of_the_last_server_is_told():
     user = SimpleNamespace(groups=[])
     spawner = SimpleNamespace(orm_spawner=None, user=user, last_end="It <ended> by itself.")
-    assert "The last time: It &lt;ended&gt; by itself." in await _form_of(spawner)
+    assert "The last time: It &lt;ended&gt; by itself." in await form_of(spawner)
     assert "The last time" not in make_form(user, {})
 
 
