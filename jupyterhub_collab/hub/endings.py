@@ -25,11 +25,17 @@ _STUCK: Final = frozenset(
 _HOPELESS: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 
 # What a registry's no looks like in the container runtime's words. Whether somebody may and
-# whether it exists are the same answer for many registries.
+# whether it exists are the same answer for many registries. A number counts only where it is the
+# status of an answer: a port or a tag may be 404 as well.
+_STATUS: Final = r"\b(?:status(?: code)?|HTTP(?:/[\d.]+)?)[:=]? *\[?(?:\w+ )?"
 _REFUSED: Final = re.compile(
-    r"unauthorized|authorization failed|pull access denied|insufficient_scope|\b40[13]\b", re.I
+    r"unauthorized|forbidden|authorization failed|pull access denied|insufficient_scope"
+    rf"|{_STATUS}40[13]\b",
+    re.I,
 )
-_NOT_FOUND: Final = re.compile(r"not found|manifest unknown|name unknown|\b404\b", re.I)
+_NOT_FOUND: Final = re.compile(rf"not found|manifest unknown|name unknown|{_STATUS}404\b", re.I)
+# Image references and addresses: quoted and without a space, or with a slash in them.
+_NAMES: Final = re.compile(r"""(["'`])[^\s"'`]+\1|\S*/\S*""")
 
 _FILES: Final = "Your files are in place. Start it again."
 
@@ -44,8 +50,13 @@ def is_hopeless(view: PodView) -> bool:
     if view.waiting in _HOPELESS:
         return True
     is_pull = view.waiting in ("ErrImagePull", "ImagePullBackOff")
-    text = view.waiting_message
+    text = _without_names(view.waiting_message)
     return is_pull and bool(_NOT_FOUND.search(text) or _REFUSED.search(text))
+
+
+def _without_names(message: str) -> str:
+    """What the runtime says, without the names in it: those are free, and could say anything."""
+    return _NAMES.sub("-", message)
 
 
 def to_stuck(view: PodView, *, image_id: str, reference: str) -> str:
@@ -67,7 +78,7 @@ def to_stuck(view: PodView, *, image_id: str, reference: str) -> str:
 
 
 def _why_not_fetched(view: PodView) -> str:
-    text = view.waiting_message
+    text = _without_names(view.waiting_message)
     if view.waiting == "InvalidImageName":
         return "its image has no valid name"
     if view.waiting == "ErrImageNeverPull":

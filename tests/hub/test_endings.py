@@ -62,6 +62,57 @@ def test_an_image_that_is_not_there(reason, message, hopeless, said):
     )
 
 
+_PULL = 'failed to pull and unpack image "r.example.org/x:{tag}": failed to resolve reference '
+_PULL += '"r.example.org/x:{tag}": '
+
+
+@pytest.mark.parametrize("tag", ["401", "403", "404", "unauthorized", "forbidden-404"])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        'failed to do request: Head "https://r.example.org/v2/x/manifests/{tag}": dial tcp'
+        " 192.0.2.1:443: i/o timeout",
+        "failed to do request: dial tcp 192.0.2.1:404: connect: connection refused",
+        "unexpected status from HEAD request to https://r.example.org/v2/x/manifests/{tag}: 503"
+        " Service Unavailable",
+        "reading manifest in docker.io/library/{tag}:{tag}: EOF",
+    ],
+)
+def test_a_name_is_no_answer_of_the_registry(tag, trouble):
+    """A registry that cannot be reached for a moment ends no start by what images are called."""
+    said = (_PULL + trouble).replace("{tag}", tag)
+    stuck = view(waiting="ErrImagePull", waiting_message=said)
+    assert not is_hopeless(stuck)
+    told = to_stuck(stuck, image_id="basic", reference="x")
+    assert "does not answer as it should" in told
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (
+            "unexpected status from HEAD request to https://r.example.org/v2/x/manifests/1: 403"
+            " Forbidden",
+            "does not give its image",
+        ),
+        (
+            "pulling from host r.example.org failed with status code [manifests 1]: 401"
+            " Unauthorized",
+            "does not give its image",
+        ),
+        ("failed with status code [manifests 403]", "does not give its image"),
+        ("received unexpected HTTP status: 404", "has no such image"),
+        ("reading manifest 1 in r.example.org/x: manifest unknown", "has no such image"),
+        ("r.example.org/x:1: not found", "has no such image"),
+        ('error response: "unauthorized: authentication required"', "does not give its image"),
+    ],
+)
+def test_an_answer_of_the_registry_is_final(trouble, said):
+    stuck = view(waiting="ErrImagePull", waiting_message=_PULL.replace("{tag}", "1") + trouble)
+    assert is_hopeless(stuck)
+    assert said in to_stuck(stuck, image_id="basic", reference="x")
+
+
 def test_a_container_that_cannot_be_made():
     stuck = view(waiting="CreateContainerConfigError", waiting_message='secret "x" not found')
     assert not is_hopeless(stuck)  # it may come yet
