@@ -120,7 +120,7 @@ class Teams:
 
 
 class Ours:
-    """The provisioner of some teams, in its process."""
+    """The provisioner of some teams, in its process, which ends with the block."""
 
     def __init__(self, teams: Teams, hub: StubHub, *, poll_s: float = 2.0) -> None:
         self.teams, self.hub = teams, hub
@@ -137,6 +137,12 @@ class Ours:
                 f"--ProvisionerApp.urgent_concurrency={URGENT}",
             ),
         )
+
+    async def __aenter__(self) -> Ours:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.process.kill()
 
     async def start(self) -> None:
         await asyncio.to_thread(self.process.start)

@@ -24,8 +24,7 @@ PAIRS = setting("BENCH_PAIRS", 10)
 async def run_ours(teams: Teams) -> tuple[float, float]:
     """Seconds, and requests a team."""
     hub = StubHub()
-    async with hub.running():
-        ours = Ours(teams, hub)
+    async with hub.running(), Ours(teams, hub) as ours:
         await ours.start()
         await ours.provision()
         teams.release()

@@ -54,8 +54,7 @@ async def run(which: str, teams: Teams, server: ServerCpu) -> Run:
         seconds, requests, client = found["seconds"], found["requests"], found["cpu_seconds"]
     else:
         hub = StubHub()
-        async with hub.running():
-            ours = Ours(teams, hub)
+        async with hub.running(), Ours(teams, hub) as ours:
             await ours.start()
             await server.settle()
             began, before, cpu = server.seconds(), await ours.requests(), ours.cpu_seconds()
