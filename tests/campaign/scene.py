@@ -1,16 +1,15 @@
 """A hub and a provisioner on a real API server, each behind a fault proxy; and what must not be
 lost while they suffer.
 
-There is no node: a hand plays the kubelet and one small program answers for every server. Hub,
-proxies and provisioner are what they are in production, under the roles that we ship.
+There is no node: a hand plays the kubelet, and for each pod something answers at an address of its
+own, for as long as the pod is there (`pods_by_hand`). Hub, proxies and provisioner are what they
+are in production, under the roles that we ship.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,9 +23,10 @@ from jupyterhub_collab import constants, names
 from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.models import Platform
 from jupyterhub_collab.policy.spec import merge_team_spec
+from tests.campaign.pods_by_hand import Hand, Served
 from tests.cluster.cluster import Cluster
 from tests.hub.provisioned import provisioned
-from tests.hub.running import SMALL_SERVER, RunningHub
+from tests.hub.running import RunningHub
 from tests.hub.samples import CONTEST, TEAM, platform
 from tests.real_hub import find_free_port
 from tests.services.fault_proxy import ProxyThread, kubeconfig_for, proxy_in_thread
@@ -35,22 +35,6 @@ from tests.services.running import READER_TOKEN, Provisioner, prepare_cluster
 TEAMS: Final = tuple(f"t{number}" for number in range(6))
 SERVERS: Final = 4  # of the first teams' members
 OURS: Final = "networkpolicy,resourcequota,limitrange,serviceaccount,rolebinding,pvc"
-RUNNING: Final = {
-    "phase": "Running",
-    "podIP": "127.0.0.1",
-    "podIPs": [{"ip": "127.0.0.1"}],
-    "containerStatuses": [
-        {
-            "name": "notebook",
-            "ready": True,
-            "started": True,
-            "restartCount": 0,
-            "image": "x",
-            "imageID": "x",
-            "state": {"running": {"startedAt": "2027-01-01T00:00:00Z"}},
-        }
-    ],
-}
 #: A contest with room for many starts in each team.
 _TIERS: Final = {"small": {**CONTEST["tiers"]["small"], "cpu": "4", "memory": "8Gi", "pods": 8}}
 SEA: Final[dict[str, Any]] = {**CONTEST, "tiers": _TIERS}
@@ -108,10 +92,26 @@ class Scene:
         selector = f"{constants.LABEL_HUB}={self.platform.hub_id}"
         return list(self.cluster.get("pods", "-A", "-l", selector)["items"])
 
+    def secrets(self) -> list[dict[str, Any]]:
+        """Secrets of this hub's servers."""
+        selector = f"{constants.LABEL_HUB}={self.platform.hub_id}"
+        return list(self.cluster.get("secrets", "-A", "-l", selector)["items"])
+
+    def routes(self) -> dict[str, str]:
+        """Member to the address at which the hub's proxy has their server."""
+        table = self.hub.api("GET", "proxy?limit=200").json()
+        return {
+            spec.split("/")[2]: entry["target"]
+            for spec, entry in table.items()
+            if spec.startswith("/user/")
+        }
+
     def census(self) -> Census:
-        """What is there of ours now."""
+        """What is there of ours now; not Secrets whose pod is gone, which are being collected."""
         uids: dict[Key, str] = {}
         found = self.cluster.get(f"{OURS},pods", "-A")["items"]
+        pods = {item["metadata"]["uid"] for item in found if item["kind"] == "Pod"}
+        found += [secret for secret in self.secrets() if owner_of(secret) in pods]
         found += self.cluster.get("namespaces")["items"]
         prefix = self.platform.namespace_prefix
         for item in found:
@@ -125,6 +125,12 @@ class Scene:
             if item["metadata"]["namespace"].startswith(prefix)
         }
         return Census(uids, foreign)
+
+
+def owner_of(secret: dict[str, Any]) -> str:
+    """Uid of the one object that owns a Secret."""
+    (owner,) = secret["metadata"]["ownerReferences"]
+    return str(owner["uid"])
 
 
 @dataclass(frozen=True)
@@ -167,7 +173,9 @@ def assert_nothing_lost(
         there = {
             key
             for key in after.uids
-            if space in key[1:] and key[0] != "Pod" and not key[2].startswith("personal-")
+            if space in key[1:]
+            and key[0] not in ("Pod", "Secret")
+            and not key[2].startswith("personal-")
         }
         assert there == wanted, team
     # What stood before is the very same object: pods and volumes above all.
@@ -176,44 +184,26 @@ def assert_nothing_lost(
             assert after.uids.get(key) == uid, f"{key} is not what it was"
     # Nobody's own was touched.
     assert after.foreign == before.foreign
-    # The hub's rows match the pods, one to one, and every server answers.
+    # The hub's rows and its proxy's routes match the pods, one to one.
     pods = scene.pods()
-    running = {pod["metadata"]["annotations"][constants.ANNOTATION_USERNAME] for pod in pods}
+    running = {pod["metadata"]["annotations"][constants.ANNOTATION_USERNAME]: pod for pod in pods}
     assert len(running) == len(pods), "a member has two pods"
     rows = scene.hub.api("GET", "users?state=ready").json()
-    assert {user["name"] for user in rows} == running
-    for user in rows:
-        url = f"http://127.0.0.1:{scene.platform.server_port}/user/{user['name']}/api"
-        assert httpx.get(url).status_code == 200
+    assert {user["name"] for user in rows} == running.keys()
+    routes = scene.routes()
+    assert routes.keys() == running.keys()
+    # Every server answers where its member is led to, and it is their very pod that does.
+    for user, pod in running.items():
+        answer = httpx.get(f"{routes[user]}/user/{user}/api")
+        assert answer.status_code == 200, user
+        assert answer.json() == Served.of(pod).to_wire()
+    # Each pod has the one Secret that was made for it, and none is left of pods that are gone.
+    owned = sorted(pod["metadata"]["uid"] for pod in pods)
+    wait_until(lambda: sorted(map(owner_of, scene.secrets())) == owned, 30, scene)
     # Nothing runs where the walls are not up.
     for pod in pods:
         key = ("NetworkPolicy", pod["metadata"]["namespace"], constants.POLICY_DENY_ALL)
         assert key in after.uids, f"{key} is missing while a pod runs"
-
-
-class _Hand(threading.Thread):
-    """Plays the kubelet: every pod that is not deleted runs."""
-
-    def __init__(self, cluster: Cluster, hub_id: str) -> None:
-        super().__init__(daemon=True)
-        self._cluster, self._selector = cluster, f"{constants.LABEL_HUB}={hub_id}"
-        self._end = threading.Event()
-
-    def run(self) -> None:
-        patch = json.dumps({"status": RUNNING})
-        columns = "custom-columns=:.metadata.namespace,:.metadata.name,:.status.phase"
-        options = ("-A", "-l", self._selector, "--no-headers", "-o", columns)
-        while not self._end.wait(0.3):
-            found = self._cluster.kubectl("get", "pods", *options, check=False)
-            for line in found.stdout.splitlines():
-                space, name, phase = line.split()
-                if phase != "Running":
-                    patching = ("--subresource=status", "--type=merge", "-p", patch)
-                    self._cluster.kubectl("patch", "pod", name, "-n", space, *patching, check=False)
-
-    def end(self) -> None:
-        self._end.set()
-        self.join(20)
 
 
 @contextmanager
@@ -233,17 +223,7 @@ def playing(cluster: Cluster, folder: Path) -> Iterator[Scene]:
         hub_config = cluster.service_account_kubeconfig(home, "hub", folder / "hub-kubeconfig")
         hub_proxy = stack.enter_context(proxy_in_thread(hub_config))
         provisioner_proxy = stack.enter_context(proxy_in_thread(provisioner_config))
-        answering = subprocess.Popen(
-            list(SMALL_SERVER),
-            env={
-                "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:{raw['server_port']}/",
-                "HOME": str(folder),
-            },
-            stderr=subprocess.DEVNULL,
-        )
-        stack.callback(answering.wait)
-        stack.callback(answering.kill)
-        hand = _Hand(cluster, home)
+        hand = Hand(cluster, settings)
         hand.start()
         stack.callback(hand.end)
         hub, provisioner = stack.enter_context(

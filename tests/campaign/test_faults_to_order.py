@@ -30,6 +30,7 @@ from tests.campaign.scene import (
     wait_until,
 )
 from tests.cluster.cluster import Cluster
+from tests.hub.following import Progress
 from tests.hub.samples import TEAM
 from tests.services.fault_proxy import Decide, Harm, Seen, all_down, no_harm
 from tests.services.running import READER_TOKEN
@@ -257,8 +258,9 @@ def test_a_namespace_stuck_terminating_holds_nobody_else_up(
     scene.add_team(fresh)
     wait_until(lambda: scene.is_ready(fresh), 30, scene)
     scene.hub.spawn(member(stuck))
-    time.sleep(3)
-    assert not scene.has_server(stuck)  # it waits, and no pod is made in there
+    Progress(scene.hub, member(stuck)).wait_for("is not ready yet")
+    assert space not in str(scene.pods())  # the start goes on to wait, and makes no pod in there
+    assert scene.hub.server(member(stuck))["pending"] == "spawn"
     patch = '{"metadata": {"finalizers": null}}'
     scene.cluster.kubectl("patch", "configmap", "held", "-n", space, "--type=merge", "-p", patch)
     healed(wait_until(lambda: scene.is_ready(stuck) and scene.ensure_server(stuck), 120, scene))

@@ -47,7 +47,7 @@ c.JupyterHub.services = [
 ]
 c.JupyterHub.load_roles = [
     {{"name": "tester", "services": ["admin"],
-      "scopes": ["admin:groups", "admin:users", "admin:servers", "list:users", "tokens"]}},
+      "scopes": ["admin:groups", "admin:users", "admin:servers", "list:users", "proxy", "tokens"]}},
     {{"name": "gateway", "services": ["gateway"], "scopes": ["custom:collab:introspect"]}},
 ]
 c.Spawner.consecutive_failure_limit = {failure_limit}

@@ -10,12 +10,10 @@ from __future__ import annotations
 import copy
 import json
 import secrets
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-import httpx
 import pytest
 
 from jupyterhub_collab import names
@@ -23,6 +21,7 @@ from jupyterhub_collab.constants import ANNOTATION_READY_HASH, QUOTA_NAME
 from jupyterhub_collab.models import Platform
 from tests.cluster.cluster import Cluster
 from tests.hub.conftest import until
+from tests.hub.following import Progress
 from tests.hub.provisioned import provisioned
 from tests.hub.running import RunningHub
 from tests.hub.samples import TEAM, platform
@@ -69,29 +68,6 @@ def held_back(cluster: Cluster) -> Iterator[None]:
         yield
     finally:
         cluster.signal(CONTROLLERS, "CONT")
-
-
-class Progress(threading.Thread):
-    """Reads what a member reads while their server starts."""
-
-    def __init__(self, hub: RunningHub, user: str) -> None:
-        super().__init__(daemon=True)
-        self.said: list[str] = []
-        self._url = f"{hub.api_url}/users/{user}/server/progress"
-        self._headers = {"Authorization": f"token {hub.token}"}
-        self.start()
-
-    def run(self) -> None:
-        with (
-            suppress(httpx.TransportError),  # the hub ended with its test
-            httpx.stream("GET", self._url, headers=self._headers, timeout=120) as stream,
-        ):
-            for line in stream.iter_lines():
-                if line.startswith("data: "):
-                    self.said.append(json.loads(line.removeprefix("data: "))["message"])
-
-    def wait_for(self, words: str, times: int = 1) -> None:
-        until(lambda: sum(words in message for message in self.said) >= times, timeout_s=40)
 
 
 def quota_of(cluster: Cluster, namespace: str) -> dict[str, Any]:
