@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 RESAMPLES = 2000
+MIN_PAIRS_OF_AN_INTERVAL = 10  # of fewer, a bootstrap gives little more than their range
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,10 @@ class Result:
     def is_within_target(self) -> bool:
         return self.ratio <= self.target if self.at_most else self.ratio >= self.target
 
-    def interval(self) -> tuple[float, float]:
-        """95% bootstrap interval of the ratio of medians; pairs are drawn together."""
+    def interval(self) -> tuple[float, float] | None:
+        """95% bootstrap interval of the ratio of medians; None for too few pairs to tell one."""
+        if len(self.figures) < MIN_PAIRS_OF_AN_INTERVAL:
+            return None
         pairs = list(zip(self.figures, self.peers, strict=True))
         chance = random.Random(1)
         ratios = []
@@ -60,7 +63,7 @@ class Result:
         return ratios[int(RESAMPLES * 0.025)], ratios[int(RESAMPLES * 0.975) - 1]
 
     def to_json(self) -> str:
-        low, high = self.interval()
+        interval = self.interval()
         return json.dumps(
             {
                 "benchmark": self.name,
@@ -69,7 +72,7 @@ class Result:
                 "peer_figure": round(statistics.median(self.peers), 4),
                 "unit": self.unit,
                 "ratio": round(self.ratio, 4),
-                "interval_95": [round(low, 4), round(high, 4)],
+                "interval_95": interval and [round(bound, 4) for bound in interval],
                 "pairs": len(self.figures),
                 "target": f"{'at most' if self.at_most else 'at least'} {self.target}",
                 "within_target": self.is_within_target,
