@@ -426,7 +426,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
 
     def _over(self, link: ClusterLink, why: str, code: int) -> int:
         """Note that the server has ended by itself. Its pod goes: JupyterHub does not call stop."""
-        self.last_end = why
+        self.last_end = self.last_end or why  # the first look knows best
         self.log.warning("Server %s is over (code %s): %s", self._log_name, code, why)
         self._see_off(link)
         return code
