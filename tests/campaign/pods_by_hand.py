@@ -119,6 +119,11 @@ class Hand(threading.Thread):
                 where = ("-n", pod["metadata"]["namespace"])
                 self._cluster.kubectl("patch", "pod", served.pod, *where, *options, check=False)
 
+    def silence(self, uid: str) -> None:
+        """Have a pod answer no more, though it runs."""
+        self._listening[uid].shutdown()
+        self._listening[uid].server_close()
+
     def _close(self, uid: str) -> None:
         server = self._listening.pop(uid)
         server.shutdown()

@@ -56,6 +56,7 @@ class Scene:
     provisioner: Provisioner
     hub_proxy: ProxyThread
     provisioner_proxy: ProxyThread
+    hand: Hand
     teams: list[str] = field(default_factory=list)
 
     @property
@@ -240,7 +241,7 @@ def playing(cluster: Cluster, folder: Path) -> Iterator[Scene]:
                 readiness_timeout_s=60,
             )
         )
-        scene = Scene(cluster, hub, provisioner, hub_proxy, provisioner_proxy)
+        scene = Scene(cluster, hub, provisioner, hub_proxy, provisioner_proxy, hand)
         hub.make_contest("sea", SEA)
         for team in TEAMS:
             scene.add_team(team)
