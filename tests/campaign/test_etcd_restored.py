@@ -97,7 +97,8 @@ def test_an_earlier_state_of_etcd(
         healed(seconds)
         assert strays(scene) == set()
         pods = before.of("Pod")
-        made_anew = tuple(k for k in pods if k[1] in map(scene.space, (stopped, replaced)))
+        started = [*pods, *before.of("Secret")]
+        made_anew = tuple(k for k in started if k[1] in map(scene.space, (stopped, replaced)))
         policy = ("NetworkPolicy", hurt, POLICY_DENY_ALL)
         wait_until(lambda: len(scene.pods()) == len(pods) + 1, 30, scene)
         assert_nothing_lost(scene, before, made_anew=(*made_anew, policy))
