@@ -47,6 +47,7 @@ TEAM_MOUNT: Final = "/home/jovyan/team"
 DATASETS_MOUNT: Final = "/home/jovyan/data"  # a folder for each data set below it
 POD_UID: Final = 1000
 POD_GID: Final = 100
+POD_MAX_GRACE_S: Final = 300  # between being asked to stop and being killed
 SERVER_PORT: Final = 8888
 
 # Names of what every team namespace holds.

@@ -131,6 +131,7 @@ def enforce_pod(pod: Mapping[str, Any], server: ServerIdentity, rules: PodRules)
         for key in sorted(spec)
         if key not in _KEPT_SPEC_KEYS | _OUR_SPEC_KEYS and spec[key] not in (None, False, [], {})
     ]
+    problems += _grace_problems(spec)
     problems += _overruled(spec, rules)
     spec = {k: v for k, v in spec.items() if k in _KEPT_SPEC_KEYS and v not in (None, [], {})}
     extra = rules.extra_images | frozenset(rules.platform.extra_images)
@@ -148,6 +149,15 @@ def enforce_pod(pod: Mapping[str, Any], server: ServerIdentity, rules: PodRules)
     if leaks:
         raise PodRefusedError(leaks)
     return result
+
+
+def _grace_problems(spec: Mapping[str, Any]) -> list[str]:
+    """A server that need not stop could not be stopped."""
+    grace, longest = spec.get("terminationGracePeriodSeconds"), constants.POD_MAX_GRACE_S
+    is_number = isinstance(grace, int) and not isinstance(grace, bool)
+    if grace is None or (is_number and 0 <= grace <= longest):
+        return []
+    return [f"spec.terminationGracePeriodSeconds is not a whole number from 0 to {longest}"]
 
 
 def _overruled(spec: Mapping[str, Any], rules: PodRules) -> list[str]:

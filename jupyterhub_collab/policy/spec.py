@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .. import names
-from ..constants import PROPERTIES_KEY, TEAM_PROPERTIES_MAX_BYTES
+from ..constants import HOME_PRIORITY_CLASS, PROPERTIES_KEY, TEAM_PROPERTIES_MAX_BYTES
 from ..errors import Problem, SpecError
 from ..models import (
     ContestProperties,
@@ -196,8 +196,8 @@ def check_contest(contest: ContestProperties) -> list[FieldProblem]:
         for word, amount in (("cpu", profile.cpu_millicores), ("memory", profile.memory_bytes)):
             if amount == 0:
                 problems.append(FieldProblem((*where, word), "0", "more than nothing"))
-        if (profile.priority_class or "").startswith(_CLUSTER_PRIORITY):
-            expected = f"a class that does not begin with {_CLUSTER_PRIORITY}: {_CLUSTER_S_OWN}"
+        expected = _refused_priority(profile.priority_class or "")
+        if expected:
             found = to_found(profile.priority_class)
             problems.append(FieldProblem((*where, "priorityClass"), found, expected))
     for word, size in (
@@ -213,6 +213,15 @@ def check_contest(contest: ContestProperties) -> list[FieldProblem]:
         if dataset.size_bytes == 0:
             problems.append(FieldProblem(("datasets", key, "size"), "0", "more than nothing"))
     return [*problems, *check_unprotected(contest.datasets), *_check_egress(contest)]
+
+
+def _refused_priority(name: str) -> str:
+    """What is expected instead of a priority class that no server may have; else empty."""
+    if name.startswith(_CLUSTER_PRIORITY):
+        return f"a class that does not begin with {_CLUSTER_PRIORITY}: {_CLUSTER_S_OWN}"
+    if name == HOME_PRIORITY_CLASS:
+        return "a class of your own: this one puts the hub itself before all servers"
+    return ""
 
 
 def check_unprotected(datasets: Mapping[str, Dataset]) -> list[FieldProblem]:

@@ -341,6 +341,10 @@ MEDIUM = "medium: {title: Medium, cpu: 1, memory: 4Gi"
             "priorityClass: system-node-critical",
             'priorityClass: found "system-node-critical"; expected a class that does not begin',
         ),
+        (
+            "priorityClass: jupyterhub-collab-home",
+            'priorityClass: found "jupyterhub-collab-home"; expected a class of your own',
+        ),
     ],
 )
 def test_a_profile_takes_no_place_from_the_cluster_s_own_pods(more: str, said: str) -> None:
