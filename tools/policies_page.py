@@ -75,6 +75,11 @@ of the allowed drivers. See [decision 0013](../decisions/0013-policy-in-the-clus
 What changes pods on their way in (a service mesh's sidecars, a cloud's own defaults) is held like all
 else: keep it out of the team namespaces, or name what it adds by these settings.
 
+Say a `storage_class`, or let each contest name one. Where neither does, a claim bears the cluster's
+default by the time it is looked at, which cannot be told from a class that somebody asked for: a hub
+that was taken over may choose any, and bind volumes that lie ready in it. The empty class, which binds
+volumes of no class, is refused in any case.
+
 After a change of the platform's settings apply them again. When upgrading, upgrade the provisioner
 first and wait until all teams are ready: the namespaces get their lines from it, and a namespace
 without them lets no pod start.

@@ -164,6 +164,32 @@ def contest_of(thing: str) -> str:
     return label(thing, LABEL_CONTEST)
 
 
+def owners_of(thing: str) -> str:
+    """CEL: the thing's owners, with which the cluster deletes it."""
+    return f"{thing}.metadata.?ownerReferences.orValue([])"
+
+
+def finalizers_of(thing: str) -> str:
+    """CEL: the thing's finalizers, which hold its deletion up."""
+    return f"{thing}.metadata.?finalizers.orValue([])"
+
+
+def only_protected(thing: str) -> str:
+    """CEL: the thing has no finalizers but those that the API server gives to new volumes."""
+    return f"{finalizers_of(thing)}.all(f, f in {literal(_PROTECTIONS)})"
+
+
+def is_secret_of(secret: str, pod: str) -> str:
+    """CEL: the Secret's name is the pod's and 8 hex digits, as the hub makes it.
+
+    Not only begun with it: a pod named `server` would have everybody's.
+    """
+    rest = f'{secret}.substring(size({pod}) + 1).matches("^[0-9a-f]{{8}}$")'
+    return f'({secret}.startsWith({pod} + "-") && {rest})'
+
+
+# Admission plug-in StorageObjectInUseProtection.
+_PROTECTIONS: Final = ["kubernetes.io/pv-protection", "kubernetes.io/pvc-protection"]
 OWNERSHIP: Final = (LABEL_MANAGED_BY, LABEL_HUB, LABEL_TEAM, LABEL_CONTEST)
 # Whoever may do everything could remove the policy as well. Asked only where a rule does not hold.
 IS_ADMIN: Final = 'authorizer.group("*").resource("*").check("*").allowed()'

@@ -23,13 +23,17 @@ from .admission import (
     IS_ADMIN,
     Policy,
     Target,
+    finalizers_of,
     has_labels_of_namespace,
     is_account,
+    is_secret_of,
     label,
     literal,
     make_policy,
     namespace_word,
+    only_protected,
     or_admin,
+    owners_of,
 )
 from .manifest import Manifest
 
@@ -64,13 +68,20 @@ def make_claim_policy(platform: Platform) -> tuple[Manifest, Manifest]:
             "a claim names a volume only where it is a data set's, and only its own",
         ),
         (
-            f'variables.dataset || {wanted} == "" || {storage_class} == {wanted}',
-            "the storage class must be the team's",
+            # Where the team has none, the API server has put in the cluster's default by now: it
+            # cannot be told from one that was asked for. An empty one binds volumes of no class.
+            f'variables.dataset || ({wanted} == "" ? !has(object.spec.storageClassName)'
+            f' || {storage_class} != "" : {storage_class} == {wanted})',
+            "the storage class must be the team's, and never the empty one",
         ),
         (
             "!has(object.spec.selector) && !has(object.spec.dataSource)"
             " && !has(object.spec.dataSourceRef)",
             "a claim starts empty and chooses no volume",
+        ),
+        (
+            f"size({owners_of('object')}) == 0 && {only_protected('object')}",
+            "a claim has no owner and no finalizers: it would go with that, or never",
         ),
     )
     policy = Policy(
@@ -89,7 +100,7 @@ def make_claim_policy(platform: Platform) -> tuple[Manifest, Manifest]:
 
 def make_secret_policy(platform: Platform) -> tuple[Manifest, Manifest]:
     """Policy of Secrets that the hub makes, and its binding, in apply order."""
-    owners = "object.metadata.?ownerReferences.orValue([])"
+    owners = owners_of("object")
     rules = (
         (
             f"{has_labels_of_namespace()}"
@@ -98,8 +109,12 @@ def make_secret_policy(platform: Platform) -> tuple[Manifest, Manifest]:
         ),
         (
             f'size({owners}) == 1 && {owners}.all(o, o.apiVersion == "v1" && o.kind == "Pod"'
-            ' && request.name.startsWith(o.name + "-"))',
+            f" && {is_secret_of('request.name', 'o.name')})",
             "a Secret belongs to one pod, is named after it and goes with it",
+        ),
+        (
+            f"size({finalizers_of('object')}) == 0",
+            "a Secret has no finalizers: it would outlive its pod",
         ),
         (
             'object.?type.orValue("") == "Opaque"',

@@ -20,8 +20,10 @@ from ..constants import (
     ANNOTATION_PRIORITY_CLASSES,
     ANNOTATION_TOLERATIONS,
     COMPONENT_SERVER,
+    HOME_PRIORITY_CLASS,
     LABEL_COMPONENT,
     POD_GID,
+    POD_MAX_GRACE_S,
     POD_UID,
     SERVICE_ACCOUNT_NAME,
     TEAM_CLAIM_NAME,
@@ -36,7 +38,9 @@ from .admission import (
     Policy,
     Rule,
     Target,
+    finalizers_of,
     has_labels_of_namespace,
+    is_secret_of,
     keeps_labels,
     label,
     literal,
@@ -44,6 +48,7 @@ from .admission import (
     namespace_lines,
     namespace_word,
     or_admin,
+    owners_of,
 )
 from .allowances import toleration_line
 from .manifest import Manifest
@@ -71,6 +76,7 @@ def make_pod_policies(platform: Platform) -> tuple[Manifest, ...]:
         (Target((CREATE,), ("pods",)),),
         or_admin(
             *_identity(),
+            *_users(),
             *_images(platform),
             *_scheduling(platform),
             *_volumes(),
@@ -93,7 +99,7 @@ def make_pod_policies(platform: Platform) -> tuple[Manifest, ...]:
     debugged = Policy(
         "debug-containers",
         (Target((UPDATE,), ("pods/ephemeralcontainers",)),),
-        or_admin(*_images(platform), *_secrets(platform)),
+        or_admin(*_users(), *_images(platform), *_secrets(platform)),
         variables={
             "admin": IS_ADMIN,
             "images": namespace_lines(ANNOTATION_IMAGES),
@@ -139,15 +145,32 @@ def _identity() -> tuple[Rule, ...]:
             f"{of_pod}.?runAsUser.orValue(0) == {POD_UID}"
             f" && {of_pod}.?runAsGroup.orValue(0) == {POD_GID}"
             f" && {of_pod}.?fsGroup.orValue({POD_GID}) == {POD_GID}"
-            f" && size({of_pod}.?supplementalGroups{_NONE}) == 0"
-            " && variables.containers.all(c,"
-            f" c.?securityContext.?runAsUser.orValue({POD_UID}) == {POD_UID}"
-            f" && c.?securityContext.?runAsGroup.orValue({POD_GID}) == {POD_GID})",
+            f" && size({of_pod}.?supplementalGroups{_NONE}) == 0",
             f"a pod runs as user {POD_UID} and group {POD_GID} and no other",
         ),
         (
-            "size(object.metadata.?finalizers.orValue([])) == 0",
+            f"size({finalizers_of('object')}) == 0",
             "a pod has no finalizers: it could not be stopped",
+        ),
+        (
+            f"size({owners_of('object')}) == 0",
+            "a pod has no owner: the cluster would stop it with that",
+        ),
+        (
+            f"object.spec.?terminationGracePeriodSeconds.orValue(0) <= {POD_MAX_GRACE_S}",
+            f"a pod stops within {POD_MAX_GRACE_S} s (terminationGracePeriodSeconds)",
+        ),
+    )
+
+
+def _users() -> tuple[Rule, ...]:
+    """Of each container; what it leaves out is the pod's."""
+    return (
+        (
+            "variables.containers.all(c,"
+            f" c.?securityContext.?runAsUser.orValue({POD_UID}) == {POD_UID}"
+            f" && c.?securityContext.?runAsGroup.orValue({POD_GID}) == {POD_GID})",
+            f"a container runs as user {POD_UID} and group {POD_GID} and no other",
         ),
     )
 
@@ -189,8 +212,8 @@ def _scheduling(platform: Platform) -> tuple[Rule, ...]:
             " (or the platform's default_priority_class)",
         ),
         (
-            f'!{priority}.startsWith("system-")',
-            "the cluster's own priority classes are not for servers",
+            f'!{priority}.startsWith("system-") && {priority} != {literal(HOME_PRIORITY_CLASS)}',
+            "the cluster's own priority classes are not for servers, nor the hub's",
         ),
         (
             f"{all_tolerations} || {line} in {namespace_lines(ANNOTATION_TOLERATIONS)})",
@@ -258,12 +281,12 @@ def _volumes() -> tuple[Rule, ...]:
 
 def _secrets(platform: Platform) -> tuple[Rule, ...]:
     """A pod could show whoever made it any Secret of the namespace."""
-    own = 'object.metadata.?name.orValue("/") + "-"'
+    pod = 'object.metadata.?name.orValue("/")'
     known = literal(list(platform.pod_secrets))
 
     def may(reference: str) -> str:
         name = f'{reference}.orValue("")'
-        return f"({name}.startsWith({own}) || {name} in {known})"
+        return f"({is_secret_of(name, pod)} || {name} in {known})"
 
     key, source = "e.?valueFrom.?secretKeyRef", "f.?secretRef"
     volumes = f"!has(v.secret) || {may('v.secret.?secretName')}"
@@ -274,7 +297,7 @@ def _secrets(platform: Platform) -> tuple[Rule, ...]:
             f"variables.volumes.all(v, {volumes})"
             f" && variables.containers.all(c, c.?env{_NONE}.all(e, {variables})"
             f" && c.?envFrom{_NONE}.all(f, {sources}))",
-            "a pod reads its own Secret, whose name begins with the pod's, or one of pod_secrets",
+            "a pod reads its own Secret, named after it and 8 hex digits, or one of pod_secrets",
         ),
     )
 

@@ -27,11 +27,14 @@ from .admission import (
     Target,
     annotation,
     contest_of,
+    finalizers_of,
     is_account,
     is_ours,
     label,
     literal,
     make_policy,
+    only_protected,
+    owners_of,
     team_of,
 )
 from .guard_network import network_rules
@@ -62,7 +65,9 @@ def make_provisioner_policy(platform: Platform) -> tuple[Manifest, Manifest]:
         (
             *_ownership(platform),
             *_of("namespaces", _namespaces(platform)),
+            *_of("namespaces", _contest("namespace")),
             *_of("persistentvolumes", _volumes(platform)),
+            *_of("persistentvolumes", _contest("volume")),
             *_of("rolebindings", _bindings(platform)),
             *_walls(),
             *_of("networkpolicies", network_rules(platform)),
@@ -107,12 +112,21 @@ def _ownership(platform: Platform) -> tuple[Rule, ...]:
             f"({at_home}) || object == null || {team_of('object')} == {team_of('namespaceObject')}",
             "what the provisioner writes must bear its namespace's team",
         ),
+        (
+            # The cluster deletes what has an owner that does not exist, whoever keeps it.
+            f"object == null || {owners_of('object')}"
+            f" == (oldObject == null ? [] : {owners_of('oldObject')})",
+            "the provisioner gives nothing an owner: the cluster would delete it with that",
+        ),
+        (
+            f"object == null || (oldObject == null ? {only_protected('object')}"
+            f" : {finalizers_of('object')} == {finalizers_of('oldObject')})",
+            "the provisioner sets no finalizers and takes none away",
+        ),
     )
 
 
 def _namespaces(platform: Platform) -> tuple[Rule, ...]:
-    given = ANNOTATION_GIVE_TO_CONTEST
-    old_contest, old_given = contest_of("oldObject"), annotation("oldObject", given)
     return (
         (
             f"request.name == {literal(platform.namespace_prefix)} + {team_of('object')}",
@@ -126,16 +140,25 @@ def _namespaces(platform: Platform) -> tuple[Rule, ...]:
             ),
             "the provisioner's namespaces enforce Pod Security restricted",
         ),
+    )
+
+
+def _contest(word: str) -> tuple[Rule, ...]:
+    """Decisions to destroy go by the contest, so it stays what it was."""
+    given = ANNOTATION_GIVE_TO_CONTEST
+    contest = contest_of("object")
+    old_contest, old_given = contest_of("oldObject"), annotation("oldObject", given)
+    return (
         (
-            f'oldObject == null || {old_contest} in ["", {contest_of("object")}]'
-            f" || {contest_of('object')} == {old_given}",
-            "an administrator gives a namespace to another contest, not the provisioner: "
+            f'oldObject == null || {old_contest} in ["", {contest}]'
+            f' || ({contest} != "" && {contest} == {old_given})',
+            f"an administrator gives a {word} to another contest, not the provisioner: "
             f"annotation {given}",
         ),
         (
             # A server-side apply leaves another's annotation where it is, so it may well be there.
             f'{annotation("object", given)} == (oldObject == null ? "" : {old_given})',
-            f"the provisioner does not set {given}",
+            f"the provisioner does not set {given} on a {word}",
         ),
     )
 

@@ -9,7 +9,13 @@ from __future__ import annotations
 
 import json
 
-from ..constants import ANNOTATION_GIVE_TO_CONTEST, ANNOTATION_SPEC, LABEL_CONTEST
+from ..constants import (
+    ANNOTATION_GIVE_TO_CONTEST,
+    ANNOTATION_SPEC,
+    LABEL_CONTEST,
+    LABEL_HUB,
+    LABEL_TEAM,
+)
 from .issues import Issue, IssueType
 from .objects import Manifest, key_of
 
@@ -20,11 +26,13 @@ def other_contest(desired: Manifest, found: Manifest) -> Issue | None:
     decision = (found["metadata"].get("annotations") or {}).get(ANNOTATION_GIVE_TO_CONTEST)
     if not has or wanted in (has, decision):
         return None
-    name = desired["metadata"]["name"]
+    labels = desired["metadata"]["labels"]
+    own = ",".join(f"{key}={labels[key]}" for key in (LABEL_HUB, LABEL_TEAM))
     message = (
         f"{key_of(found)} was made for a team of the contest {has!r} and may hold its work; the "
         f"hub's group names the contest {wanted!r}. Nothing was changed. If it is the same team, "
-        f"let an administrator run: kubectl annotate --overwrite namespace {name} "
+        f"let an administrator run: kubectl annotate --overwrite namespace,persistentvolume -l "
+        f"{own} "
         f"{ANNOTATION_GIVE_TO_CONTEST}={wanted}. If it is another team, give it another id."
     )
     return Issue(IssueType.OTHER_CONTEST, "MadeForAnother", message)

@@ -116,10 +116,11 @@ class Ground:
         made = make_tenancy(spec, self.platform)
         delete(self.admin, *(m for m in made if "namespace" not in m["metadata"]))
 
-    def give(self, namespace: str, contest: str) -> None:
-        """The administrator's decision that another contest may have a namespace."""
+    def give(self, team: str, contest: str) -> None:
+        """The administrator's decision that another contest may have a team, volumes and all."""
         decision = f"{constants.ANNOTATION_GIVE_TO_CONTEST}={contest}"
-        self.admin.kubectl("annotate", "--overwrite", "namespace", namespace, decision)
+        which = ("namespace,persistentvolume", "-l", f"{constants.LABEL_TEAM}={team}")
+        self.admin.kubectl("annotate", "--overwrite", *which, decision)
 
 
 def delete(cluster: Cluster, *manifests: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jupyterhub_collab.manifests.guard import make_guard
+from jupyterhub_collab.manifests.home import make_home_priority
 from jupyterhub_collab.manifests.rbac import make_rbac
 from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.models import Platform, TeamSpec
@@ -174,6 +175,7 @@ STRICT: dict[str, Any] = {
     "host_users": False,
 }
 CLASSES: tuple[dict[str, Any], ...] = (
+    make_home_priority(),
     {
         "apiVersion": "scheduling.k8s.io/v1",
         "kind": "PriorityClass",

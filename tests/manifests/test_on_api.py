@@ -75,12 +75,12 @@ def test_a_bound_dataset_survives_another_apply(
     before = ground.admin.get("pv", volume)["spec"]["claimRef"]
     assert before["uid"]
     changed = spec.model_copy(update={"contest": "another"})  # changes every object's labels
-    ground.give(namespace, "another")
+    ground.give(spec.team, "another")
     ground.provisioner.apply(*make_tenancy(changed, ground.platform))
     after = ground.admin.get("pv", volume)
     assert after["metadata"]["labels"][constants.LABEL_CONTEST] == "another"
     assert after["spec"]["claimRef"] == before
-    ground.give(namespace, spec.contest)
+    ground.give(spec.team, spec.contest)
     ground.provisioner.apply(*make_tenancy(spec, ground.platform))
 
 

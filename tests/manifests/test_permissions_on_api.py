@@ -309,7 +309,7 @@ def test_the_hub_makes_secrets_and_reads_none(ground: Ground, ocean: tuple[TeamS
         "kind": "Secret",
         "type": "Opaque",
         "metadata": {
-            "name": "server-ada-1",
+            "name": "server-ada-0123abcd",
             "namespace": team,
             "labels": labels,
             "ownerReferences": [owner],

@@ -54,7 +54,7 @@ def make_server(ground: Ground, team: str) -> ServerIdentity:
         server_id="id-1",
         pod_name=POD,
         namespace=ground.space(team),
-        secret_name=f"{POD}-id1",
+        secret_name=f"{POD}-0123abcd",
         secret_env={"JUPYTERHUB_API_TOKEN": "api-token"},
         secret_values=frozenset({"t0k3n-of-the-hub"}),
     )
@@ -140,9 +140,12 @@ def writable(part: str) -> Change:
     return change
 
 
+FOREVER = ["example.org/forever"]
+OWNER = {"apiVersion": "v1", "kind": "PersistentVolume", "name": "gone", "uid": "0"}
+SECRET_OF_BOB = "server-bob-0123abcd"
 IMAGE = "registry.example.org/other:1"
 VOLUMES, NOTEBOOK, SIDE = "spec.volumes", "spec.containers.0", "spec.containers.1"
-SECRET_VOLUME = {"name": "more", "secret": {"secretName": "server-bob-1"}}
+SECRET_VOLUME = {"name": "more", "secret": {"secretName": SECRET_OF_BOB}}
 LABELS = (
     constants.LABEL_MANAGED_BY,
     constants.LABEL_HUB,
@@ -173,9 +176,19 @@ REFUSED: tuple[tuple[str, str, Change], ...] = (
     ("a group", "runs as user", at("spec.securityContext.runAsGroup", 5)),
     ("a group of files", "runs as user", at("spec.securityContext.fsGroup", 5)),
     ("more groups", "runs as user", at("spec.securityContext.supplementalGroups", [5])),
-    ("a container's user", "runs as user", at(f"{NOTEBOOK}.securityContext.runAsUser", 1001)),
-    ("a container's group", "runs as user", at(f"{SIDE}.securityContext.runAsGroup", 0)),
-    ("a finalizer", "no finalizers", at("metadata.finalizers", ["example.org/forever"])),
+    ("a container's user", "container runs as", at(f"{NOTEBOOK}.securityContext.runAsUser", 1001)),
+    ("a container's group", "container runs as user", at(f"{SIDE}.securityContext.runAsGroup", 0)),
+    ("a finalizer", "no finalizers", at("metadata.finalizers", FOREVER)),
+    ("an owner", "no owner", at("metadata.ownerReferences", [OWNER])),
+    ("no end", "stops within 300 s", at("spec.terminationGracePeriodSeconds", 301)),
+    # Its Secrets would begin as the real ones do.
+    ("the beginning of a name", "reads its own Secret", at("metadata.name", "server")),
+    ("a pattern for a name", "reads its own Secret", at("metadata.name", POD.replace("-", "."))),
+    (
+        "the Secret of somebody whose name begins alike",
+        "reads its own Secret",
+        at(f"{SIDE}.envFrom", [{"secretRef": {"name": f"{POD}-bob-0123abcd"}}]),
+    ),
     (
         "a token by a volume",
         "volumes are of these kinds",
@@ -203,12 +216,12 @@ REFUSED: tuple[tuple[str, str, Change], ...] = (
         "a Secret's value",
         "reads its own Secret",
         at(f"{SIDE}.env.+", {"name": "X", "valueFrom": {"secretKeyRef": {
-            "name": "server-bob-1", "key": "k"}}}),
+            "name": SECRET_OF_BOB, "key": "k"}}}),
     ),
     (
         "a whole Secret",
         "reads its own Secret",
-        at(f"{SIDE}.envFrom", [{"secretRef": {"name": "server-bob-1"}}]),
+        at(f"{SIDE}.envFrom", [{"secretRef": {"name": SECRET_OF_BOB}}]),
     ),
     (
         "a name of its own making",
@@ -287,6 +300,7 @@ def test_what_the_platform_says_holds_a_provisioner_that_was_taken_over(
     plane = "node-role.kubernetes.io/control-plane|Exists||NoSchedule"
     annotations[constants.ANNOTATION_IMAGES] += "\nelsewhere.example.org/basic:1.0"
     annotations[constants.ANNOTATION_PRIORITY_CLASSES] += "\nurgent\nsystem-node-critical"
+    annotations[constants.ANNOTATION_PRIORITY_CLASSES] += f"\n{constants.HOME_PRIORITY_CLASS}"
     annotations[constants.ANNOTATION_TOLERATIONS] += f"\n{plane}\nspot|Exists||NoSchedule"
     ground.provisioner.apply(*manifests)
     pod = make_pod(ground, spec)
@@ -296,6 +310,7 @@ def test_what_the_platform_says_holds_a_provisioner_that_was_taken_over(
         ("(image_prefixes)", at(f"{NOTEBOOK}.image", "elsewhere.example.org/basic:1.0")),
         ("(priority_classes)", at("spec.priorityClassName", "urgent")),
         ("the cluster's own", at("spec.priorityClassName", "system-node-critical")),
+        ("nor the hub's", at("spec.priorityClassName", constants.HOME_PRIORITY_CLASS)),
         ("(toleration_keys)", at("spec.tolerations", [{**toleration, "key": "spot"}])),
         (
             "control plane",
@@ -333,7 +348,10 @@ CLAIMS: tuple[tuple[str, str, Change], ...] = (
     ("the team's", "the provisioner the team's", at("metadata.name", "team")),
     ("a data set", "the provisioner the team's", at("metadata.name", "dataset-sst")),
     ("another class", "storage class must be the team's", at("spec.storageClassName", "slow")),
+    ("no class", "never the empty one", at("spec.storageClassName", "")),
     ("a volume", "only its own", at("spec.volumeName", "somebodys")),
+    ("an owner", "no owner and no finalizers", at("metadata.ownerReferences", [OWNER])),
+    ("a finalizer", "no owner and no finalizers", at("metadata.finalizers", FOREVER)),
     (
         "a selector",
         "starts empty and chooses no volume",
@@ -349,7 +367,9 @@ SECRETS: tuple[tuple[str, str, Change], ...] = (
     *((f"no {k}", "must bear its namespace's labels", label(k, None)) for k in LABELS),
     ("no owner", "belongs to one pod", at("metadata.ownerReferences", [])),
     ("another owner", "belongs to one pod", at("metadata.ownerReferences.0.kind", "Node")),
-    ("another name", "belongs to one pod", at("metadata.name", "server-bob-1")),
+    ("another name", "belongs to one pod", at("metadata.name", SECRET_OF_BOB)),
+    ("a longer name", "belongs to one pod", at("metadata.name", f"{POD}-bob-0123abcd")),
+    ("a finalizer", "a Secret has no finalizers", at("metadata.finalizers", FOREVER)),
     ("a filled one", "is Opaque", at("type", "kubernetes.io/basic-auth")),
 )
 
@@ -380,6 +400,21 @@ def test_a_hub_that_was_taken_over_makes_no_other_secret(
     refusal = ground.hub.create(secret)
     assert "ValidatingAdmissionPolicy" in refusal, refusal or "was accepted"
     assert message in refusal
+
+
+def test_where_no_storage_class_is_said_a_claim_still_asks_for_one_or_none(ground: Ground) -> None:
+    """Not for the empty one: that binds whatever volume of no class lies ready."""
+    volumes = {**make_spec("classless").to_wire()["volumes"]}
+    volumes.pop("storageClass")
+    spec = make_spec("classless", volumes=volumes)
+    ground.provisioner.apply(*make_tenancy(spec, ground.platform))
+    try:
+        claim = make_claim(ground, spec)
+        until(lambda: ground.hub.create(claim) == "")
+        claim["spec"]["storageClassName"] = ""
+        assert "never the empty one" in ground.hub.create(claim)
+    finally:
+        ground.forget(spec)
 
 
 def test_the_provisioner_makes_no_members_volume(ground: Ground, reef: TeamSpec) -> None:
@@ -471,7 +506,9 @@ def test_a_container_for_debugging_is_held_like_the_others(
 
     assert add() == ""
     assert "every image" in add(image=IMAGE)
-    assert "its own Secret" in add(envFrom=[{"secretRef": {"name": "server-bob-1"}}])
+    for key in ("runAsUser", "runAsGroup"):
+        assert "a container runs as user" in add(securityContext={**secure, key: 5})
+    assert "its own Secret" in add(envFrom=[{"secretRef": {"name": SECRET_OF_BOB}}])
 
 
 def test_whose_an_object_is_only_the_provisioner_says(
