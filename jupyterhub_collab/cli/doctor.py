@@ -18,19 +18,38 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from ..constants import LABEL_MANAGED_BY, MANAGED_BY
+from ..constants import (
+    LABEL_CONTEST,
+    LABEL_HUB,
+    LABEL_MANAGED_BY,
+    LABEL_TEAM,
+    MANAGED_BY,
+    PLATFORM_CONFIG_MAP,
+    PLATFORM_FILE,
+    RETENTION_CONFIG_MAP,
+    RETENTION_DESTROY,
+)
 from ..embedded import WARNING
 from ..errors import CollabError, KubeError, UserError
 from ..kube.client import KubeClient
-from ..kube.kinds import ADMISSION_POLICY, ADMISSION_POLICY_BINDING
+from ..kube.errors import NotFoundError
+from ..kube.kinds import (
+    ADMISSION_POLICY,
+    ADMISSION_POLICY_BINDING,
+    CONFIG_MAP,
+    NAMESPACE,
+    PERSISTENT_VOLUME,
+)
 from ..manifests.guard import find_problems
 from ..manifests.manifest import Manifest
+from ..models import Platform
 from .up.ground import check_reachable, read_server
 from .up.lease import read_live_holder
 from .up.ports import check_port
 from .up.proxy import cache_folder, find_node, find_npm
 
 OLDEST_PYTHON = (3, 10)
+_OURS = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 _NEEDED = ("jupyterlab", "ipykernel", "pandas", "matplotlib", "vega_datasets")
 
 
@@ -72,6 +91,7 @@ def run_doctor(options: DoctorOptions, console: Console) -> bool:
         check_cluster,
         check_network_policies,
         check_admission_policies,
+        check_retention,
     )
     found = [check(options) for check in checks]
     for finding in found:
@@ -195,12 +215,10 @@ def check_admission_policies(options: DoctorOptions) -> Finding:
     if options.kubeconfig is None:
         return Finding(Verdict.NOTE, "Admission policies: none on the embedded cluster")
     try:
-        problems = find_problems(asyncio.run(_read_policies(options.kubeconfig)))
+        policies, platforms = asyncio.run(_read_policies(options.kubeconfig))
     except CollabError as e:
-        text = "not asked, the cluster does not answer"  # which another line says
-        if isinstance(e, KubeError) and e.status == 403:
-            text = "this kubeconfig may not read them; ask as an administrator of the cluster"
-        return Finding(Verdict.NOTE, f"Admission policies: {text}.")
+        return Finding(Verdict.NOTE, f"Admission policies: {_unread(e)}.")
+    problems = find_problems(policies, platforms)
     cure = "let an administrator of the cluster apply what `jupyterhub-collab rbac` prints"
     if not problems:
         return Finding(
@@ -211,15 +229,91 @@ def check_admission_policies(options: DoctorOptions) -> Finding:
     bad = [f"of hub {hub} {problem}" for hub, problem in sorted(problems.items()) if problem]
     if bad:
         return Finding(Verdict.BAD, f"Admission policies {'; '.join(bad)}; {cure}.")
-    return Finding(Verdict.GOOD, f"Admission policies hold {', '.join(sorted(problems))}")
+    text = f"Admission policies hold {', '.join(sorted(problems))}"
+    unknown = sorted(problems.keys() - platforms.keys())
+    if unknown:
+        text += (
+            f"; of {', '.join(unknown)} the version alone was compared: no ConfigMap "
+            f"{PLATFORM_CONFIG_MAP} says its settings"
+        )
+    classless = sorted(hub for hub, found in platforms.items() if found.storage_class is None)
+    if classless:
+        text += (
+            f". {', '.join(classless)} names no storage_class: unless a contest names one, a hub "
+            "that somebody took over may choose any, and bind volumes that lie ready in it"
+        )
+    return Finding(Verdict.NOTE if classless else Verdict.GOOD, text)
 
 
-async def _read_policies(kubeconfig: Path) -> list[Manifest]:
-    """Policies and bindings of ours, of all hubs."""
-    selector = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+def check_retention(options: DoctorOptions) -> Finding:
+    """Which decisions to destroy stand: each lets the provisioner delete for as long as it does."""
+    if options.kubeconfig is None:
+        return Finding(Verdict.NOTE, "Decisions to destroy: no second key on the embedded cluster")
+    try:
+        keys = asyncio.run(_read_keys(options.kubeconfig))
+    except CollabError as e:
+        return Finding(Verdict.NOTE, f"Decisions to destroy: {_unread(e)}.")
+    if not keys:
+        return Finding(Verdict.GOOD, f"Decisions to destroy: none stands ({RETENTION_CONFIG_MAP})")
+    return Finding(
+        Verdict.NOTE,
+        f"Decisions to destroy stand in {RETENTION_CONFIG_MAP}: {', '.join(keys)}. Each holds for "
+        "whatever comes to bear its name as well; take away what is done.",
+    )
+
+
+def _unread(error: CollabError) -> str:
+    if isinstance(error, KubeError) and error.status == 403:
+        return "this kubeconfig may not read them; ask as an administrator of the cluster"
+    return "not asked, the cluster does not answer"  # which another line says
+
+
+async def _read_policies(kubeconfig: Path) -> tuple[list[Manifest], dict[str, Platform]]:
+    """Policies and bindings of ours, of all hubs, and the settings of hubs inside the cluster."""
     found: list[Manifest] = []
     async with await KubeClient.from_kubeconfig(kubeconfig, timeout_s=10) as client:
         for kind in (ADMISSION_POLICY, ADMISSION_POLICY_BINDING):
-            items = await client.list(kind, label_selector=selector)
+            items = await client.list(kind, label_selector=_OURS)
             found += [{**item, "kind": kind.name} for item in items]
-    return found
+        platforms = await _read_platforms(client, found)
+    return found, platforms
+
+
+async def _read_platforms(client: KubeClient, policies: list[Manifest]) -> dict[str, Platform]:
+    """Settings by hub id. A policy's name ends with its hub's namespace."""
+    platforms: dict[str, Platform] = {}
+    for home in sorted({policy["metadata"]["name"].partition(".")[2] for policy in policies}):
+        try:
+            config = await client.get(CONFIG_MAP, PLATFORM_CONFIG_MAP, home)
+            platform = Platform.model_validate_json(config["data"][PLATFORM_FILE])
+        except (NotFoundError, KeyError, ValueError):
+            continue  # a hub outside the cluster has none
+        platforms[platform.hub_id] = platform
+    return platforms
+
+
+async def _read_keys(kubeconfig: Path) -> list[str]:
+    """Decisions to destroy, and whether anything is left that they are about."""
+    keys: list[str] = []
+    async with await KubeClient.from_kubeconfig(kubeconfig, timeout_s=10) as client:
+        left: set[tuple[str, str]] = set()
+        for kind in (NAMESPACE, PERSISTENT_VOLUME):
+            for item in await client.list(kind, label_selector=_OURS):
+                labels = item["metadata"]["labels"]
+                hub = labels.get(LABEL_HUB, "")
+                left.add((hub, f"team.{labels.get(LABEL_TEAM)}"))
+                left.add((hub, f"contest.{labels.get(LABEL_CONTEST)}"))
+        for binding in await client.list(ADMISSION_POLICY_BINDING, label_selector=_OURS):
+            where = binding["spec"].get("paramRef")
+            if where is None:
+                continue
+            try:
+                config = await client.get(CONFIG_MAP, where["name"], where["namespace"])
+            except NotFoundError:
+                continue  # then nothing at all is released
+            hub = binding["metadata"]["labels"].get(LABEL_HUB, "")
+            for key, value in sorted((config.get("data") or {}).items()):
+                if value == RETENTION_DESTROY:
+                    rest = "is still there" if (hub, key) in left else "nothing of it is left"
+                    keys.append(f"{key} of {where['namespace']} ({rest})")
+    return keys

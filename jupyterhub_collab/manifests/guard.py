@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from ..constants import LABEL_HUB, LABEL_POLICIES
 from ..models import Platform
@@ -69,13 +69,18 @@ _ANY_PLATFORM: Final = Platform(
 )
 
 
-def find_problems(found: Iterable[Manifest]) -> dict[str, str]:
+def find_problems(
+    found: Iterable[Manifest], platforms: Mapping[str, Platform] | None = None
+) -> dict[str, str]:
     """What is wrong with the policies that a cluster has, by hub; a hub without fault is empty.
 
     Parameters
     ----------
     found
         Policies and bindings that bear our managed-by label.
+    platforms
+        Settings by hub id, as far as they are known: then what the rules say is compared, word by
+        word. Of other hubs only the version of the rules can be.
 
     Returns
     -------
@@ -88,7 +93,40 @@ def find_problems(found: Iterable[Manifest]) -> dict[str, str]:
     for manifest in found:
         hub = manifest["metadata"].get("labels", {}).get(LABEL_HUB, "")
         hubs.setdefault(hub, {})[manifest["kind"], _short(manifest)] = manifest
-    return {hub: _problem_of(wanted, policies) for hub, policies in hubs.items()}
+    known = platforms or {}
+    return {
+        hub: _problem_of(wanted, policies) or _difference(policies, known.get(hub))
+        for hub, policies in hubs.items()
+    }
+
+
+def _difference(found: dict[tuple[str, str], Manifest], platform: Platform | None) -> str:
+    """Which policies do not say what these settings make of them."""
+    if platform is None:
+        return ""
+    other = [
+        _short(m)
+        for m in _make_guard(platform)
+        if m["kind"] != "ConfigMap"
+        and _without_defaults(found[m["kind"], _short(m)]["spec"]) != m["spec"]
+    ]
+    return f"say other than this hub's settings: {', '.join(sorted(set(other)))}" if other else ""
+
+
+# What the API server puts where a policy says nothing. Anything else there is somebody's doing.
+_DEFAULTS: Final = (("matchPolicy", "Equivalent"), ("scope", "*"))
+
+
+def _without_defaults(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_defaults(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: _without_defaults(item)
+        for key, item in value.items()
+        if (key, item) not in _DEFAULTS and item not in ({}, [], None)
+    }
 
 
 def _problem_of(wanted: set[tuple[str, str]], found: dict[tuple[str, str], Manifest]) -> str:

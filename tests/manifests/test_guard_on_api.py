@@ -18,6 +18,7 @@ from jupyterhub_collab.cli.doctor import (
     Finding,
     Verdict,
     check_admission_policies,
+    check_retention,
 )
 from jupyterhub_collab.kube.kinds import (
     CONFIG_MAP,
@@ -27,6 +28,7 @@ from jupyterhub_collab.kube.kinds import (
     Kind,
 )
 from jupyterhub_collab.manifests.guard import make_guard
+from jupyterhub_collab.manifests.home import make_platform_config
 from jupyterhub_collab.manifests.network_policy import make_deny_all, make_network_policies
 from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.models import TeamSpec
@@ -93,8 +95,18 @@ def test_the_guard_holds_the_provisioner_to_the_teams(
         "named after their teams": [moved(own, name=platform.namespace_prefix + "x")],
         "nothing of one team to another": [labelled(own, team="x"), labelled(volume, team="x")],
         "must bear its namespace's team": [labelled(moved(deny_all, name="x"), team="x")],
-        "an administrator gives a namespace": [labelled(own, contest="doomed")],
-        "does not set": [annotated(own, constants.ANNOTATION_GIVE_TO_CONTEST, "doomed")],
+        "an administrator gives a namespace": [
+            labelled(own, contest="doomed"),
+            labelled(own, contest=""),
+        ],
+        "an administrator gives a volume": [
+            labelled(volume, contest="doomed"),
+            labelled(volume, contest=""),
+        ],
+        "does not set": [
+            annotated(own, constants.ANNOTATION_GIVE_TO_CONTEST, "doomed"),
+            annotated(volume, constants.ANNOTATION_GIVE_TO_CONTEST, "doomed"),
+        ],
         "are their team's alone": [
             moved(volume, name=f"{platform.namespace_prefix}x.y"),
             with_source(**{**volume["spec"], "claimRef": {"namespace": "x", "name": "y"}}),
@@ -166,6 +178,40 @@ def test_the_guard_holds_the_provisioner_to_the_teams(
     assert "forbidden" in provisioner.refusal(other)
     for name in ("manifests-foreign", taken["metadata"]["name"]):
         ground.admin.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def test_the_provisioner_has_nothing_deleted_by_an_owner_nor_held_by_a_finalizer(
+    ground: Ground, ocean: tuple[TeamSpec, str]
+) -> None:
+    """The cluster's garbage collector asks no second key."""
+    spec, namespace = ocean
+    owner = {"apiVersion": "v1", "kind": "PersistentVolume", "name": "gone", "uid": "0"}
+    made = {(m["kind"], m["metadata"]["name"]): m for m in make_tenancy(spec, ground.platform)}
+    things = [
+        made["Namespace", namespace],
+        made["PersistentVolumeClaim", constants.TEAM_CLAIM_NAME],
+        made["PersistentVolume", names.dataset_volume(namespace, "sst")],
+        made["NetworkPolicy", constants.POLICY_DENY_ALL],
+        made["ResourceQuota", next(name for kind, name in made if kind == "ResourceQuota")],
+    ]
+    patch = ground.provisioner.patch
+    until(lambda: patch(things[0], {"metadata": {"ownerReferences": [owner]}}) != "")
+    for thing in things:
+        assert "gives nothing an owner" in patch(thing, {"metadata": {"ownerReferences": [owner]}})
+        held = patch(thing, {"metadata": {"finalizers": ["example.org/forever"]}})
+        assert "sets no finalizers" in held
+        assert patch(thing, {"metadata": {"annotations": {"note": "x"}}}) == ""
+    for volume in things[1:3]:
+        assert "takes none away" in patch(volume, {"metadata": {"finalizers": None}})
+    metadata = {**things[3]["metadata"], "name": "another"}
+    policy = {**things[3], "metadata": metadata}
+    assert ground.provisioner.create(policy) == ""
+    for key, value, words in (
+        ("ownerReferences", owner, "gives nothing an owner"),
+        ("finalizers", "example.org/forever", "sets no finalizers"),
+    ):
+        another = {**policy, "metadata": {**metadata, key: [value]}}
+        assert words in ground.provisioner.create(another)
 
 
 def test_the_provisioner_opens_no_team_to_everybody_nor_the_cluster_to_a_team(
@@ -282,6 +328,60 @@ def test_what_is_destroyed_needs_an_administrators_word(
         ground.admin.kubectl("delete", "namespace", ground.space(team), "--wait=false")
 
 
+def test_doctor_compares_the_rules_with_the_hubs_own_settings(
+    ground: Ground, api_cluster: Cluster
+) -> None:
+    def ask() -> Finding:
+        return check_admission_policies(DoctorOptions(Path("data"), 0, api_cluster.kubeconfig))
+
+    platform, hub = ground.platform, ground.platform.hub_id
+    config = make_platform_config(platform)
+    api_cluster.apply(config)
+    assert f"Admission policies hold {hub}. {hub} names no storage_class" in ask().text
+    assert ask().verdict is Verdict.NOTE
+    with_class = platform.model_copy(update={"storage_class": "fast"})
+    api_cluster.apply(make_platform_config(with_class))
+    assert ask() == Finding(Verdict.GOOD, f"Admission policies hold {hub}")
+    (policy,) = (
+        m
+        for m in make_guard(platform)
+        if m["metadata"]["name"].startswith(PODS) and m["kind"] == "ValidatingAdmissionPolicy"
+    )
+    never = {"name": "never", "expression": "false"}
+    api_cluster.apply({**policy, "spec": {**policy["spec"], "matchConditions": [never]}})
+    words = "say other than this hub's settings: jupyterhub-collab-pods; let"
+    assert words in ask().text, "its label says the right version"
+    assert ask().verdict is Verdict.BAD
+    api_cluster.apply(policy)
+    assert ask().verdict is Verdict.GOOD
+    api_cluster.apply(make_platform_config(platform.model_copy(update={"image_prefixes": ("x/",)})))
+    assert "say other than this hub's settings" in ask().text
+    delete(api_cluster, config)
+
+
+def test_doctor_tells_which_decisions_to_destroy_stand(
+    ground: Ground, ocean: tuple[TeamSpec, str], api_cluster: Cluster
+) -> None:
+    def ask() -> Finding:
+        return check_retention(DoctorOptions(Path("data"), 0, api_cluster.kubeconfig))
+
+    assert ask().verdict is Verdict.GOOD
+    home, name = ground.platform.hub_namespace, constants.RETENTION_CONFIG_MAP
+
+    def decide(**data: str | None) -> None:
+        text = json.dumps({"data": {f"team.{team}": word for team, word in data.items()}})
+        api_cluster.kubectl("patch", "configmap", name, "-n", home, "--type=merge", "-p", text)
+
+    decide(ocean="destroy", longgone="destroy", other="keep")
+    found = ask()
+    assert found.verdict is Verdict.NOTE
+    assert f"team.ocean of {home} (is still there)" in found.text
+    assert f"team.longgone of {home} (nothing of it is left)" in found.text
+    assert "team.other" not in found.text
+    decide(ocean=None, longgone=None, other=None)
+    assert ask().verdict is Verdict.GOOD
+
+
 def test_doctor_says_loudly_when_policies_are_missing_or_of_another_version(
     ground: Ground, api_cluster: Cluster
 ) -> None:
@@ -289,7 +389,7 @@ def test_doctor_says_loudly_when_policies_are_missing_or_of_another_version(
         return check_admission_policies(DoctorOptions(Path("data"), 0, kubeconfig))
 
     hub = ground.platform.hub_id
-    assert ask().text == f"Admission policies hold {hub}"
+    assert ask().text.startswith(f"Admission policies hold {hub}; of {hub} the version alone")
     assert ask().verdict is Verdict.GOOD
     assert "may not read them" in ask(ground.hub.kubeconfig).text
     assert (
