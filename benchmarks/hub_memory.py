@@ -2,7 +2,7 @@
 
 Two hubs with the same rows in their databases, alike in all but the spawner, on one API server. Of
 each the resident memory is taken when it is up and has told all its users and groups once, page by
-page, as the admin page and the provisioner ask for them. No issue names a target; a tenth more than
+page, as the admin page and the provisioner ask for them. The bound is our own: a tenth more than
 the peer is for what TeamSpawner keeps of its own: clients, caches, templates.
 """
 
