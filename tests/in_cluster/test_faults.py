@@ -39,11 +39,12 @@ def katherine(home: Home) -> Iterator[Visitor]:
 def test_killed_pods_come_back_and_servers_go_on(home: Home, katherine: Visitor) -> None:
     uid = server_pod(home, "desert")["metadata"]["uid"]
     with Probe(katherine) as probe:
-        for component in ("hub", "provisioner"):
-            before = home.pod(component)["metadata"]["uid"]
+        before = {name: home.pod(name)["metadata"]["uid"] for name in ("hub", "provisioner")}
+        for component in before:
             home.delete_pod(component)
-            home.wait_up()
-            assert home.pod(component)["metadata"]["uid"] != before
+        home.wait_up()
+        for component, old in before.items():
+            assert home.pod(component)["metadata"]["uid"] != old
     assert probe.asked > 10
     assert probe.failed == 0
     assert server_pod(home, "desert")["metadata"]["uid"] == uid
