@@ -371,7 +371,9 @@ class TenancyManager:
         state = State.DESTROYED if outcome.is_ready else State.DESTROYING
         if any(issue.type in _NOT_THEIRS for issue in outcome.issues):
             state = State.FAILED
-        elif any(issue.type in _HELD_BACK for issue in outcome.issues):
+        elif self._view.namespace_of(team) is not None and any(
+            issue.type in _HELD_BACK for issue in outcome.issues
+        ):  # what is gone has no walls, and to heal them would make the team anew
             kept = self._as_asked(team)
             if kept.manifests:
                 upheld = await self._engine.reconcile(

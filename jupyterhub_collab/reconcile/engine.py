@@ -24,7 +24,7 @@ from ..kube.kinds import NAMESPACE, Kind, kind_named, kind_of
 from .compare import Deviation, find_deviations
 from .issues import Issue, IssueType
 from .objects import Manifest, ObjectKey, Owner, is_terminating, key_of, uid_of, version_of
-from .plan import Action, Memory, Plan, Step, foreign_object, plan_objects
+from .plan import Action, Memory, Plan, Step, not_ours, plan_objects
 from .quota import QUOTA_KIND, is_quota_refusal
 from .removal import Doomed, Release, not_released, plan_removal
 from .volumes import VOLUME_KINDS
@@ -237,7 +237,7 @@ class Engine:
             except (RetryableError, PermanentError) as failure:
                 issue = _issue_of(failure)
                 if isinstance(failure, PermanentKubeError) and _is_policy(failure):
-                    issue = not_released(doomed, release, failure.message)
+                    issue = not_released(doomed, release, step.key, failure.message)
                 return Outcome(False, (*plan.issues, issue), failure, writes)
             if not plan.steps:
                 return Outcome(not plan.issues, plan.issues, None, writes)
@@ -285,7 +285,7 @@ class Engine:
             if found is None:
                 raise _PlanAnew from error
             if not owner.owns(found):
-                raise _Foreign(foreign_object(step.manifest, found, owner)) from error
+                raise _Foreign(not_ours(step.key, found, owner)) from error
             self._observed.note(found)
             raise _PlanAnew from error
         except PermanentKubeError as error:

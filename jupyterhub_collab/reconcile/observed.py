@@ -1,8 +1,10 @@
 """What is in the cluster, as eight cluster-wide watches tell it, and one for a single ConfigMap.
 
 One informer a kind, never one a namespace. Only objects with our managed-by and hub labels are
-watched, but for NetworkPolicies: of those, others' in our namespaces are kept as well (names only),
-for they may let through what a team's rules do not.
+watched, but for two kinds, of which others' are kept as well (names only). NetworkPolicies in our
+namespaces: they may let through what a team's rules do not. Namespaces of a team's name: a watch by
+labels says the same of one that is gone and of one that lost its labels, and only the first may be
+called destroyed.
 
 The ConfigMap is the cluster's word on what may be destroyed. Nothing else waits for it: where it
 cannot be read, nothing is destroyed.
@@ -69,7 +71,6 @@ def _trim_namespace(obj: Manifest) -> Manifest | None:
 _TRIMS: Final = {
     kinds.RESOURCE_QUOTA: _trim_quota,
     kinds.PERSISTENT_VOLUME: _trim_volume,
-    kinds.NAMESPACE: _trim_namespace,
 }
 
 
@@ -111,7 +112,13 @@ class ClusterView:
                 **options,
             )
 
-        self._namespaces = make(kinds.NAMESPACE)
+        self._namespaces = Informer(
+            client,
+            kinds.NAMESPACE,
+            on_change=self._changed,
+            transform=self._trim_space,
+            **options,
+        )
         self._volumes = make(kinds.PERSISTENT_VOLUME)
         self._volumes_of: dict[str, set[str]] = {}
         self._policies = Informer(
@@ -140,11 +147,6 @@ class ClusterView:
         """Whether every kind has been listed once."""
         return all(informer.synced.is_set() for informer in self._all)
 
-    @property
-    def is_live(self) -> bool:
-        """Whether every watch is open."""
-        return all(informer.live for informer in self._all)
-
     def lagging(self) -> list[str]:
         """Kinds whose watch is not open."""
         return [informer.kind.plural for informer in self._all if not informer.live]
@@ -171,12 +173,14 @@ class ClusterView:
 
     def teams(self) -> set[str]:
         """Teams that have a namespace of ours."""
-        found = (self._team_of_namespace(obj) for obj in self._namespaces)
+        ours = (obj for obj in self._namespaces if self._is_ours(obj))
+        found = map(self._team_of_namespace, ours)
         return {team for team in found if team is not None}
 
     def namespace_of(self, team: str) -> Manifest | None:
         """The team's namespace, if it bears our hub's labels. Do not change it."""
-        return self._namespaces.get(self._prefix + team)
+        found = self._namespaces.get(self._prefix + team)
+        return found if found is not None and self._is_ours(found) else None
 
     def release(self) -> Release:
         """What may be destroyed, as far as the cluster says now."""
@@ -185,7 +189,8 @@ class ClusterView:
         return Release(self._hub_namespace, (found or {}).get("data") or {}, is_known=is_known)
 
     def objects_of(self, team: str) -> dict[ObjectKey, Manifest]:
-        """All that is there of a team, others' policies in its namespace among them."""
+        """All that is there of a team; others' policies in its namespace, or another's namespace of
+        its name, among them."""
         namespace = self._prefix + team
         found: list[Manifest] = []
         own = self._namespaces.get(namespace)
@@ -202,11 +207,7 @@ class ClusterView:
     def note(self, obj: Manifest) -> None:
         """Take in the answer to a write of ours, or a read."""
         informer = self._by_kind[obj["kind"]]
-        labels = obj["metadata"].get("labels") or {}
-        is_ours = labels.get(LABEL_MANAGED_BY) == MANAGED_BY and (
-            labels.get(LABEL_HUB) == self._hub_id
-        )
-        if is_ours or informer is self._policies:
+        if self._is_ours(obj) or informer in (self._policies, self._namespaces):
             informer.note(obj)
             self._index(obj)
         else:  # it left the selector: the watch will say so too
@@ -249,12 +250,25 @@ class ClusterView:
         meta = obj["metadata"]
         if names.team_of_namespace(meta["namespace"], prefix=self._prefix) is None:
             return None
-        labels = meta.get("labels") or {}
-        if labels.get(LABEL_MANAGED_BY) == MANAGED_BY and labels.get(LABEL_HUB) == self._hub_id:
-            return _trim(obj)
-        kept = ("name", "namespace", "uid", "resourceVersion", "labels", "deletionTimestamp")
-        return {
-            "apiVersion": obj["apiVersion"],
-            "kind": obj["kind"],
-            "metadata": {key: meta[key] for key in kept if key in meta},
-        }
+        return _trim(obj) if self._is_ours(obj) else _name_only(obj)
+
+    def _trim_space(self, obj: Manifest) -> Manifest | None:
+        if self._team_of_namespace(obj) is None:
+            return None
+        return _trim_namespace(obj) if self._is_ours(obj) else _name_only(obj)
+
+    def _is_ours(self, obj: Manifest) -> bool:
+        labels = obj["metadata"].get("labels") or {}
+        return labels.get(LABEL_MANAGED_BY) == MANAGED_BY and (
+            labels.get(LABEL_HUB) == self._hub_id
+        )
+
+
+def _name_only(obj: Manifest) -> Manifest:
+    kept = ("name", "namespace", "uid", "resourceVersion", "labels", "deletionTimestamp")
+    meta = obj["metadata"]
+    return {
+        "apiVersion": obj["apiVersion"],
+        "kind": obj["kind"],
+        "metadata": {key: meta[key] for key in kept if key in meta},
+    }

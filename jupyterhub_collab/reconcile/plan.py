@@ -163,11 +163,6 @@ def not_ours(key: ObjectKey, found: Manifest, owner: Owner) -> Issue:
     )
 
 
-def foreign_object(manifest: Manifest, found: Manifest, owner: Owner) -> Issue:
-    """Issue of an object that turned out to be somebody else's when we wanted to create ours."""
-    return not_ours(key_of(manifest), found, owner)
-
-
 def terminating(obj: Manifest, *, then: str = "It is made anew when it is gone.") -> Issue:
     """Issue of an object that is being deleted, with what holds it, as far as the cluster says."""
     conditions = (obj.get("status") or {}).get("conditions") or ()

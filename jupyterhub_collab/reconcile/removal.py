@@ -5,6 +5,7 @@ Laws
 - Only what bears all three of our labels goes, and only what was made for the contest that the
   team's group names: an id that came again decides nothing about the former team's work.
 - Nothing goes before an administrator of the cluster has released it (`Release`).
+- A namespace of the team's name that is not ours stands in the way: then nothing was destroyed.
 - The namespace goes first, as a whole: the cluster ends its pods before it takes the policies away
   (Kubernetes 1.34 or newer). What stands outside, the volumes of data sets, goes when the namespace
   is gone and their claims with it: the reverse of how they were made. Data stay where they lie.
@@ -103,14 +104,14 @@ def _plan_object(doomed: Doomed, found: Manifest, release: Release) -> Plan:
         message = f"{key} is bound to its claim yet. It is deleted when that claim is gone."
         return Plan(issues=(Issue(IssueType.TERMINATING, "StillBound", message),))
     if not release.covers(team=doomed.owner.team, contest=contest):
-        return Plan(issues=(not_released(doomed, release),))
+        return Plan(issues=(not_released(doomed, release, key),))
     # The resourceVersion as well: labels, and so owner and contest, are as they were read.
     step = Step(Action.DELETE, key, _REASON, uid=uid_of(found), resource_version=version_of(found))
     return Plan((step,))
 
 
-def not_released(doomed: Doomed, release: Release, said: str = "") -> Issue:
-    """Issue of a team that the cluster does not let go. `said`: the API server's own words."""
+def not_released(doomed: Doomed, release: Release, left: ObjectKey, said: str = "") -> Issue:
+    """Issue of what is `left` and not let go by the cluster. `said`: the API server's own words."""
     team, hub_namespace = doomed.owner.team, release.hub_namespace
     if not release.is_known:
         said = (
@@ -118,9 +119,12 @@ def not_released(doomed: Doomed, release: Release, said: str = "") -> Issue:
             "those that are shipped: jupyterhub-collab rbac.)"
         )
     patch = f'{{"data":{{"team.{team}":"{RETENTION_DESTROY}"}}}}'
+    so_far = "it. Nothing was deleted"
+    if left.kind == _VOLUME:
+        so_far = f"{left}, of a data set. The namespace is gone and is not made anew"
     message = (
         f"The hub's group says that team {team} is to be destroyed; the cluster does not release "
-        "it. Nothing was deleted, and no server starts. An administrator of the cluster must say "
+        f"{so_far}, and no server starts. An administrator of the cluster must say "
         f"so too: kubectl patch configmap {RETENTION_CONFIG_MAP} -n {hub_namespace} --type=merge "
         f"-p '{patch}' (or "
         f'"contest.{doomed.contest}" for all teams of the contest).'

@@ -329,9 +329,7 @@ class Cache:
     def sync(self) -> None:
         """As if every watch had caught up. Foreign objects are seen where a watch shows them."""
         self._known = {
-            key: copy.deepcopy(obj)
-            for key, obj in self._api.objects.items()
-            if LABEL_TEAM in (obj["metadata"].get("labels") or {}) or key.kind == "NetworkPolicy"
+            key: copy.deepcopy(obj) for key, obj in self._api.objects.items() if _is_watched(obj)
         }
 
     def objects_of(self, team: str) -> Mapping[ObjectKey, Manifest]:
@@ -344,7 +342,7 @@ class Cache:
         return {key: obj for key, obj in self._known.items() if is_theirs(key, obj)}
 
     def note(self, obj: Manifest) -> None:
-        if LABEL_TEAM in (obj["metadata"].get("labels") or {}) or obj["kind"] == "NetworkPolicy":
+        if _is_watched(obj):
             self._known[key_of(obj)] = copy.deepcopy(obj)
         else:
             self._known.pop(key_of(obj), None)
@@ -353,6 +351,12 @@ class Cache:
         known = self._known.get(key)
         if known is not None and known["metadata"]["uid"] == uid:
             del self._known[key]
+
+
+def _is_watched(obj: Manifest) -> bool:
+    """Of two kinds those without our labels as well."""
+    is_labelled = LABEL_TEAM in (obj["metadata"].get("labels") or {})
+    return is_labelled or obj["kind"] in ("NetworkPolicy", "Namespace")
 
 
 def faults(some: Iterable[Fault]) -> Iterator[Fault]:

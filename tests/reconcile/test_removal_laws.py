@@ -117,15 +117,14 @@ def test_from_any_state_through_any_faults(
         for key, obj in before.items():
             assert api.objects[key]["metadata"]["uid"] == obj["metadata"]["uid"]
             assert "deletionTimestamp" not in api.objects[key]["metadata"]
-        if is_theirs and LABEL_TEAM in space["metadata"]["labels"]:  # type: ignore[index]
+        if is_theirs:
             assert not outcome.is_ready
             assert [issue.type for issue in outcome.issues] == [IssueType.NOT_OURS]
             return
-        if not is_theirs:
-            assert outcome.is_ready
-            assert outcome.issues == ()
-            left = {key for key, obj in api.objects.items() if OWNER.owns(obj)}
-            assert left == set()
+        assert outcome.is_ready
+        assert outcome.issues == ()
+        left = {key for key, obj in api.objects.items() if OWNER.owns(obj)}
+        assert left == set()
         # Idempotent: the second time there is no step, and no request.
         api.requests.clear()
         again = await passes(engine, api, cache, 1)

@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
-from jupyterhub_collab.constants import POLICY_DENY_ALL, RETENTION_CONFIG_MAP
+from jupyterhub_collab.constants import (
+    LABEL_MANAGED_BY,
+    MANAGED_BY,
+    POLICY_DENY_ALL,
+    RETENTION_CONFIG_MAP,
+)
 from jupyterhub_collab.hubapi.client import HubClient
 from tests.cluster.cluster import Cluster
 from tests.services.running import CONTEST, READER_TOKEN, Provisioner, team, wait_until
@@ -118,6 +123,27 @@ async def test_a_team_is_destroyed_once_both_have_said_so(
     await hub.put_properties("kelp", team(generation=3))
     provisioner.request("POST", "nudge", json={"groups": ["kelp"]})
     provisioner.wait_state("kelp", "ready")
+
+
+async def test_a_namespace_that_lost_our_labels_is_not_called_destroyed(
+    provisioner: Provisioner, hub: HubClient, api_cluster: Cluster
+) -> None:
+    """A watch by labels would say the same as of one that is gone."""
+    space = f"{provisioner.platform.namespace_prefix}bare"
+    await hub.create_group("bare")
+    await hub.put_properties("bare", team())
+    provisioner.wait_state("bare", "ready")
+    await hub.put_properties("bare", team(retention="destroy", generation=2))
+    provisioner.request("POST", "nudge", json={"groups": ["bare"]})
+    provisioner.wait_state("bare", "destroying")
+    api_cluster.kubectl("label", "namespace", space, f"{LABEL_MANAGED_BY}-")
+    release(api_cluster, provisioner, team_bare="destroy")
+    status = provisioner.wait_state("bare", "failed")
+    assert "NotOurs" in {condition["type"] for condition in status["conditions"]}
+    assert "deletionTimestamp" not in api_cluster.get("namespace", space)["metadata"]
+    api_cluster.kubectl("label", "namespace", space, f"{LABEL_MANAGED_BY}={MANAGED_BY}")
+    provisioner.wait_state("bare", "destroyed", 60)
+    assert not there(api_cluster, "namespace", space)
 
 
 async def test_one_that_is_stuck_is_told_of_and_holds_nobody_up(

@@ -10,10 +10,12 @@ import pytest
 from jupyterhub_collab.constants import POLICY_DENY_ALL
 from jupyterhub_collab.models import HubGroup
 from jupyterhub_collab.reconcile.objects import ObjectKey
-from tests.services.running import team
+from tests.services.running import CONTEST, team
 from tests.services.test_tenancy_manager import SPACE, World
 
 NAMESPACE = ObjectKey("Namespace", "", SPACE)
+VOLUME = ObjectKey("PersistentVolume", "", f"{SPACE}.sea")
+SEA = {"title": "Sea", "everyTeam": True, "size": "1Gi", "nfs": {"server": "s", "path": "/x"}}
 DENY_ALL = ObjectKey("NetworkPolicy", SPACE, POLICY_DENY_ALL)
 
 
@@ -107,6 +109,74 @@ async def test_walls_stand_and_are_healed_until_the_cluster_lets_go(world: World
         assert world.api.requests == [], "nobody is asked again and again"
         decide(world)
         await until(world, "ready")
+
+
+@pytest.mark.parametrize("how", ["key taken away", "policy refuses", "role refuses"])
+async def test_what_is_gone_is_not_made_anew_where_a_volume_is_held_back(
+    world: World, how: str
+) -> None:
+    reef = {"collab": {**CONTEST, "datasets": {"sea": SEA}}}
+    world.groups.groups["contest.reef"] = HubGroup("contest.reef", reef, ())
+    async with world.working():
+        await world.until(world.is_ready)
+        world.api.bind()
+        release(world, team_ocean="destroy")
+        words = {
+            "key taken away": "",
+            "policy refuses": "ValidatingAdmissionPolicy 'x' denied request: no",
+            "role refuses": "cannot delete resource",
+        }[how]
+
+        def admit(verb: str, obj: dict[str, Any]) -> str:
+            return words if verb == "delete" and obj["kind"] == VOLUME.kind else ""
+
+        world.api.admit = admit
+        decide(world, retention="destroy")
+        await world.until(lambda: NAMESPACE in deletions(world))
+        if how == "key taken away":
+            release(world)
+        kind = "Refused" if how == "role refuses" else "NotReleased"
+
+        def is_told() -> bool:
+            before = dict(world.api.objects)
+            world.api.control_deletions()
+            if world.api.objects != before:
+                world.view.sync()
+                world.manager.on_drift("ocean")
+            status = world.manager.status("ocean")
+            return status is not None and kind in {c.type for c in status.conditions}
+
+        await world.until(is_told)
+        await turns()
+        assert list(world.api.objects) == [VOLUME]
+        told = await until(world, "destroying")
+        assert VOLUME.kind in told[kind]
+        assert "Nothing was deleted" not in told[kind]
+        if kind == "NotReleased":
+            assert f"{VOLUME}, of a data set. The namespace is gone" in told[kind]
+        if how == "key taken away":
+            release(world, team_ocean="destroy")
+            await until(world, "destroyed")
+            assert world.api.objects == {}
+
+
+async def test_a_namespace_without_our_labels_is_not_called_destroyed(world: World) -> None:
+    async with world.working():
+        await world.until(world.is_ready)
+        release(world, team_ocean="destroy")
+        space = world.api.objects[NAMESPACE]
+        ours, space["metadata"]["labels"] = space["metadata"]["labels"], {"mine": "yes"}
+        world.api._touch(space)
+        world.view.sync()
+        decide(world, retention="destroy")
+        told = await until(world, "failed")
+        assert "does not bear this project's labels" in told["NotOurs"]
+        assert deletions(world) == []
+        space["metadata"]["labels"] = ours
+        world.api._touch(space)
+        world.view.sync()
+        world.manager.on_drift("ocean")
+        await until(world, "destroyed")
 
 
 @pytest.mark.parametrize("word", ["destory", "", "Destroy", None, True, ["destroy"]])

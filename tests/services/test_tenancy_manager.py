@@ -14,13 +14,14 @@ from jupyterhub_collab.managers.tenancy import TenancyManager, TenancySettings
 from jupyterhub_collab.managers.tenancy_brake import FightBrake
 from jupyterhub_collab.models import HubGroup
 from jupyterhub_collab.reconcile.engine import Engine, Outcome
-from jupyterhub_collab.reconcile.objects import Manifest, ObjectKey
+from jupyterhub_collab.reconcile.objects import Manifest, ObjectKey, Owner
 from jupyterhub_collab.reconcile.removal import Release
 from tests.reconcile.fake_api import Cache, FakeApi
 from tests.services.running import CONTEST, make_platform, team
 
-PLATFORM = make_platform("hub")
+PLATFORM = make_platform("hub", dataset_nfs=True)
 SPACE = PLATFORM.namespace_prefix + "ocean"
+OWNER = Owner(PLATFORM.hub_id, "ocean")
 LIMITS = ObjectKey("LimitRange", SPACE, "team")
 LONG_S = 10.0
 GROUPS = {
@@ -59,7 +60,8 @@ class View(Cache):
         await asyncio.Event().wait()
 
     def namespace_of(self, _team: str) -> Manifest | None:
-        return self._known.get(ObjectKey("Namespace", "", SPACE))
+        found = self._known.get(ObjectKey("Namespace", "", SPACE))
+        return found if found is not None and OWNER.owns(found) else None
 
     def teams(self) -> set[str]:
         return {"ocean"} if self.namespace_of("ocean") else set()
