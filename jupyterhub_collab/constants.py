@@ -38,7 +38,6 @@ FIELD_MANAGER: Final = "jupyterhub-collab"  # server-side apply
 # stand in a team id, so the two never meet.
 CONTEST_GROUP_PREFIX: Final = "contest."
 PROPERTIES_KEY: Final = "collab"  # our corner of a group's properties
-PROPERTIES_SCHEMA: Final = 1
 TEAM_PROPERTIES_MAX_BYTES: Final = 4096  # a page of 200 teams stays below 1 MiB
 
 # In a member's pod.
