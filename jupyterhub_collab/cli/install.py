@@ -17,6 +17,7 @@ from ..errors import UserError
 from ..factory import make_platform
 from ..manifests.installation import make_installation
 
+POLICY_KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 DEFAULT_HUB_IMAGE = "jupyterhub-collab/hub:0.1.0"
 
 
@@ -34,6 +35,13 @@ def install(
     hub_secret: Annotated[
         str, typer.Option(help="The chart's Secret with the services' tokens.")
     ] = "hub",  # noqa: S107 - the name of a Secret
+    policies: Annotated[
+        bool,
+        typer.Option(
+            help="Print the admission policies too. Without, when upgrading: namespaces get what"
+            " newer policies ask for from the newer provisioner, which goes first."
+        ),
+    ] = True,
 ) -> None:
     """Print all that a hub in the cluster needs of ours: pipe it to `kubectl apply --server-side`.
 
@@ -49,4 +57,6 @@ def install(
     manifests = make_installation(
         make_platform(platform), image=image, public_url=public_url, hub_secret=hub_secret
     )
+    if not policies:
+        manifests = tuple(m for m in manifests if m["kind"] not in POLICY_KINDS)
     print(yaml.safe_dump_all(manifests, sort_keys=False), end="")

@@ -33,6 +33,8 @@ from .manifest import Manifest
 PROVISIONER: Final = "provisioner"  # its component label
 
 _DNS_PORTS: Final = tuple({"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP"))
+# Where the chart's proxy listens for TLS of its own (proxy.https: manual or secret).
+_PROXY_TLS_PORT: Final = 8443
 _TLS_PORTS: Final = tuple({"protocol": "TCP", "port": port} for port in (443, 6443))
 # NodeLocal DNSCache answers there, on nodes that have it.
 _NODE_LOCAL_DNS: Final = "169.254.20.10/32"
@@ -52,6 +54,7 @@ def make_home_policies(platform: Platform) -> tuple[Manifest, ...]:
     provisioner = provisioner_labels(platform)
     hub_port = platform.hub_api.target_port or platform.hub_api.port
     proxy_port = platform.proxy.target_port or platform.proxy.port
+    people = [{"protocol": "TCP", "port": port} for port in (proxy_port, _PROXY_TLS_PORT)]
     servers = {"namespaceSelector": _teams(platform)}
     to_hub = _rule("to", _pods(hub), port=hub_port)
     to_provisioner = _rule("to", _pods(provisioner), port=PROVISIONER_PORT)
@@ -73,7 +76,7 @@ def make_home_policies(platform: Platform) -> tuple[Manifest, ...]:
             proxy,
             platform,
             ingress=[
-                {"ports": [{"protocol": "TCP", "port": proxy_port}]},  # people, from anywhere
+                {"ports": people},  # from anywhere
                 _rule("from", _pods(hub), port=PROXY_API_PORT),
             ],
             egress=[_dns(), to_hub, to_provisioner, to_servers],

@@ -230,6 +230,10 @@ def test_install_prints_all_that_a_hub_in_the_cluster_needs(run: Run, tmp_path: 
     file.write_text(yaml.safe_dump({**PLATFORM, "hub_api": hub, "proxy": proxy}))
     options = ("--platform", file, "--public-url", "https://hub.example.org")
     kinds = [m["kind"] for m in yaml.safe_load_all(run("install", *options).stdout)]
+    first = [
+        m["kind"] for m in yaml.safe_load_all(run("install", *options, "--no-policies").stdout)
+    ]
+    assert first == [kind for kind in kinds if "ValidatingAdmissionPolicy" not in kind]
     assert kinds[0] == "Namespace"
     assert kinds[-1] == "Deployment"
     assert "ValidatingAdmissionPolicy" in kinds
