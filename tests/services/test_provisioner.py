@@ -40,6 +40,10 @@ async def add_team(hub: HubClient, name: str, **more: Any) -> None:
     await hub.put_properties(name, team(**more))
 
 
+# Accepted; 200 where the poll or a watch was quicker than whoever asks.
+PROVISIONED = (200, 202)
+
+
 async def test_a_team_gets_its_namespace_at_once_when_somebody_waits(
     provisioner: Provisioner, hub: HubClient, api_cluster: Cluster
 ) -> None:
@@ -78,7 +82,7 @@ async def test_a_changed_tier_is_rendered_anew_and_what_is_no_longer_wanted_goes
     provisioner.wait_state("tide", "ready")
     before = provisioner.wait_state("tide", "ready")["readyHash"]
     await hub.put_properties("tide", team(tier="large", generation=2))
-    assert provisioner.request("POST", "teams/tide/provision").status_code == 202
+    assert provisioner.request("POST", "teams/tide/provision").status_code in PROVISIONED
     after = provisioner.wait_state("tide", "ready")
     assert after["readyHash"] != before
     there = namespace(provisioner, "tide")
@@ -88,7 +92,9 @@ async def test_a_changed_tier_is_rendered_anew_and_what_is_no_longer_wanted_goes
     await hub.put_properties("contest.reef", {"collab": {**CONTEST, "egress": []}})
     answer = provisioner.request("POST", "nudge", json={"groups": ["contest.reef"]})
     assert answer.status_code == 202
-    assert "tide" in answer.json()["changed"]
+    now = provisioner.request("GET", "teams/tide").json()
+    is_rendered = now["specHash"] != after["specHash"]  # the poll may have been quicker
+    assert "tide" in answer.json()["changed"] or is_rendered
     wait_until(
         lambda: (
             {
@@ -164,7 +170,7 @@ async def test_somebody_elses_namespace_is_left_alone(
     assert api_cluster.get("networkpolicy,resourcequota", "-n", there)["items"] == []
     # Once it is out of the way the team gets its own.
     api_cluster.kubectl("delete", "namespace", there)
-    assert provisioner.request("POST", "teams/taken/provision").status_code == 202
+    assert provisioner.request("POST", "teams/taken/provision").status_code in PROVISIONED
     provisioner.wait_state("taken", "ready")
 
 
@@ -301,7 +307,7 @@ async def test_a_volume_that_cannot_grow_stays_and_is_told(
     uid = api_cluster.get("pvc", "team", "-n", there)["metadata"]["uid"]
     larger = {**CONTEST, "generation": 2, "volumes": {"team": "3Gi"}}
     await hub.put_properties("contest.deep", {"collab": larger})
-    assert provisioner.request("POST", "teams/trench/provision").status_code == 202
+    assert provisioner.request("POST", "teams/trench/provision").status_code in PROVISIONED
     status = provisioner.wait_state("trench", "ready")
     (told,) = [c for c in status["conditions"] if c["type"] == "VolumeFixed"]
     assert "should be 3Gi large and stays at 1Gi" in told["message"]
