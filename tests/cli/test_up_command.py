@@ -119,7 +119,7 @@ def test_doctor_is_one_line_a_check_and_changes_nothing(tmp_path: Path, port: in
     done = run("doctor", "--data", "data", "--port", str(port), cwd=tmp_path)
     assert done.returncode == 0, done
     lines = done.stdout.splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 11
     assert all(line[0] in "✓!" for line in lines)
     assert any("isolates nothing" in line for line in lines)
     assert any("NetworkPolicies: kept, not enforced" in line for line in lines)

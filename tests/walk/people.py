@@ -152,7 +152,7 @@ class Person:
         """Open a text file in JupyterLab's editor and read what it shows."""
         self.open(*path)
         editor = self.page.locator(".jp-FileEditor:visible .cm-content")
-        expect(editor).to_be_visible()
+        expect(editor).to_contain_text(re.compile(r"\S"))  # it is drawn before the file is read
         return str(editor.inner_text())
 
     def fetch(self, url: str, **options: Any) -> tuple[int, str]:
