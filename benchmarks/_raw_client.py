@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -26,6 +26,7 @@ from jupyterhub_collab.kube.kinds import NAMESPACE, kind_of
 from tests.contract.client import Api, connect
 
 Manifest = dict[str, Any]
+Thing = TypeVar("Thing")
 RETRY_S = 0.05
 
 
@@ -71,13 +72,15 @@ def path_of(manifest: Manifest) -> str:
     return kind_of(manifest).path(meta.get("namespace"), meta["name"])
 
 
-async def in_turn(work: Iterable[Callable[[], Awaitable[None]]], concurrency: int) -> None:
-    """Do it all, so many at once."""
-    left = iter(work)
+async def in_turn(
+    do: Callable[[Thing], Awaitable[None]], things: Iterable[Thing], concurrency: int
+) -> None:
+    """Do it to each, so many at once."""
+    left = iter(things)
 
     async def worker() -> None:
-        for job in left:
-            await job()
+        for thing in left:
+            await do(thing)
 
     await asyncio.gather(*(worker() for _ in range(concurrency)))
 
@@ -96,7 +99,7 @@ async def apply(client: RawClient, teams: list[list[Manifest]], concurrency: int
                     await asyncio.sleep(RETRY_S)
 
     began = time.perf_counter()
-    await in_turn((lambda team=team: one(team) for team in encoded), concurrency)  # type: ignore[misc]
+    await in_turn(one, encoded, concurrency)
     return time.perf_counter() - began
 
 
@@ -120,7 +123,7 @@ async def delete(client: RawClient, teams: list[list[Manifest]], concurrency: in
 
     began = time.perf_counter()
     following = [asyncio.create_task(rest(name)) for name in gone]
-    await in_turn((lambda space=space: end(space) for space in spaces), concurrency)  # type: ignore[misc]
+    await in_turn(end, spaces, concurrency)
     await asyncio.gather(*following)
     took = time.perf_counter() - began
     watch.cancel()

@@ -201,11 +201,11 @@ async def test_nested_mounts(node: ContractCluster, node_api: Api, node_namespac
 async def test_working_directory(node: ContractCluster, node_api: Api, node_namespace: str) -> None:
     """`workingDir` is where the process starts; paths in `args` and values of `env` are its own."""
     container = {
-        "workingDir": "/mnt/work",
-        "env": [{"name": "PLACE", "value": "/mnt/work/file"}],
-        "volumeMounts": [{"name": "work", "mountPath": "/mnt/work"}],
+        "workingDir": "/mnt/place",
+        "env": [{"name": "PLACE", "value": "/mnt/place/file"}],
+        "volumeMounts": [{"name": "work", "mountPath": "/mnt/place"}],
         "command": ["sh"],
-        "args": ["-c", 'echo here > file && cat "$PLACE" /mnt/work/file'],
+        "args": ["-c", 'echo here > file && cat "$PLACE" /mnt/place/file'],
     }
     volumes = [{"name": "work", "emptyDir": {}}]
     pod = _pod(node, "", volumes=volumes, container=container)
