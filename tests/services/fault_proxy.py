@@ -258,6 +258,9 @@ class FaultProxy:
             for task in (ended, chunk):
                 if task is not None:
                     task.cancel()
+            # A TLS connection would say goodbye and wait for the answer, after us and the loop.
+            if answer.connection is not None and answer.connection.transport is not None:
+                answer.connection.transport.abort()
 
 
 async def _once(_request: web.Request, response: web.StreamResponse) -> None:
