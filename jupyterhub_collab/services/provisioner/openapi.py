@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ...reconcile.conditions import State
@@ -50,198 +51,213 @@ def _refusals(*codes: int) -> Json:
     return {str(code): _answer(meanings[code], _ref("Error")) for code in codes}
 
 
-def _body(name: str, *, is_required: bool = True) -> Json:
-    return {"required": is_required, "content": {"application/json": {"schema": _ref(name)}}}
+def _body(name: str) -> Json:
+    return {"required": True, "content": {"application/json": {"schema": _ref(name)}}}
+
+
+def _list_of(schema: Json) -> Json:
+    return {"type": "array", "items": schema}
+
+
+_STATES: Final[Json] = {"enum": [state.value for state in State]}
+_NULL_TEXT: Final[Json] = {"type": ["string", "null"]}
+_TIME: Final[Json] = {"format": "date-time"}
+
+_CONDITION: Final = _object(
+    {
+        "type": {**_TEXT, "description": "Ready, or what is in the way: NotOurs, Refused, ..."},
+        "status": {"enum": ["True", "False"]},
+        "reason": _TEXT,
+        "message": {**_TEXT, "description": "A sentence for people."},
+        "lastTransitionTime": {**_TEXT, **_TIME},
+    },
+    required=("type", "status", "reason", "message", "lastTransitionTime"),
+)
+_TEAM: Final = _object(
+    {
+        "team": _TEXT,
+        "contest": _TEXT,
+        "namespace": _TEXT,
+        "state": _STATES,
+        "conditions": _list_of(_ref("Condition")),
+        "specHash": {**_HASH, "description": "Of what the hub's groups say now."},
+        "readyHash": {**_HASH, "description": "Of what stands as a whole."},
+        "lastError": _NULL_TEXT,
+        "updated": {**_NULL_TEXT, **_TIME},
+        "status_url": {**_TEXT, "description": "Where to ask again (after provision)."},
+    },
+    required=("team", "contest", "namespace", "state", "conditions", "specHash", "readyHash"),
+)
+_TEAMS: Final = _object(
+    {
+        "total": {"type": "integer"},
+        "next": {"type": ["integer", "null"], "description": "Offset of the next page."},
+        "teams": _list_of(_ref("Team")),
+    },
+    required=("total", "next", "teams"),
+)
+_STEP: Final = _object(
+    {
+        "action": {"enum": ["create", "apply", "delete", "mark-ready", "unmark-ready"]},
+        "kind": _TEXT,
+        "namespace": _NULL_TEXT,
+        "name": _TEXT,
+        "reason": _TEXT,
+    }
+)
+_ISSUE: Final = _object(
+    {"type": _TEXT, "reason": _TEXT, "message": _TEXT, "blocking": {"type": "boolean"}}
+)
+_PLAN: Final = _object(
+    {
+        "steps": _list_of(_STEP),
+        "issues": _list_of(_ISSUE),
+        "error": _TEXT,
+        "problems": _list_of(_ref("Problem")),
+    }
+)
+_HEALTH: Final = _object(
+    {
+        "status": {"enum": ["ok", "waiting"]},
+        "waitingFor": _NULL_TEXT,
+        "hubError": _NULL_TEXT,
+        "watchesDown": _list_of(_TEXT),
+        "queue": {"type": "integer"},
+    }
+)
+_PROBLEM: Final = _object(
+    {"field": _TEXT, "found": _TEXT, "expected": _TEXT}, required=("field", "found", "expected")
+)
+_ERROR: Final = _object(
+    {
+        "status": {"type": "integer"},
+        "message": _TEXT,
+        "problems": _list_of(_ref("Problem")),
+    },
+    required=("status", "message"),
+)
 
 
 def _schemas() -> Json:
-    def model(of: type[NudgeRequest] | type[PlanRequest]) -> Json:
-        return of.model_json_schema(by_alias=True)
-
-    condition = _object(
-        {
-            "type": {**_TEXT, "description": "Ready, or what is in the way: NotOurs, Refused, ..."},
-            "status": {"enum": ["True", "False"]},
-            "reason": _TEXT,
-            "message": {**_TEXT, "description": "A sentence for people."},
-            "lastTransitionTime": {**_TEXT, "format": "date-time"},
-        },
-        required=("type", "status", "reason", "message", "lastTransitionTime"),
-    )
-    team = _object(
-        {
-            "team": _TEXT,
-            "contest": _TEXT,
-            "namespace": _TEXT,
-            "state": {"enum": [state.value for state in State]},
-            "conditions": {"type": "array", "items": _ref("Condition")},
-            "specHash": {**_HASH, "description": "Of what the hub's groups say now."},
-            "readyHash": {**_HASH, "description": "Of what stands as a whole."},
-            "lastError": {"type": ["string", "null"]},
-            "updated": {"type": ["string", "null"], "format": "date-time"},
-            "status_url": {**_TEXT, "description": "Where to ask again (after provision)."},
-        },
-        required=("team", "contest", "namespace", "state", "conditions", "specHash", "readyHash"),
-    )
-    problem = _object(
-        {"field": _TEXT, "found": _TEXT, "expected": _TEXT},
-        required=("field", "found", "expected"),
-    )
-    step = _object(
-        {
-            "action": {"enum": ["create", "apply", "delete", "mark-ready", "unmark-ready"]},
-            "kind": _TEXT,
-            "namespace": {"type": ["string", "null"]},
-            "name": _TEXT,
-            "reason": _TEXT,
-        }
-    )
-    issue = _object(
-        {"type": _TEXT, "reason": _TEXT, "message": _TEXT, "blocking": {"type": "boolean"}}
-    )
     return {
-        "Condition": condition,
-        "Team": team,
-        "Teams": _object(
-            {
-                "total": {"type": "integer"},
-                "next": {"type": ["integer", "null"], "description": "Offset of the next page."},
-                "teams": {"type": "array", "items": _ref("Team")},
-            },
-            required=("total", "next", "teams"),
-        ),
-        "Plan": _object(
-            {
-                "steps": {"type": "array", "items": step},
-                "issues": {"type": "array", "items": issue},
-                "error": _TEXT,
-                "problems": {"type": "array", "items": _ref("Problem")},
-            }
-        ),
+        "Condition": _CONDITION,
+        "Team": _TEAM,
+        "Teams": _TEAMS,
+        "Plan": _PLAN,
         "Plans": _object({"plans": {"type": "object", "additionalProperties": _ref("Plan")}}),
-        "Health": _object(
-            {
-                "status": {"enum": ["ok", "waiting"]},
-                "waitingFor": {"type": ["string", "null"]},
-                "hubError": {"type": ["string", "null"]},
-                "watchesDown": {"type": "array", "items": _TEXT},
-                "queue": {"type": "integer"},
-            }
-        ),
-        "Problem": problem,
-        "Error": _object(
-            {
-                "status": {"type": "integer"},
-                "message": _TEXT,
-                "problems": {"type": "array", "items": _ref("Problem")},
-            },
-            required=("status", "message"),
-        ),
-        "NudgeRequest": model(NudgeRequest),
-        "PlanRequest": model(PlanRequest),
+        "Health": _HEALTH,
+        "Problem": _PROBLEM,
+        "Error": _ERROR,
+        "NudgeRequest": NudgeRequest.model_json_schema(by_alias=True),
+        "PlanRequest": PlanRequest.model_json_schema(by_alias=True),
     }
 
 
-def _paths() -> Json:
+def _operation(
+    summary: str,
+    answers: Json,
+    *refusals: int,
+    parameters: Sequence[Json] = (),
+    body: str = "",
+    is_public: bool = False,
+) -> Json:
+    """One method of one path. `answers` by status; `body` names the schema of what is sent."""
+    found: Json = {"summary": summary}
+    if parameters:
+        found["parameters"] = list(parameters)
+    if body:
+        found["requestBody"] = _body(body)
+    found["responses"] = {**answers, **_refusals(*refusals)}
+    if is_public:
+        found["security"] = []
+    return found
+
+
+def _team_paths() -> Json:
     team = {"name": "team", "in": "path", "required": True, "schema": _TEXT}
     query = [
         {"name": name, "in": "query", "schema": schema}
         for name, schema in (
-            ("state", {"enum": [state.value for state in State]}),
+            ("state", _STATES),
             ("contest", _TEXT),
             ("offset", {"type": "integer", "minimum": 0}),
             ("limit", {"type": "integer", "minimum": 0, "maximum": 200}),
         )
     ]
-    public: Json = {"security": []}
+    all_teams = _operation(
+        "All teams; an HTML table when asked for text/html",
+        {"200": _answer("One page.", _ref("Teams"))},
+        *(401, 403, 422, 503),
+        parameters=query,
+    )
+    one_team = _operation(
+        "One team",
+        {"200": _answer("Its state.", _ref("Team"))},
+        *(401, 403, 404, 503),
+        parameters=[team],
+    )
+    provision = _operation(
+        "Read the team's groups now and make its namespace so",
+        {
+            "200": _answer("All stands already.", _ref("Team")),
+            "202": _answer("Under way; ask status_url.", _ref("Team")),
+        },
+        *(400, 401, 403, 404, 409, 422, 502, 503),
+        parameters=[team],
+    )
     return {
-        "/teams": {
-            "get": {
-                "summary": "All teams; an HTML table when asked for text/html",
-                "parameters": query,
-                "responses": {
-                    "200": _answer("One page.", _ref("Teams")),
-                    **_refusals(401, 403, 422, 503),
-                },
-            }
+        "/teams": {"get": all_teams},
+        "/teams/{team}": {"get": one_team},
+        "/teams/{team}/provision": {"post": provision},
+    }
+
+
+def _request_paths() -> Json:
+    plan = _operation(
+        "What would be changed; changes nothing",
+        {"200": _answer("Steps and issues by team.", _ref("Plans"))},
+        *(400, 401, 403, 422, 503),
+        body="PlanRequest",
+    )
+    changed = _object({"changed": _list_of(_TEXT)})
+    nudge = _operation(
+        "Read these hub groups now instead of at the next poll",
+        {"202": _answer("Read; these teams changed and are queued.", changed)},
+        *(400, 401, 403, 422, 502, 503),
+        body="NudgeRequest",
+    )
+    return {"/plan": {"post": plan}, "/nudge": {"post": nudge}}
+
+
+def _watching_paths() -> Json:
+    health = _operation(
+        "Whether it works: it holds the lease and both sides are known",
+        {
+            "200": _answer("It does.", _ref("Health")),
+            "503": _answer("Not yet.", _ref("Health")),
         },
-        "/teams/{team}": {
-            "get": {
-                "summary": "One team",
-                "parameters": [team],
-                "responses": {
-                    "200": _answer("Its state.", _ref("Team")),
-                    **_refusals(401, 403, 404, 503),
-                },
-            }
-        },
-        "/teams/{team}/provision": {
-            "post": {
-                "summary": "Read the team's groups now and make its namespace so",
-                "parameters": [team],
-                "responses": {
-                    "200": _answer("All stands already.", _ref("Team")),
-                    "202": _answer("Under way; ask status_url.", _ref("Team")),
-                    **_refusals(400, 401, 403, 404, 409, 422, 502, 503),
-                },
-            }
-        },
-        "/plan": {
-            "post": {
-                "summary": "What would be changed; changes nothing",
-                "requestBody": _body("PlanRequest"),
-                "responses": {
-                    "200": _answer("Steps and issues by team.", _ref("Plans")),
-                    **_refusals(400, 401, 403, 422, 503),
-                },
-            }
-        },
-        "/nudge": {
-            "post": {
-                "summary": "Read these hub groups now instead of at the next poll",
-                "requestBody": _body("NudgeRequest"),
-                "responses": {
-                    "202": _answer(
-                        "Read; these teams changed and are queued.",
-                        _object({"changed": {"type": "array", "items": _TEXT}}),
-                    ),
-                    **_refusals(400, 401, 403, 422, 502, 503),
-                },
-            }
-        },
-        "/health": {
-            "get": {
-                "summary": "Whether it works: it holds the lease and both sides are known",
-                "responses": {
-                    "200": _answer("It does.", _ref("Health")),
-                    "503": _answer("Not yet.", _ref("Health")),
-                },
-                **public,
-            }
-        },
-        "/health/live": {
-            "get": {
-                "summary": "Whether the process runs, one that waits its turn too",
-                "responses": {"200": _answer("It does.")},
-                **public,
-            }
-        },
-        "/metrics": {
-            "get": {
-                "summary": "Figures for Prometheus",
-                "responses": {
-                    "200": _answer("Text format.", _TEXT, "text/plain"),
-                    **_refusals(401, 403),
-                },
-            }
-        },
-        "/openapi.json": {
-            "get": {
-                "summary": "This document",
-                "responses": {"200": _answer("OpenAPI 3.1.", {"type": "object"})},
-                **public,
-            }
-        },
+        is_public=True,
+    )
+    live = _operation(
+        "Whether the process runs, one that waits its turn too",
+        {"200": _answer("It does.")},
+        is_public=True,
+    )
+    metrics = _operation(
+        "Figures for Prometheus",
+        {"200": _answer("Text format.", _TEXT, "text/plain")},
+        *(401, 403),
+    )
+    document = _operation(
+        "This document",
+        {"200": _answer("OpenAPI 3.1.", {"type": "object"})},
+        is_public=True,
+    )
+    return {
+        "/health": {"get": health},
+        "/health/live": {"get": live},
+        "/metrics": {"get": metrics},
+        "/openapi.json": {"get": document},
     }
 
 
@@ -262,7 +278,7 @@ def make_openapi(prefix: str = DEFAULT_PREFIX) -> Json:
         },
         "servers": [{"url": prefix.rstrip("/")}],
         "security": [{"token": []}],
-        "paths": _paths(),
+        "paths": {**_team_paths(), **_request_paths(), **_watching_paths()},
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {
