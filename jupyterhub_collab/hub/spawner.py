@@ -16,11 +16,8 @@ import asyncio
 import hmac
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Final
 
-import jupyterhub
-from jupyterhub.utils import AnyTimeoutError
 from kubespawner import KubeSpawner
 from traitlets import TraitError, default, validate
 
@@ -37,11 +34,11 @@ from ..policy.spawning import (
     server_limit_refusal,
     to_options,
 )
+from .answering import ANSWER, distrust_answer, guard_first_answer
 from .chooser import form_of, to_raw_options
 from .cluster import LEAVINGS_KEY, ClusterLink, Leaving, leavings_in, open_link
 from .database import unknown_without_database
-from .endings import to_end, to_last_words
-from .listening import until_listening
+from .endings import to_end
 from .progress import ProgressLog
 from .readiness import NamespaceWaiter, ProvisionerLink
 from .reflector import PodView
@@ -228,7 +225,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         finally:
             await self._end_steps()
             self._progress_log.close()
-        self._guard_wait_up()
+        guard_first_answer(self, self._link.pods)
         return url
 
     def _take_over(self, adoption: Adoption) -> str:
@@ -244,7 +241,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             self.namespace, self.pod_name = view.namespace, view.name
             self.server_id, self.pod_uid = view.server_id, view.uid
             self.remember()
-            return SimpleNamespace(headers={"X-JupyterHub-Version": jupyterhub.__version__})
+            return ANSWER
 
         self.server.wait_up = answered
         return self.url_of(view)
@@ -309,85 +306,6 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             status_code=504,
         )
 
-    def _guard_wait_up(self) -> None:
-        """Have a server that never answers be a refusal too.
-
-        What is in a member's home can keep their server from answering; five such starts must not
-        make the hub exit. JupyterHub's own wait takes a connection that was accepted and stays
-        silent for minutes, whatever http_timeout says, and does not notice that a pod ended.
-        """
-        self._distrust_answer()
-        wait_up = self.server.wait_up
-
-        async def ask(*args: Any, **kwargs: Any) -> Any:
-            await until_listening(self.server.ip, self.server.port)
-            return await wait_up(*args, **kwargs)
-
-        async def guarded(*args: Any, **kwargs: Any) -> Any:
-            answer = asyncio.ensure_future(ask(*args, **kwargs))
-            end = asyncio.ensure_future(self._wait_for_end(timeout_s=self.http_timeout))
-            try:
-                await asyncio.wait({answer, end}, return_when=asyncio.FIRST_COMPLETED)
-                if answer.done():
-                    return answer.result()
-                raise end.result()
-            except SpawnRefusedError:
-                raise
-            except Exception as e:
-                raise self._no_answer(type(e).__name__) from e
-            finally:
-                for future in (answer, end):
-                    future.cancel()
-
-        self.server.wait_up = guarded
-
-    def _distrust_answer(self, *, is_patient: bool = False) -> None:
-        """Keep the server's headers from JupyterHub, which parses the version among them.
-
-        They are the member's to choose, and one that cannot be parsed would count as a failed
-        start, or end the hub while it starts. `is_patient`: no answer is not death, either.
-        """
-        wait_up = self.server.wait_up
-
-        async def without_headers(*args: Any, **kwargs: Any) -> Any:
-            # JupyterHub's own wait may last for minutes where a connection is taken and silent.
-            limit_s = self.http_timeout if is_patient else None
-            try:
-                await asyncio.wait_for(wait_up(*args, **kwargs), limit_s)
-            except AnyTimeoutError:
-                if not is_patient or await self.poll() is not None:
-                    raise
-                self.log.warning("%s does not answer; its pod runs and stays", self._log_name)
-            return SimpleNamespace(headers={"X-JupyterHub-Version": jupyterhub.__version__})
-
-        self.server.wait_up = without_headers
-
-    async def _wait_for_end(self, *, timeout_s: float) -> SpawnRefusedError:
-        """Why the server will not answer any more, once that is known."""
-
-        def is_over(view: PodView | None) -> bool:
-            own = self._own(view)
-            return own is None or own.is_dead
-
-        try:
-            view = await self._link.pods.wait_for(
-                self.namespace, self.pod_name, is_over, timeout_s=timeout_s
-            )
-        except TimeoutError:
-            return self._no_answer("timeout")
-        text = "Your server was removed while it started." if view is None else to_last_words(view)
-        return SpawnRefusedError(text, reason="exited", status_code=502)
-
-    def _no_answer(self, detail: str) -> SpawnRefusedError:
-        return SpawnRefusedError(
-            f"Your server runs but did not answer within {self.http_timeout} seconds. If that"
-            " happens again, something in your home folder may keep it from starting (.jupyter,"
-            " .local).",
-            reason="no-answer",
-            status_code=504,
-            detail=detail,
-        )
-
     # -- while it runs ------------------------------------------------------------------------
 
     @unknown_without_database
@@ -410,7 +328,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             return self._over(link, f"Your server was stopped: {reason}.", 1)
         if not await link.wait_synced(timeout_s=_POLL_SYNC_S):
             return None
-        view = self._own(link.pods.get(self.namespace, self.pod_name))
+        view = self.own(link.pods.get(self.namespace, self.pod_name))
         if view is None:
             # Or it was asked for, and no answer came: if it is there after all, it goes.
             return self._over(link, to_end(link.pods.last_of(self.pod_uid)), 1)
@@ -448,7 +366,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             return f"team {self.team} is frozen, and this server can write"
         return ""
 
-    def _own(self, view: PodView | None) -> PodView | None:
+    def own(self, view: PodView | None) -> PodView | None:
         """The pod, if it is the one of this very start."""
         if view is None or view.server_id != self.server_id:
             return None
@@ -464,7 +382,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         """Where the server is. Waits for one whose start a dead hub left half-way."""
         # A hub that starts asks for it right before it waits for the server's answer, and would
         # stop a server that is only busy, or cut off for a moment.
-        self._distrust_answer(is_patient=True)
+        distrust_answer(self, is_patient=True)
         known: str = self.server.url
         try:
             link = await self._open_link()
@@ -476,7 +394,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             )
         except (CollabError, TimeoutError):
             return known
-        view = self._own(view)
+        view = self.own(view)
         return known if view is None or not view.is_serving else self.url_of(view)
 
     def url_of(self, view: PodView) -> str:

@@ -34,10 +34,10 @@ from ..reconcile.objects import Manifest, Owner, is_terminating
 from ..reconcile.observed import ClusterView
 from ..reconcile.plan import Plan
 from ..reconcile.queue import Lane, WorkQueue
-from ..reconcile.removal import Doomed
 from ..reconcile.volumes import GROWTH_REFUSED
 from .tenancy_brake import FightBrake
 from .tenancy_desired import DesiredTeams, Properties, contest_of, says_destroy
+from .tenancy_removal import TeamRemoval
 from .tenancy_rendered import RenderedTeams
 from .tenancy_status import TeamStatus, next_status
 
@@ -45,11 +45,6 @@ log = logging.getLogger(__name__)
 
 _REFUSED_DELAY_S: Final = 5.0  # shortest wait where time alone heals nothing
 _FIGHT_DELAY_S: Final = 10.0  # nothing, not even drift, is answered before
-# Nothing of the team may be deleted as things are: it stays, so its walls do.
-_HELD_BACK: Final = frozenset(
-    {IssueType.NOT_RELEASED, IssueType.CLUSTER_TOO_OLD, IssueType.REFUSED}
-)
-_NOT_THEIRS: Final = frozenset({IssueType.NOT_OURS, IssueType.OTHER_CONTEST})
 
 
 class GroupReader(Protocol):
@@ -134,6 +129,7 @@ class TenancyManager:
         self._desired = DesiredTeams()
         self._rendered = RenderedTeams(self._desired, platform)
         self._brake = FightBrake()
+        self._removal = TeamRemoval(engine, view, platform, uphold=self._uphold)
         self._queue = WorkQueue(self._settings.backoff)
         self._statuses: dict[str, TeamStatus] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -183,8 +179,7 @@ class TenancyManager:
         """
         said = properties if properties is not None else self._desired.source_of(team)[0]
         if said is not None and says_destroy(team, said):
-            doomed = self._doomed(team, contest_of(said))
-            return self._engine.plan_removal(doomed, release=self._view.release())
+            return self._removal.plan(team, contest_of(said))
         if properties is None:
             rendered = self._rendered.of_team(team)
         else:
@@ -361,31 +356,22 @@ class TenancyManager:
     def _owner(self, team: str) -> Owner:
         return Owner(self._platform.hub_id, team)
 
-    def _doomed(self, team: str, contest: str | None = None) -> Doomed:
-        namespace = names.namespace_of(team, prefix=self._platform.namespace_prefix)
-        return Doomed(self._owner(team), namespace, contest or self._desired.contest_of(team))
-
     async def _remove(self, team: str) -> Outcome:
-        """Delete what a team has; keep its walls up for as long as the cluster says no."""
-        outcome = await self._engine.remove(self._doomed(team), release=self._view.release())
-        state = State.DESTROYED if outcome.is_ready else State.DESTROYING
-        if any(issue.type in _NOT_THEIRS for issue in outcome.issues):
-            state = State.FAILED
-        elif self._view.namespace_of(team) is not None and any(
-            issue.type in _HELD_BACK for issue in outcome.issues
-        ):  # what is gone has no walls, and to heal them would make the team anew
-            kept = self._as_asked(team)
-            if kept.manifests:
-                upheld = await self._engine.reconcile(
-                    kept.manifests, owner=self._owner(team), ready_hash=kept.target_hash
-                )
-                issues = (*outcome.issues, *kept.issues, *upheld.issues)
-                writes = outcome.writes + upheld.writes
-                error = upheld.error or outcome.error
-                outcome = Outcome(False, issues, error, writes)
-        last_error = _message(i for i in outcome.issues if i.is_blocking and not i.is_passing)
-        self._set(team, state, issues=outcome.issues, last_error=last_error)
-        return outcome
+        removal = await self._removal.run(team, self._desired.contest_of(team))
+        issues = removal.outcome.issues
+        last_error = _message(i for i in issues if i.is_blocking and not i.is_passing)
+        self._set(team, removal.state, issues=issues, last_error=last_error)
+        return removal.outcome
+
+    async def _uphold(self, team: str) -> Outcome | None:
+        """Keep up what a team has that may not be deleted yet; None when nobody knows what."""
+        kept = self._as_asked(team)
+        if not kept.manifests:
+            return None
+        outcome = await self._engine.reconcile(
+            kept.manifests, owner=self._owner(team), ready_hash=kept.target_hash
+        )
+        return replace(outcome, issues=(*kept.issues, *outcome.issues))
 
     async def _reconcile(self, team: str) -> Outcome | None:
         if self._desired.is_doomed(team) and not self._is_reserved(team):
