@@ -32,7 +32,7 @@ from ..constants import (
 from ..embedded import WARNING
 from ..errors import CollabError, KubeError, UserError
 from ..kube.client import KubeClient
-from ..kube.errors import NotFoundError
+from ..kube.errors import NotFoundError, PermanentKubeError
 from ..kube.kinds import (
     ADMISSION_POLICY,
     ADMISSION_POLICY_BINDING,
@@ -50,6 +50,7 @@ from .up.proxy import cache_folder, find_node, find_npm
 
 OLDEST_PYTHON = (3, 10)
 _OURS = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+_NO_SETTINGS = f"no ConfigMap {PLATFORM_CONFIG_MAP} says its settings"
 _NEEDED = ("jupyterlab", "ipykernel", "pandas", "matplotlib", "vega_datasets")
 
 
@@ -215,7 +216,7 @@ def check_admission_policies(options: DoctorOptions) -> Finding:
     if options.kubeconfig is None:
         return Finding(Verdict.NOTE, "Admission policies: none on the embedded cluster")
     try:
-        policies, platforms = asyncio.run(_read_policies(options.kubeconfig))
+        policies, platforms, unread = asyncio.run(_read_policies(options.kubeconfig))
     except CollabError as e:
         return Finding(Verdict.NOTE, f"Admission policies: {_unread(e)}.")
     problems = find_problems(policies, platforms)
@@ -230,12 +231,8 @@ def check_admission_policies(options: DoctorOptions) -> Finding:
     if bad:
         return Finding(Verdict.BAD, f"Admission policies {'; '.join(bad)}; {cure}.")
     text = f"Admission policies hold {', '.join(sorted(problems))}"
-    unknown = sorted(problems.keys() - platforms.keys())
-    if unknown:
-        text += (
-            f"; of {', '.join(unknown)} the version alone was compared: no ConfigMap "
-            f"{PLATFORM_CONFIG_MAP} says its settings"
-        )
+    for hub in sorted(problems.keys() - platforms.keys()):
+        text += f"; of {hub} the version alone was compared: {unread.get(hub, _NO_SETTINGS)}"
     classless = sorted(hub for hub, found in platforms.items() if found.storage_class is None)
     if classless:
         text += (
@@ -268,28 +265,50 @@ def _unread(error: CollabError) -> str:
     return "not asked, the cluster does not answer"  # which another line says
 
 
-async def _read_policies(kubeconfig: Path) -> tuple[list[Manifest], dict[str, Platform]]:
-    """Policies and bindings of ours, of all hubs, and the settings of hubs inside the cluster."""
+async def _read_policies(
+    kubeconfig: Path,
+) -> tuple[list[Manifest], dict[str, Platform], dict[str, str]]:
+    """Policies and bindings of ours, of all hubs; settings of hubs inside the cluster, and why not.
+
+    Settings, and why they could not be had, are by hub id.
+    """
     found: list[Manifest] = []
     async with await KubeClient.from_kubeconfig(kubeconfig, timeout_s=10) as client:
         for kind in (ADMISSION_POLICY, ADMISSION_POLICY_BINDING):
             items = await client.list(kind, label_selector=_OURS)
             found += [{**item, "kind": kind.name} for item in items]
-        platforms = await _read_platforms(client, found)
-    return found, platforms
+        platforms: dict[str, Platform] = {}
+        unread: dict[str, str] = {}
+        # A policy's name ends with its hub's namespace.
+        homes = {(_hub_of(p), p["metadata"]["name"].partition(".")[2]) for p in found}
+        for hub, home in sorted(homes):
+            read = await _read_platform(client, hub, home)
+            if isinstance(read, Platform):
+                platforms[hub] = read
+            else:
+                unread[hub] = read
+    return found, platforms, unread
 
 
-async def _read_platforms(client: KubeClient, policies: list[Manifest]) -> dict[str, Platform]:
-    """Settings by hub id. A policy's name ends with its hub's namespace."""
-    platforms: dict[str, Platform] = {}
-    for home in sorted({policy["metadata"]["name"].partition(".")[2] for policy in policies}):
-        try:
-            config = await client.get(CONFIG_MAP, PLATFORM_CONFIG_MAP, home)
-            platform = Platform.model_validate_json(config["data"][PLATFORM_FILE])
-        except (NotFoundError, KeyError, ValueError):
-            continue  # a hub outside the cluster has none
-        platforms[platform.hub_id] = platform
-    return platforms
+def _hub_of(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["labels"].get(LABEL_HUB, ""))
+
+
+async def _read_platform(client: KubeClient, hub: str, home: str) -> Platform | str:
+    """A hub's settings; in words why they could not be had."""
+    where = f"the ConfigMap {PLATFORM_CONFIG_MAP} in {home}"
+    try:
+        config = await client.get(CONFIG_MAP, PLATFORM_CONFIG_MAP, home)
+        platform = Platform.model_validate_json(config["data"][PLATFORM_FILE])
+    except NotFoundError:  # a hub outside the cluster has none
+        return _NO_SETTINGS
+    except PermanentKubeError as error:
+        if error.status != 403:
+            raise
+        return f"this kubeconfig may not read {where}"
+    except (KeyError, ValueError):
+        return f"{where} holds no settings that this program can read"
+    return platform if platform.hub_id == hub else f"{where} is of the hub {platform.hub_id!r}"
 
 
 async def _read_keys(kubeconfig: Path) -> list[str]:
@@ -311,7 +330,7 @@ async def _read_keys(kubeconfig: Path) -> list[str]:
                 config = await client.get(CONFIG_MAP, where["name"], where["namespace"])
             except NotFoundError:
                 continue  # then nothing at all is released
-            hub = binding["metadata"]["labels"].get(LABEL_HUB, "")
+            hub = _hub_of(binding)
             for key, value in sorted((config.get("data") or {}).items()):
                 if value == RETENTION_DESTROY:
                     rest = "is still there" if (hub, key) in left else "nothing of it is left"

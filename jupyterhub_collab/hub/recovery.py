@@ -25,6 +25,7 @@ from ..errors import CollabError
 from ..kube.kinds import POD
 from ..models import Gate
 from .cluster import ClusterLink, open_link
+from .database import refused_without_database
 from .reflector import PodView
 from .settings import settings_of
 from .spawner import Adoption, TeamSpawner
@@ -60,9 +61,10 @@ class StraysHandler(RecoveryHandler):
 
     async def get(self) -> None:
         """A list."""
-        link = await self.open()
-        prefix = self.platform.namespace_prefix
-        found = find_strays(link.pods, read_states(self.db), prefix=prefix)
+        with refused_without_database(self.db):
+            link = await self.open()
+            states = read_states(self.db)
+        found = find_strays(link.pods, states, prefix=self.platform.namespace_prefix)
         self.finish(json.dumps({"strays": [stray.to_wire() for stray in found]}))
 
 
@@ -71,6 +73,10 @@ class AdoptHandler(RecoveryHandler):
 
     async def post(self) -> None:
         """Body: namespace, pod, uid, api_token. 201, or a refusal in words."""
+        with refused_without_database(self.db):
+            await self._adopt()
+
+    async def _adopt(self) -> None:
         link = await self.open()
         body = self.get_json_body()
         body = body if isinstance(body, dict) else {}

@@ -8,9 +8,11 @@ import pytest
 import sqlalchemy
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
+from tornado import web
 
 from jupyterhub_collab.hub.cluster import ClusterLink
-from jupyterhub_collab.hub.strays import sweep, watch_strays
+from jupyterhub_collab.hub.database import refused_without_database
+from jupyterhub_collab.hub.strays import read_states, sweep, watch_strays
 from jupyterhub_collab.kube.errors import Target, from_status
 from tests.hub.conftest import until
 from tests.hub.test_faults import own_hub, start, uid_of, wait_polled
@@ -65,6 +67,18 @@ async def meanwhile(condition):
     while not condition():
         assert loop.time() < deadline, "it did not happen"
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("harm", ["no-table", "no-json"])
+def test_who_asks_is_told_that_the_database_cannot_be_read(db, harm):
+    if harm == "no-json":
+        fill(db, '{"collab')
+    said = pytest.raises(web.HTTPError, match="hub's database does not answer as it should")
+    with said as refusal, refused_without_database(db):
+        read_states(db)
+    assert refusal.value.status_code == 503
+    fill(db, "{}")
+    assert read_states(db) == [], "the session is usable again"
 
 
 @pytest.mark.parametrize("harm", ["no-table", "no-json"])
@@ -152,6 +166,12 @@ sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", _break)
 """
 
 
+def check_refused_in_words(hub, method, what):
+    answer = hub.api(method, f"collab/{what}", json={})
+    assert answer.status_code == 503
+    assert "hub's database does not answer as it should (Operat" in answer.json()["message"]
+
+
 def test_a_database_that_fails_ends_no_server(own_hub, cluster, tmp_path):
     """Neither when the hub has just started, nor later: a poll knows nothing, and says so."""
     harm = tmp_path / "harm"
@@ -166,6 +186,10 @@ def test_a_database_that_fails_ends_no_server(own_hub, cluster, tmp_path):
         until(lambda: "cannot be read; it is asked again" in own_hub.log)
         wait_polled(own_hub)
         assert own_hub.server("bob")["ready"] is True
+        check_refused_in_words(own_hub, "GET", "strays")
+        harm.write_text("FROM api_tokens")  # not even who asks is known
+        check_refused_in_words(own_hub, "GET", "strays")
+        check_refused_in_words(own_hub, "POST", "adopt")
         harm.write_text("FROM groups")
         until(lambda: "does not say whether a server is over" in own_hub.log)
         harm.unlink()

@@ -227,6 +227,67 @@ def test_doctor_compares_the_rules_with_the_hubs_own_settings(
     delete(api_cluster, config)
 
 
+def make_auditor(home: str) -> tuple[dict[str, Any], ...]:
+    """An account that may read policies, and nothing else."""
+    group = "rbac.authorization.k8s.io"
+    subject = {"kind": "ServiceAccount", "name": "auditor", "namespace": home}
+    rule = {
+        "apiGroups": ["admissionregistration.k8s.io"],
+        "resources": ["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+        "verbs": ["list"],
+    }
+    meta = {"name": "manifests-auditor"}
+    role = {"kind": "ClusterRole", "name": meta["name"], "apiGroup": group}
+    return (
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "auditor", "namespace": home},
+        },
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "ClusterRole",
+            "metadata": meta,
+            "rules": [rule],
+        },
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": meta,
+            "roleRef": role,
+            "subjects": [subject],
+        },
+    )
+
+
+def test_doctor_says_why_it_did_not_compare_the_rules_with_the_settings(
+    ground: Ground, api_cluster: Cluster, tmp_path: Path
+) -> None:
+    def look(kubeconfig: Path) -> Finding:
+        return check_admission_policies(DoctorOptions(Path("data"), 0, kubeconfig))
+
+    def ask() -> str:
+        found = look(api_cluster.kubeconfig)
+        assert found.verdict is Verdict.GOOD
+        assert f"of {hub} the version alone was compared: " in found.text
+        return found.text
+
+    platform, hub, home = ground.platform, ground.platform.hub_id, ground.platform.hub_namespace
+    where = f"the ConfigMap {constants.PLATFORM_CONFIG_MAP} in {home}"
+    forget_other_hubs(api_cluster, hub)
+    assert f"no ConfigMap {constants.PLATFORM_CONFIG_MAP} says its settings" in ask()
+    config, auditor = make_platform_config(platform), make_auditor(home)
+    api_cluster.apply(config, *auditor)
+    kubeconfig = api_cluster.service_account_kubeconfig(home, "auditor", tmp_path / "auditor")
+    until(lambda: f"this kubeconfig may not read {where}" in look(kubeconfig).text)
+    other = make_platform_config(platform.model_copy(update={"hub_id": "another"}))
+    api_cluster.apply(other)
+    assert f"{where} is of the hub 'another'" in ask()
+    api_cluster.apply({**config, "data": {constants.PLATFORM_FILE: "{"}})
+    assert f"{where} holds no settings that this program can read" in ask()
+    delete(api_cluster, config, *auditor)
+
+
 def test_doctor_tells_which_decisions_to_destroy_stand(
     ground: Ground, ocean: tuple[TeamSpec, str], api_cluster: Cluster
 ) -> None:
