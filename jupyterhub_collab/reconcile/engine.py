@@ -163,13 +163,17 @@ class Engine:
         """What a pass would do now, with what it has learnt already."""
         now = self._clock()
         refused = {key: wish for key, (wish, until) in self._refused.items() if now < until}
-        return plan_objects(
+        observed = self._observed.objects_of(owner.team)
+        plan = plan_objects(
             desired,
-            self._observed.objects_of(owner.team),
+            observed,
             owner=owner,
             ready_hash=ready_hash,
             memory=Memory(self._settled, {**refused, **(full or {})}, foreign or {}, self._clean),
         )
+        for wish in plan.alike:
+            self._remember(wish, observed[key_of(wish)])
+        return plan
 
     async def reconcile(
         self, desired: Sequence[Manifest], *, owner: Owner, ready_hash: str
@@ -399,7 +403,11 @@ class Engine:
             return
         self._settled.pop(step.key, None)
         # The view keeps the answer itself, so the next plan can tell that it is this one.
-        self._clean[step.key] = (step.manifest, answer)
+        self._remember(step.manifest, answer)
+
+    def _remember(self, wish: Manifest, found: Manifest) -> None:
+        """These two are alike."""
+        self._clean[key_of(wish)] = (wish, found)
         if len(self._clean) > _CLEAN:
             self._clean.popitem(last=False)
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..constants import LABEL_HUB, LABEL_MANAGED_BY, LABEL_TEAM, MANAGED_BY
 
 Manifest = dict[str, Any]
 
 
-@dataclass(frozen=True, order=True)
-class ObjectKey:
+class ObjectKey(NamedTuple):
     """Kind, namespace ("" for cluster-scoped objects) and name."""
 
     kind: str

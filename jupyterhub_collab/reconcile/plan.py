@@ -15,7 +15,7 @@ Laws
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final
 
@@ -77,10 +77,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps in order, and what stands in the way."""
+    """Steps in order, and what stands in the way.
+
+    Attributes
+    ----------
+    alike
+        Wishes that were compared with what is there, and stand (`Memory.clean` of the next plan).
+    """
 
     steps: tuple[Step, ...] = ()
     issues: tuple[Issue, ...] = ()
+    alike: tuple[Manifest, ...] = field(default=(), compare=False)
 
     @property
     def is_blocked(self) -> bool:
@@ -143,14 +150,16 @@ def plan_objects(
         return Plan(issues=(issue,))
     steps: list[Step] = []
     issues: list[Issue] = []
+    alike: list[Manifest] = []
     for manifest in desired:
-        _plan_object(manifest, observed, owner, memory, steps, issues)
+        if _plan_object(manifest, observed, owner, memory, steps, issues):
+            alike.append(manifest)
     if (pending := _pending_quota(observed, owner, steps)) is not None:
         issues.append(pending)
         steps = [step for step in steps if step.key.kind != "PersistentVolumeClaim"]
     _plan_rest(desired, observed, owner, steps, issues)
-    plan = Plan(tuple(steps), tuple(issues))
-    return Plan(_with_mark(plan, desired[0], namespace, ready_hash), plan.issues)
+    plan = Plan(tuple(steps), tuple(issues), tuple(alike))
+    return replace(plan, steps=_with_mark(plan, desired[0], namespace, ready_hash))
 
 
 def not_ours(key: ObjectKey, found: Manifest, owner: Owner) -> Issue:
@@ -181,7 +190,8 @@ def _plan_object(
     memory: Memory,
     steps: list[Step],
     issues: list[Issue],
-) -> None:
+) -> bool:
+    """Add what is to be done about one object; whether it stands, and will while it is this one."""
     key = key_of(manifest)
     found = observed.get(key)
     if found is None:
@@ -189,24 +199,25 @@ def _plan_object(
             issues.append(memory.foreign[key])
         else:
             steps.append(Step(Action.CREATE, key, "it is missing", manifest))
-        return
+        return False
     if not owner.owns(found):
         issues.append(not_ours(key, found, owner))
-        return
+        return False
     if is_terminating(found):
         issues.append(terminating(found))
-        return
+        return False
     wish, clean = memory.clean.get(key, (None, None))
     if wish is manifest and clean is found:
-        return
+        return False
     uid, version = uid_of(found), version_of(found)
     if key.kind == "RoleBinding" and found.get("roleRef") != manifest.get("roleRef"):
         # The API server lets nobody change it; a binding holds nothing that could be lost.
         reason = "it binds another role"
         steps.append(Step(Action.DELETE, key, reason, uid=uid, resource_version=version))
         steps.append(Step(Action.CREATE, key, reason, manifest))
-        return
+        return False
     remove: tuple[Path, ...] = ()
+    told: tuple[Issue, ...] = ()
     if key.kind in VOLUME_KINDS:
         wish = manifest["metadata"].get("annotations", {}).get(ANNOTATION_OBJECT_HASH)
         is_refused = wish is not None and memory.refused.get(key) == wish
@@ -221,6 +232,8 @@ def _plan_object(
         fields = ", ".join(sorted({str(d) for d in deviations} | {".".join(p) for p in remove}))
         reason = f"it differs in {fields}"
         steps.append(Step(Action.APPLY, key, reason, manifest, uid, version, remove))
+    # What is told of an object is told each time; and a volume's claim may go while it stays.
+    return not (deviations or remove or told or key.kind == "PersistentVolume")
 
 
 def _pending_quota(
@@ -258,8 +271,9 @@ def _plan_rest(
 ) -> None:
     """What is there and not wanted."""
     wanted = {key_of(manifest) for manifest in desired}
-    for key, found in sorted(observed.items(), reverse=True):
-        if key in wanted or is_terminating(found):
+    for key in sorted(observed.keys() - wanted, reverse=True):
+        found = observed[key]
+        if is_terminating(found):
             continue
         labels = found["metadata"].get("labels") or {}
         if not owner.owns(found):

@@ -7,7 +7,6 @@ volume is never deleted to get there, for it holds somebody's work.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -33,8 +32,8 @@ def adapt_volume(
         The API server refused this very wish before, a larger size most likely.
     """
     issues: list[Issue] = []
-    adapted = copy.deepcopy(desired)
-    spec, theirs = adapted["spec"], observed.get("spec") or {}
+    spec, theirs = dict(desired["spec"]), observed.get("spec") or {}
+    adapted = {**desired, "spec": spec}
     if desired["kind"] == _CLAIM:
         _adapt_size(spec, theirs, desired, issues, is_refused=is_refused)
     fixed = sorted(
@@ -46,7 +45,7 @@ def adapt_volume(
     )
     for field in fixed:
         if field in theirs:
-            spec[field] = copy.deepcopy(theirs[field])
+            spec[field] = theirs[field]
         else:
             spec.pop(field, None)
     if fixed:
@@ -79,7 +78,8 @@ def _adapt_size(
     grows = units.to_decimal(wanted) > units.to_decimal(has)
     if grows and not is_refused:
         return
-    spec["resources"]["requests"]["storage"] = has
+    resources = spec["resources"]
+    spec["resources"] = {**resources, "requests": {**resources["requests"], "storage": has}}
     why = (
         "the Kubernetes API did not let it grow (its storage class does not allow that, or the "
         "quota has no room left); that is tried again"
