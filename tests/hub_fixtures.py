@@ -2,6 +2,7 @@
 
 `clean_hub` is one for the whole session, without groups: for tests that only call its API.
 `real_hub` is a test's own, which it may kill; `start_real_hub` starts more, with settings.
+All hubs of a test run leave out what makes a start slow and nobody asks for (`tests/quick_start`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from typing import Any
 import pytest
 
 from jupyterhub_collab.hubapi.client import HubClient
-from tests.real_hub import RealHub
+from tests.real_hub import ROOT, RealHub
+
+
+def pytest_configure() -> None:
+    # Benchmarks have theirs whole.
+    RealHub.python_path = (ROOT / "tests" / "quick_start", ROOT)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 ROOT: Final = Path(__file__).parents[1]
 START_TIMEOUT_S: Final = 60.0
@@ -64,6 +64,8 @@ class RealHub:
         Further services and roles, as JupyterHub's configuration has them.
     more
         Further lines of configuration.
+    python_path
+        Where the hub's process looks for modules first.
     """
 
     folder: Path
@@ -74,6 +76,7 @@ class RealHub:
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     port: int = field(default_factory=find_free_port)
     process: subprocess.Popen[bytes] | None = None
+    python_path: ClassVar[tuple[Path, ...]] = (ROOT,)
 
     @property
     def api_url(self) -> str:
@@ -107,7 +110,7 @@ class RealHub:
         """Of the hub's process."""
         # Tests turn warnings into errors; the hub's own are not theirs to judge.
         kept = {k: v for k, v in os.environ.items() if k != "PYTHONWARNINGS"}
-        return {**kept, "PYTHONPATH": str(ROOT)}
+        return {**kept, "PYTHONPATH": os.pathsep.join(map(str, self.python_path))}
 
     def start(self, *arguments: str) -> None:
         """Start it and wait until it answers."""
