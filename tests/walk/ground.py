@@ -97,6 +97,9 @@ def running(data: Path, *options: str, port: int | None = None) -> Iterator[Run]
         url = _wait_for_url(process, out, began)
         run = Run(url=url, data=data, out=out, process=process)
         yield run
+    except BaseException:
+        print(out.read_text()[-4000:])  # pytest shows it beside the failure
+        raise
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)

@@ -157,14 +157,18 @@ class Person:
 
     def fetch(self, url: str, **options: Any) -> tuple[int, str]:
         """What the page itself gets from a URL: status and text."""
-        script = """async ([url, options]) => {
+        script = """async ([url, options, timeout]) => {
           const xsrf = (document.cookie.match(/(?:^|; )_xsrf=([^;]*)/) || [])[1];
           const headers = {...(options.headers || {}), ...(xsrf ? {"X-XSRFToken": xsrf} : {})};
-          const signal = AbortSignal.timeout(20000);
-          const answer = await fetch(url, {...options, headers, signal});
-          return [answer.status, await answer.text()];
+          const signal = AbortSignal.timeout(timeout);
+          try {
+            const answer = await fetch(url, {...options, headers, signal});
+            return [answer.status, await answer.text()];
+          } catch (error) {
+            throw new Error(`${url}: ${error}`);
+          }
         }"""
-        status, text = self.page.evaluate(script, [url, options])
+        status, text = self.page.evaluate(script, [url, options, PAGE_TIMEOUT_MS])
         return status, text
 
     def list_folder(self, path: str) -> list[str]:
@@ -194,12 +198,18 @@ class Person:
         self, command: str, *, until: Callable[[], bool], timeout_s: float
     ) -> None:
         """Type a command into a new JupyterLab terminal and wait for its effect."""
-        self.page.get_by_role("menuitem", name="File", exact=True).click()
-        self.page.locator(".lm-Menu-item[data-type=submenu]", has_text="New").first.hover()
-        self.page.locator('.lm-Menu-item[data-command="terminal:create-new"]').click()
+        with self.page.expect_websocket(
+            lambda socket: "/terminals/websocket/" in socket.url, timeout=LAB_TIMEOUT_MS
+        ) as opened:
+            self.page.get_by_role("menuitem", name="File", exact=True).click()
+            self.page.locator(".lm-Menu-item[data-type=submenu]", has_text="New").first.hover()
+            self.page.locator('.lm-Menu-item[data-command="terminal:create-new"]').click()
+        # The prompt is drawn on a canvas; what is typed before it comes is lost.
+        opened.value.wait_for_event(
+            "framereceived", predicate=lambda frame: "stdout" in str(frame), timeout=LAB_TIMEOUT_MS
+        )
         screen = self.page.locator(".jp-Terminal:visible .xterm-screen")
         expect(screen).to_be_visible(timeout=LAB_TIMEOUT_MS)
-        self.page.wait_for_timeout(1500)  # the shell's prompt is drawn on a canvas
         screen.click()
         self.page.keyboard.type(command + "\n")
         deadline = time.monotonic() + timeout_s

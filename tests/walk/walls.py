@@ -97,14 +97,14 @@ def check_healing(person: Person, *, cluster: Cluster, run: Site) -> None:
     assert all(names.values())
 
     def is_probing() -> bool:
-        return "begun" in person.list_folder("")
+        return _has_file(person, "begun")
 
     person.type_in_terminal("python3 healing.py", until=is_probing, timeout_s=30)
     for namespace, policies in names.items():
         cluster.kubectl("delete", "networkpolicy", "-n", namespace, "--wait=false", *policies)
     deadline = time.monotonic() + 90
     while not _has_file(person, "passed.json"):
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, "the probe of the policies never ended"
         person.page.wait_for_timeout(300)
     passed, to_hub = json.loads(person.read_file("passed.json"))
     assert not passed or passed[-1] - passed[0] <= HEALED_WITHIN_S, passed
@@ -130,7 +130,7 @@ def check_memory_limit(person: Person, *, cluster: Cluster) -> None:
         if ended:
             assert ended["reason"] == "OOMKilled", ended
             return True
-        return "memory.json" in person.list_folder("")
+        return _has_file(person, "memory.json")
 
     person.type_in_terminal("python3 memory.py", until=is_over, timeout_s=60)
     if _find_server(cluster, namespace)["status"]["phase"] == "Running":
@@ -153,9 +153,10 @@ def _closed_targets(cluster: Cluster) -> dict[str, tuple[str, int]]:
 
 
 def _has_file(person: Person, name: str) -> bool:
-    """Whether a file is there; False too while a policy that is away cuts the question off.
+    """Whether a file is there; False too while the server does not answer.
 
-    The proxy then has no answer from the server either, and says 503.
+    A policy that is away cuts the question off, memory that is short makes the answer late; where
+    the proxy has no answer from the server it says 503.
     """
     try:
         status, text = person.fetch(f"{person.server}/api/contents/")
@@ -181,7 +182,7 @@ def _run_probe(person: Person, targets: dict[str, Any]) -> dict[str, Any]:
     person.write_file("probe.py", PROBE.read_text())
 
     def is_done() -> bool:
-        return "found.json" in person.list_folder("")
+        return _has_file(person, "found.json")
 
     person.type_in_terminal("python3 probe.py", until=is_done, timeout_s=90)
     person.shoot(f"terminal-{person.name}")
