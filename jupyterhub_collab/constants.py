@@ -76,6 +76,8 @@ SCOPE_PROVISION: Final = "custom:collab:provision"  # hub scope: may set the pro
 # `contest.<contest>` to this value. No account of ours may write it.
 RETENTION_CONFIG_MAP: Final = "collab-retention"
 RETENTION_DESTROY: Final = "destroy"
+# Or the uid of the one namespace that may go: a word that is spent with it.
+RETENTION_UID: Final = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 # In the hub's namespace, where hub and services run as pods.
 HUB_SERVICE: Final = "collab-hub"  # the hub's API at an address that stays; servers know it

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import re
 import socket
 import sys
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from ..constants import (
     PLATFORM_FILE,
     RETENTION_CONFIG_MAP,
     RETENTION_DESTROY,
+    RETENTION_UID,
 )
 from ..embedded import WARNING
 from ..errors import CollabError, KubeError, UserError
@@ -254,8 +256,9 @@ def check_retention(options: DoctorOptions) -> Finding:
         return Finding(Verdict.GOOD, f"Decisions to destroy: none stands ({RETENTION_CONFIG_MAP})")
     return Finding(
         Verdict.NOTE,
-        f"Decisions to destroy stand in {RETENTION_CONFIG_MAP}: {', '.join(keys)}. Each holds for "
-        "whatever comes to bear its name as well; take away what is done.",
+        f"Decisions to destroy stand in {RETENTION_CONFIG_MAP}: {', '.join(keys)}. One that says "
+        f"{RETENTION_DESTROY} holds for whatever comes to bear its name as well; take away what is "
+        "done.",
     )
 
 
@@ -322,6 +325,8 @@ async def _read_keys(kubeconfig: Path) -> list[str]:
                 hub = labels.get(LABEL_HUB, "")
                 left.add((hub, f"team.{labels.get(LABEL_TEAM)}"))
                 left.add((hub, f"contest.{labels.get(LABEL_CONTEST)}"))
+                if kind is NAMESPACE:
+                    left.add((hub, item["metadata"]["uid"]))
         for binding in await client.list(ADMISSION_POLICY_BINDING, label_selector=_OURS):
             where = binding["spec"].get("paramRef")
             if where is None:
@@ -334,5 +339,10 @@ async def _read_keys(kubeconfig: Path) -> list[str]:
             for key, value in sorted((config.get("data") or {}).items()):
                 if value == RETENTION_DESTROY:
                     rest = "is still there" if (hub, key) in left else "nothing of it is left"
-                    keys.append(f"{key} of {where['namespace']} ({rest})")
+                elif re.fullmatch(RETENTION_UID, value):
+                    is_ = "is still there" if (hub, value) in left else "is gone"
+                    rest = f"for one namespace, which {is_}"
+                else:
+                    continue
+                keys.append(f"{key} of {where['namespace']} ({rest})")
     return keys

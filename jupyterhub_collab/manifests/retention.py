@@ -5,9 +5,13 @@ be taken over, or a host may be mistaken; so the cluster itself asks for a secon
 in the hub's namespace, which no account of ours can write, names what may be destroyed:
 
     kubectl patch configmap collab-retention -n jupyterhub --type=merge \\
-        -p '{"data": {"team.ocean": "destroy"}}'
+        -p '{"data": {"team.ocean": "<uid of the team's namespace>"}}'
 
-``contest.<contest>`` releases all teams of a contest. The ConfigMap comes empty with the policy.
+With a uid the word is spent when that namespace is gone: another one that comes to bear the name is
+not released by it. Volumes of data sets bear no namespace's uid; such a word releases those of the
+team that no claim is bound to, and what they point to stays in any case. ``destroy`` in place of a
+uid holds for as long as it stands there, and ``contest.<contest>: destroy`` releases all teams of a
+contest. The ConfigMap comes empty with the policy.
 Where it is missing nobody deletes anything of ours, an administrator neither: the API server then
 refuses without asking who it is. So the policy looks at nothing but what bears this hub's labels.
 """
@@ -20,6 +24,7 @@ from ..constants import (
     MANAGED_BY,
     RETENTION_CONFIG_MAP,
     RETENTION_DESTROY,
+    RETENTION_UID,
 )
 from ..models import Platform
 from .admission import DELETE, Policy, Target, contest_of, is_account, literal, make_policy, team_of
@@ -47,9 +52,11 @@ def _make_policy(platform: Platform) -> tuple[Manifest, Manifest]:
             (
                 (
                     f"{_is_released('team', team_of('oldObject'))}"
-                    f" || {_is_released('contest', contest_of('oldObject'))}",
+                    f" || {_is_released('contest', contest_of('oldObject'))}"
+                    f" || {_is_named(team_of('oldObject'))}",
                     f"{where} does not release this: an administrator of the cluster sets team.TEAM"
-                    f" or contest.CONTEST in it to {RETENTION_DESTROY}",
+                    " in it to the namespace's uid, or team.TEAM or contest.CONTEST to"
+                    f" {RETENTION_DESTROY}",
                 ),
             ),
             conditions={
@@ -62,6 +69,20 @@ def _make_policy(platform: Platform) -> tuple[Manifest, Manifest]:
     )
 
 
+def _said(word: str, name: str) -> str:
+    return f'params.?data[?({literal(word + ".")} + {name})].orValue("")'
+
+
 def _is_released(word: str, name: str) -> str:
-    said = f'params.?data[?({literal(word + ".")} + {name})].orValue("")'
-    return f'({name} != "" && {said} == {literal(RETENTION_DESTROY)})'
+    return f'({name} != "" && {_said(word, name)} == {literal(RETENTION_DESTROY)})'
+
+
+def _is_named(team: str) -> str:
+    """CEL: the namespace's uid is said of the team; any uid, where it is a volume in no use."""
+    said = _said("team", team)
+    is_free = 'oldObject.?status.?phase.orValue("") != "Bound"'
+    return (
+        f'({team} != "" && (request.resource.resource == "namespaces"'
+        f" ? {said} == oldObject.metadata.uid"
+        f" : {said}.matches({literal(RETENTION_UID)}) && {is_free}))"
+    )

@@ -241,7 +241,9 @@ class Engine:
             except (RetryableError, PermanentError) as failure:
                 issue = _issue_of(failure)
                 if isinstance(failure, PermanentKubeError) and _is_policy(failure):
-                    issue = not_released(doomed, release, step.key, failure.message)
+                    issue = not_released(
+                        doomed, release, step.key, uid=step.uid, said=failure.message
+                    )
                 return Outcome(False, (*plan.issues, issue), failure, writes)
             if not plan.steps:
                 return Outcome(not plan.issues, plan.issues, None, writes)

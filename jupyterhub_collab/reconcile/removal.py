@@ -14,6 +14,7 @@ Laws
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,6 +23,7 @@ from ..constants import (
     LABEL_CONTEST,
     RETENTION_CONFIG_MAP,
     RETENTION_DESTROY,
+    RETENTION_UID,
 )
 from .contest import contest_of
 from .issues import Issue, IssueType
@@ -52,10 +54,18 @@ class Release:
     decisions: Mapping[str, str] = field(default_factory=dict)
     is_known: bool = True
 
-    def covers(self, *, team: str, contest: str) -> bool:
-        """Whether the team, or its whole contest, may be destroyed."""
-        keys = (f"team.{team}", f"contest.{contest}")
-        return any(self.decisions.get(key) == RETENTION_DESTROY for key in keys)
+    def covers(self, found: Manifest, *, team: str, contest: str) -> bool:
+        """Whether this object of the team, or of its whole contest, may be deleted.
+
+        A team's key with a uid is for that namespace alone, and for what such a namespace leaves
+        behind: volumes that no claim is bound to.
+        """
+        said = self.decisions.get(f"team.{team}", "")
+        if RETENTION_DESTROY in (said, self.decisions.get(f"contest.{contest}")):
+            return True
+        if found["kind"] == _NAMESPACE:
+            return said != "" and said == uid_of(found)
+        return re.fullmatch(RETENTION_UID, said) is not None and not _is_bound(found)
 
 
 @dataclass(frozen=True)
@@ -100,17 +110,23 @@ def _plan_object(doomed: Doomed, found: Manifest, release: Release) -> Plan:
         return Plan(issues=(Issue(IssueType.OTHER_CONTEST, "MadeForAnother", message),))
     if is_terminating(found):
         return Plan(issues=(terminating(found, then="Then the team's is done."),))
-    if key.kind == _VOLUME and (found.get("status") or {}).get("phase") == _BOUND:
+    if key.kind == _VOLUME and _is_bound(found):
         message = f"{key} is bound to its claim yet. It is deleted when that claim is gone."
         return Plan(issues=(Issue(IssueType.TERMINATING, "StillBound", message),))
-    if not release.covers(team=doomed.owner.team, contest=contest):
-        return Plan(issues=(not_released(doomed, release, key),))
+    if not release.covers(found, team=doomed.owner.team, contest=contest):
+        return Plan(issues=(not_released(doomed, release, key, uid=uid_of(found)),))
     # The resourceVersion as well: labels, and so owner and contest, are as they were read.
     step = Step(Action.DELETE, key, _REASON, uid=uid_of(found), resource_version=version_of(found))
     return Plan((step,))
 
 
-def not_released(doomed: Doomed, release: Release, left: ObjectKey, said: str = "") -> Issue:
+def _is_bound(volume: Manifest) -> bool:
+    return (volume.get("status") or {}).get("phase") == _BOUND
+
+
+def not_released(
+    doomed: Doomed, release: Release, left: ObjectKey, *, uid: str | None, said: str = ""
+) -> Issue:
     """Issue of what is `left` and not let go by the cluster. `said`: the API server's own words."""
     team, hub_namespace = doomed.owner.team, release.hub_namespace
     if not release.is_known:
@@ -118,7 +134,8 @@ def not_released(doomed: Doomed, release: Release, left: ObjectKey, said: str = 
             "(That ConfigMap cannot be read at the moment; if this stays so, the roles are not "
             "those that are shipped: jupyterhub-collab rbac.)"
         )
-    patch = f'{{"data":{{"team.{team}":"{RETENTION_DESTROY}"}}}}'
+    word = uid if left.kind == _NAMESPACE and uid else RETENTION_DESTROY
+    patch = f'{{"data":{{"team.{team}":"{word}"}}}}'
     so_far = "it. Nothing was deleted"
     if left.kind == _VOLUME:
         so_far = f"{left}, of a data set. The namespace is gone and is not made anew"
@@ -127,6 +144,6 @@ def not_released(doomed: Doomed, release: Release, left: ObjectKey, said: str = 
         f"{so_far}, and no server starts. An administrator of the cluster must say "
         f"so too: kubectl patch configmap {RETENTION_CONFIG_MAP} -n {hub_namespace} --type=merge "
         f"-p '{patch}' (or "
-        f'"contest.{doomed.contest}" for all teams of the contest).'
+        f'"contest.{doomed.contest}":"{RETENTION_DESTROY}" for all teams of the contest).'
     )
     return Issue(IssueType.NOT_RELEASED, "NoDecision", f"{message} {said}".strip())

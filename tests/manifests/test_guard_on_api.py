@@ -188,6 +188,51 @@ def test_what_is_destroyed_needs_an_administrators_word(
         ground.admin.kubectl("delete", "namespace", ground.space(team), "--wait=false")
 
 
+def test_a_uid_releases_one_namespace_and_no_later_one_of_that_name(
+    ground: Ground, ocean: tuple[TeamSpec, str]
+) -> None:
+    """Of volumes, which bear no namespace's uid, those that nobody uses."""
+    spec, namespace = ocean
+    volume = names.dataset_volume(namespace, "sst")
+    bound = next(m for m in make_tenancy(spec, ground.platform) if m["metadata"]["name"] == volume)
+    claim = {"claimRef": {**bound["spec"]["claimRef"], "name": "nobodys"}}
+    free = {
+        **bound,
+        "metadata": {**bound["metadata"], "name": names.dataset_volume(namespace, "nobodys")},
+        "spec": {**bound["spec"], **claim},
+    }
+    ground.provisioner.apply(free)
+    things = {
+        "namespace": (NAMESPACE, namespace),
+        "bound": (PERSISTENT_VOLUME, volume),
+        "free": (PERSISTENT_VOLUME, free["metadata"]["name"]),
+    }
+    home = ground.platform.hub_namespace
+    uid, spent = (
+        ground.admin.get("namespace", name)["metadata"]["uid"] for name in (namespace, home)
+    )
+
+    def decide(**words: str | None) -> None:
+        text = json.dumps({"data": {f"team.{team}": word for team, word in words.items()}})
+        where = (constants.RETENTION_CONFIG_MAP, "-n", home, "--type=merge")
+        ground.admin.kubectl("patch", "configmap", *where, "-p", text)
+
+    def released() -> set[str]:
+        return {name for name, thing in things.items() if not ground.provisioner.deletion(*thing)}
+
+    until(lambda: ground.admin.get("persistentvolume", volume)["status"]["phase"] == "Bound")
+    for word, expected in (
+        (uid, {"namespace", "free"}),
+        (spent, {"free"}),
+        ("destroy", set(things)),
+        (f"{uid}0", set()),
+    ):
+        decide(ocean=word)
+        until(lambda expected=expected: released() == expected)
+    decide(ocean=None)
+    delete(ground.admin, free)
+
+
 def forget_other_hubs(cluster: Cluster, hub: str) -> None:
     """Doctor looks at all hubs of a cluster; other tests may have left some half removed."""
     others = f"{constants.LABEL_MANAGED_BY}={constants.MANAGED_BY},{constants.LABEL_HUB}!={hub}"
@@ -301,13 +346,17 @@ def test_doctor_tells_which_decisions_to_destroy_stand(
         text = json.dumps({"data": {f"team.{team}": word for team, word in data.items()}})
         api_cluster.kubectl("patch", "configmap", name, "-n", home, "--type=merge", "-p", text)
 
-    decide(ocean="destroy", longgone="destroy", other="keep")
+    uid = api_cluster.get("namespace", home)["metadata"]["uid"]
+    decide(ocean="destroy", longgone="destroy", other="keep", spent=uid)
     found = ask()
     assert found.verdict is Verdict.NOTE
     assert f"team.ocean of {home} (is still there)" in found.text
     assert f"team.longgone of {home} (nothing of it is left)" in found.text
+    assert f"team.spent of {home} (for one namespace, which is gone)" in found.text
     assert "team.other" not in found.text
-    decide(ocean=None, longgone=None, other=None)
+    decide(ocean=api_cluster.get("namespace", ocean[1])["metadata"]["uid"])
+    assert f"team.ocean of {home} (for one namespace, which is still there)" in ask().text
+    decide(ocean=None, longgone=None, other=None, spent=None)
     assert ask().verdict is Verdict.GOOD
 
 

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any
+from uuid import UUID
 
 from jupyterhub_collab.constants import LABEL_TEAM
 from jupyterhub_collab.kube.errors import (
@@ -144,7 +145,7 @@ class FakeApi:
         """Arrange an object, as somebody else would make it, or as an earlier apply left it."""
         made = copy.deepcopy(dict(obj))
         self._uid += 1
-        made["metadata"]["uid"] = f"uid-{self._uid}"
+        made["metadata"]["uid"] = str(UUID(int=self._uid))
         self._touch(made)
         self.mutate(made)
         self._control(made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from tests.reconcile.test_engine_laws import (
 NAMESPACE = KEYS[0]
 VOLUME = next(key for key in KEYS if key.kind == "PersistentVolume")
 DOOMED = Doomed(OWNER, SPACE, "reef")
+FORMER = "8a3c0fe2-6d1b-4f57-9c55-0d2b6a1f7e10"  # uid of a namespace that is no more
 RELEASED = Release("hub", {"team.ocean": "destroy"})
 REFUSALS = (
     Release("hub"),
@@ -39,6 +41,8 @@ REFUSALS = (
     Release("hub", {"team.ocean": "keep"}),
     Release("hub", {"team.ocean-2": "destroy", "contest.ocean": "destroy", "ocean": "destroy"}),
     Release("hub", {"team.ocean": "Destroy", "contest.reef": "yes"}),
+    Release("hub", {"team.ocean": FORMER}),
+    Release("hub", {"team.ocean": f"{FORMER}\n", "contest.reef": FORMER}),
 )
 
 
@@ -180,6 +184,29 @@ def test_what_the_cluster_does_not_release_stays(release: Release) -> None:
     assert issue.type is IssueType.NOT_RELEASED
     assert issue.is_blocking
     assert "kubectl patch configmap collab-retention -n hub" in issue.message
+
+
+def test_a_key_with_a_uid_is_for_one_namespace_and_for_what_it_leaves() -> None:
+    api = standing()
+    uid = api.objects[NAMESPACE]["metadata"]["uid"]
+
+    def remove(release: Release) -> Outcome:
+        cache = Cache(api, SPACE)
+        cache.sync()
+        outcome = asyncio.run(Engine(api, cache).remove(DOOMED, release=release))
+        api.control_deletions()
+        return outcome
+
+    (issue,) = remove(Release("hub")).issues
+    key = {"team.ocean": uid}
+    assert f"-p '{json.dumps({'data': key}, separators=(',', ':'))}'" in issue.message
+    assert remove(Release("hub", key)).writes == 1
+    assert list(api.objects) == [VOLUME]
+    (issue,) = remove(Release("hub", {"team.ocean": f"{uid}\n"})).issues
+    assert issue.type is IssueType.NOT_RELEASED
+    assert remove(Release("hub", key)).writes == 1
+    assert remove(Release("hub", key)).is_ready
+    assert api.objects == {}
 
 
 def test_a_refusal_by_the_admission_policy_is_told_in_its_own_words() -> None:

@@ -106,7 +106,9 @@ async def test_a_team_is_destroyed_once_both_have_said_so(
     )
 
     # Both: all of it goes, the volume of the data set last; nobody else's.
-    release(api_cluster, provisioner, team_kelp="destroy")
+    uid = api_cluster.get("namespace", space)["metadata"]["uid"]
+    assert f'{{"data":{{"team.kelp":"{uid}"}}}}' in told["message"]
+    release(api_cluster, provisioner, team_kelp=uid)
     provisioner.wait_state("kelp", "destroyed")
     assert not there(api_cluster, "namespace", space)
     assert not there(api_cluster, "persistentvolume", volume)
@@ -119,10 +121,14 @@ async def test_a_team_is_destroyed_once_both_have_said_so(
     answer = provisioner.request("POST", "plan", json={"teams": ["kelp"]}).json()
     assert answer["plans"]["kelp"] == {"steps": [], "issues": []}
 
-    # Undecided again, it begins anew.
+    # Undecided again, it begins anew; the administrator's word is spent.
     await hub.put_properties("kelp", team(generation=3))
     provisioner.request("POST", "nudge", json={"groups": ["kelp"]})
     provisioner.wait_state("kelp", "ready")
+    await hub.put_properties("kelp", team(retention="destroy", generation=4))
+    provisioner.request("POST", "nudge", json={"groups": ["kelp"]})
+    status = provisioner.wait_state("kelp", "destroying")
+    assert "NotReleased" in [c["type"] for c in status["conditions"]]
 
 
 async def test_a_namespace_that_lost_our_labels_is_not_called_destroyed(
