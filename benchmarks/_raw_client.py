@@ -1,11 +1,11 @@
 """The least that could do the provisioner's work: sends objects, looks at nothing.
 
-``python -m benchmarks._raw_client apply|delete KUBECONFIG FILE CONCURRENCY``; `FILE` has a team a
-line, a JSON list of its manifests, the namespace first. Everything is encoded before the clock
-starts. `apply`: server-side apply of each, one after the other within a team, a claim again if the
-quota that counts it is not in force yet. `delete`: all
-namespaces, and the volumes of each when it is gone, of which one watch tells. Prints one JSON line:
-seconds and requests.
+``python -m benchmarks._raw_client apply|delete KUBECONFIG FILE CONCURRENCY``; a line of `FILE` is
+a JSON list of manifests, and at an empty line all before it is finished first. Everything is
+encoded before the clock starts. `apply`: server-side apply of each, one after the other within a
+line, a claim again if the quota that counts it is not in force yet. `delete` (a line is a team, the
+namespace first): all namespaces, and the volumes of each when it is gone, of which one watch tells.
+Prints one JSON line: seconds, requests, processor time.
 """
 
 from __future__ import annotations
@@ -85,12 +85,18 @@ async def in_turn(
     await asyncio.gather(*(worker() for _ in range(concurrency)))
 
 
-async def apply(client: RawClient, teams: list[list[Manifest]], concurrency: int) -> float:
-    query = f"?fieldManager={FIELD_MANAGER}&force=true"
-    encoded = [[(path_of(m) + query, json.dumps(m).encode()) for m in team] for team in teams]
+Line = list[Manifest]
 
-    async def one(team: list[tuple[str, bytes]]) -> None:
-        for path, body in team:
+
+async def apply(client: RawClient, stages: list[list[Line]], concurrency: int) -> float:
+    query = f"?fieldManager={FIELD_MANAGER}&force=true"
+    encoded = [
+        [[(path_of(m) + query, json.dumps(m).encode()) for m in line] for line in stage]
+        for stage in stages
+    ]
+
+    async def one(line: list[tuple[str, bytes]]) -> None:
+        for path, body in line:
             while True:
                 try:
                     await client.send("PATCH", path, body, "application/apply-patch+yaml")
@@ -99,11 +105,13 @@ async def apply(client: RawClient, teams: list[list[Manifest]], concurrency: int
                     await asyncio.sleep(RETRY_S)
 
     began = time.perf_counter()
-    await in_turn(one, encoded, concurrency)
+    for stage in encoded:
+        await in_turn(one, stage, concurrency)
     return time.perf_counter() - began
 
 
-async def delete(client: RawClient, teams: list[list[Manifest]], concurrency: int) -> float:
+async def delete(client: RawClient, stages: list[list[Line]], concurrency: int) -> float:
+    (teams,) = stages
     spaces = [team[0] for team in teams]
     volumes = {
         team[0]["metadata"]["name"]: [m for m in team if m["kind"] == "PersistentVolume"]
@@ -133,12 +141,15 @@ async def delete(client: RawClient, teams: list[list[Manifest]], concurrency: in
 
 async def main() -> None:
     verb, kubeconfig, file, concurrency = sys.argv[1:5]
-    teams = [json.loads(line) for line in Path(file).read_text().splitlines()]
+    stages = [
+        [json.loads(line) for line in stage.splitlines()]
+        for stage in Path(file).read_text().split("\n\n")
+    ]
     idle = time.process_time()
     async with connect(Path(kubeconfig)) as api:
         client = RawClient(api, api._session)
         work = {"apply": apply, "delete": delete}[verb]
-        seconds = await work(client, teams, int(concurrency))
+        seconds = await work(client, stages, int(concurrency))
     cpu = time.process_time() - idle
     print(json.dumps({"seconds": seconds, "requests": client.requests, "cpu_seconds": cpu}))
 

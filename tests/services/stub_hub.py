@@ -19,7 +19,7 @@ class StubHub:
 
     def __init__(self) -> None:
         self.port = find_free_port()
-        self.pages = 0
+        self.lists: list[int] = []  # of each list of all groups so far: how many pages it took
         self.asked_at = 0.0  # when the groups as they are now were first asked for
         self._groups: list[dict[str, Any]] = []
         self._encoded: dict[tuple[int, int], bytes] = {}
@@ -27,6 +27,11 @@ class StubHub:
     @property
     def api_url(self) -> str:
         return f"http://127.0.0.1:{self.port}/hub/api"
+
+    @property
+    def pages(self) -> int:
+        """How many were asked for so far."""
+        return sum(self.lists)
 
     def publish(self, properties: dict[str, dict[str, Any]]) -> None:
         """From now on these are the groups."""
@@ -38,9 +43,11 @@ class StubHub:
         self.asked_at = 0.0
 
     async def _list(self, request: web.Request) -> web.Response:
-        self.pages += 1
         self.asked_at = self.asked_at or time.time()
         offset, limit = int(request.query["offset"]), int(request.query["limit"])
+        if offset == 0:
+            self.lists.append(0)
+        self.lists[-1] += 1
         key = (offset, limit)
         if key not in self._encoded:
             after = offset + limit
