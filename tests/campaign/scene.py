@@ -9,7 +9,6 @@ are in production, under the roles that we ship.
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,8 +26,7 @@ from tests.campaign.pods_by_hand import Hand, Served
 from tests.cluster.cluster import Cluster
 from tests.hub.provisioned import provisioned
 from tests.hub.running import RunningHub
-from tests.hub.samples import CONTEST, TEAM, platform
-from tests.real_hub import find_free_port
+from tests.hub.samples import CONTEST, TEAM, own_platform
 from tests.services.fault_proxy import ProxyThread, kubeconfig_for, proxy_in_thread
 from tests.services.running import READER_TOKEN, Provisioner, prepare_cluster
 
@@ -210,14 +208,8 @@ def assert_nothing_lost(
 @contextmanager
 def playing(cluster: Cluster, folder: Path) -> Iterator[Scene]:
     """The scene with its teams ready and the first members' servers running."""
-    mark = secrets.token_hex(3)
-    home = f"hub-{mark}"
-    raw = platform(
-        hub_id=home,
-        hub_namespace=home,
-        namespace_prefix=f"s{mark}-",
-        server_port=find_free_port(),
-    )
+    raw = own_platform("s")
+    home = raw["hub_namespace"]
     with ExitStack() as stack:
         settings = Platform.model_validate(raw)
         provisioner_config = prepare_cluster(cluster, settings, folder)

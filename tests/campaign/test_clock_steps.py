@@ -86,6 +86,11 @@ def test_steps_of_an_hour(
     credential = credential_of(scene, ran)
     hurt = scene.space(TEAMS[1])
     logged = len(scene.provisioner.log)
+
+    def policy_is_back() -> bool:
+        get = ("get", "networkpolicy", POLICY_DENY_ALL, "-n", hurt)
+        return scene.cluster.kubectl(*get, check=False).returncode == 0
+
     for number, offset_s in enumerate((HOUR_S, -HOUR_S, 0)):
         clock(offset_s)
         date = httpx.get(f"{scene.hub.api_url}/").headers["Date"]
@@ -97,13 +102,12 @@ def test_steps_of_an_hour(
         scene.add_team(late)
         scene.hub.spawn(member(late))
 
-        def policy_is_back() -> bool:
-            get = ("get", "networkpolicy", POLICY_DENY_ALL, "-n", hurt)
-            return scene.cluster.kubectl(*get, check=False).returncode == 0
+        def is_healed(late: str = late) -> bool:
+            return policy_is_back() and scene.has_server(late)
 
-        healed(wait_until(lambda: policy_is_back() and scene.has_server(late), 60, scene))  # noqa: B023
+        healed(wait_until(is_healed, 60, scene))
         # Its lease is renewed and held all the time, its servers are polled and stay.
-        wait_until(lambda: holder(scene) != renewed, 30, scene)  # noqa: B023
+        wait_until(lambda renewed=renewed: holder(scene) != renewed, 30, scene)
         time.sleep(5)  # two polls
         assert scene.has_server(ran)
         assert is_good(scene, credential)

@@ -8,6 +8,7 @@ if it had not been, and nothing lost: see `assert_nothing_lost`.
 from __future__ import annotations
 
 import itertools
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -267,6 +268,19 @@ def test_a_namespace_stuck_terminating_holds_nobody_else_up(
     assert_nothing_lost(scene, before, gone=(space,))
 
 
+def killing(process: subprocess.Popen[bytes], space: str, step: int) -> Decide:
+    """Kill the process at its write of this number in that namespace: carried out, or not."""
+    writes = itertools.count()
+
+    def decide(seen: Seen) -> Harm | None:
+        if seen.namespace != space or seen.method == "GET" or next(writes) != step:
+            return None
+        process.kill()
+        return Harm.CUT if step % 2 else None
+
+    return decide
+
+
 def test_killed_at_every_step_of_provisioning(
     scene: Scene, healed: Callable[[float], None]
 ) -> None:
@@ -277,22 +291,11 @@ def test_killed_at_every_step_of_provisioning(
     proxy = scene.provisioner_proxy.proxy
     for step in range(steps):
         team = f"killed{step}"
-        space = scene.space(team)
-        writes = itertools.count()
         process = scene.provisioner.process
         assert process is not None
-
-        def decide(seen: Seen) -> Harm | None:
-            if seen.namespace != space or seen.method == "GET":  # noqa: B023
-                return None
-            if next(writes) != step:  # noqa: B023
-                return None
-            process.kill()  # noqa: B023
-            return Harm.CUT if step % 2 else None  # noqa: B023 - carried out, or not
-
-        proxy.decide = decide
+        proxy.decide = killing(process, scene.space(team), step)
         scene.add_team(team)
-        wait_until(lambda: process.poll() is not None, 30, scene)  # noqa: B023
+        wait_until(lambda process=process: process.poll() is not None, 30, scene)
         proxy.decide = no_harm
         scene.provisioner.kill()
         scene.provisioner.start()

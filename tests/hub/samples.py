@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
+
+from tests.real_hub import find_free_port
 
 CONTEST: dict[str, Any] = {
     "schema": 1,
@@ -41,3 +44,15 @@ def platform(**more: Any) -> dict[str, Any]:
         "team_access_mode": "ReadWriteOnce",
         **more,
     }
+
+
+def own_platform(letter: str) -> dict[str, Any]:
+    """Settings of a hub with a namespace and teams of its own on a cluster that others use too."""
+    mark = secrets.token_hex(3)
+    home = f"hub-{mark}"
+    return platform(
+        hub_id=home,
+        hub_namespace=home,
+        namespace_prefix=f"{letter}{mark}-",
+        server_port=find_free_port(),
+    )

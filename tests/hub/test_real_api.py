@@ -5,7 +5,6 @@ the server. What is shown is that Pod Security, quota, RBAC and validation take 
 """
 
 import json
-import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +17,7 @@ from jupyterhub_collab.manifests.rbac import make_rbac
 from jupyterhub_collab.models import Platform
 from tests.hub.conftest import until
 from tests.hub.running import RunningHub
-from tests.hub.samples import CONTEST, TEAM, platform
-from tests.real_hub import find_free_port
+from tests.hub.samples import CONTEST, TEAM, own_platform
 
 pytestmark = pytest.mark.api
 
@@ -27,14 +25,8 @@ pytestmark = pytest.mark.api
 @pytest.fixture(scope="module")
 def ground(api_cluster, tmp_path_factory):
     """A platform of its own on the shared cluster: prefix, hub id, hub namespace, roles."""
-    mark = secrets.token_hex(3)
-    home = f"hub-{mark}"
-    raw = platform(
-        hub_id=home,
-        hub_namespace=home,
-        namespace_prefix=f"s{mark}-",
-        server_port=find_free_port(),
-    )
+    raw = own_platform("s")
+    home = raw["hub_namespace"]
     api_cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}})
     settings = Platform.model_validate(raw)
     api_cluster.apply(*make_rbac(settings), *make_guard(settings))

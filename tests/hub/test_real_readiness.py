@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,9 +23,8 @@ from tests.hub.conftest import until
 from tests.hub.following import Progress
 from tests.hub.provisioned import provisioned
 from tests.hub.running import RunningHub
-from tests.hub.samples import TEAM, platform
+from tests.hub.samples import TEAM, own_platform
 from tests.hub.test_real_api import pods, run_pod
-from tests.real_hub import find_free_port
 from tests.services.running import Provisioner, prepare_cluster
 
 pytestmark = pytest.mark.api
@@ -39,14 +37,8 @@ def both(api_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     if not api_cluster.is_ours:
         pytest.skip("the controllers of a foreign cluster are not ours to hold back")
     folder = tmp_path_factory.mktemp("readiness")
-    mark = secrets.token_hex(3)
-    home = f"hub-{mark}"
-    raw = platform(
-        hub_id=home,
-        hub_namespace=home,
-        namespace_prefix=f"r{mark}-",
-        server_port=find_free_port(),
-    )
+    raw = own_platform("r")
+    home = raw["hub_namespace"]
     provisioner = prepare_cluster(api_cluster, Platform.model_validate(raw), folder)
     hub = api_cluster.service_account_kubeconfig(home, "hub", folder / "hub-kubeconfig")
     with provisioned(
