@@ -18,9 +18,10 @@ import yaml
 from tests.campaign.visitor import Visitor
 from tests.cluster.images import SINGLEUSER_IMAGE
 from tests.in_cluster.fixtures import home, own_cluster
-from tests.in_cluster.home import Home
+from tests.in_cluster.home import NAMESPACE, Home
 from tests.in_cluster.reading import (
     claims_of,
+    evict,
     read_end,
     read_warnings,
     server_pod,
@@ -109,6 +110,72 @@ def run_in_server(home: Home, team: str, script: str) -> None:
     """What a member might do. Its own end does not matter."""
     name = server_pod(home, team)["metadata"]["name"]
     home.cluster.exec(f"team-{team}", name, "python3", "-c", script, check=False)
+
+
+def test_a_drained_node(home: Home, visit: Callable[[str], Visitor]) -> None:
+    """Cordon and eviction, as `kubectl drain` does; here with the only node there is."""
+    katherine = visit("katherine")
+    katherine.start("desert")
+    claims = claims_of(home, "desert")
+    (node,) = home.cluster.get("nodes")["items"]
+    name = node["metadata"]["name"]
+    home.cluster.kubectl("cordon", name)
+    try:
+        evict(home, "team-desert", server_pod(home, "desert")["metadata"]["name"])
+        assert read_end(katherine) == (
+            "The machine that your server ran on was taken out of service. Your files are in place."
+            " Start it again."
+        )
+        assert katherine.ask_for_server("desert").status_code == 202
+        wait_until(
+            lambda: any("unschedulable" in text for text in read_warnings(home, "desert")),
+            what="no event came for the admin",
+        )
+    finally:
+        home.cluster.kubectl("uncordon", name)
+    said = katherine.follow_start()
+    told = "The cluster's machines are being worked on and take no new servers at the moment."
+    assert any(text.startswith(told) for text in said), said
+    wait_until(katherine.is_reachable, what="the server does not answer")
+    assert claims_of(home, "desert") == claims
+    assert "was taken out of service" in home.log("hub")  # the admin, in the hub's log
+    # Hub, proxy and provisioner are evicted like any other pod, and come back by themselves.
+    for component in ("hub", "provisioner"):
+        evict(home, NAMESPACE, home.pod(component)["metadata"]["name"])
+    home.wait_up()
+    assert katherine.is_reachable()
+
+
+def test_a_namespace_that_does_not_go(home: Home, visit: Callable[[str], Visitor]) -> None:
+    """Somebody deletes a team's namespace by hand, and a foreign finalizer holds it."""
+    namespace = "team-river"
+    held = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": "held",
+            "namespace": namespace,
+            "finalizers": ["example.org/never-comes"],
+        },
+    }
+    home.cluster.apply(held)
+    home.cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+    edsger = visit("edsger")
+    wait_until(
+        lambda: home.state_of("river") not in ("", "ready"),
+        what="the provisioner does not see it",
+    )
+    condition = json.dumps(home.ask_provisioner("teams/river"))
+    assert "being deleted" in condition or "Terminating" in condition, condition
+    assert home.state_of("desert") == "ready"  # nobody is held up
+    assert edsger.ask_for_server("river").status_code == 202
+    home.cluster.kubectl(
+        "patch", "configmap", "held", "-n", namespace, "--type=merge",
+        "-p", '{"metadata": {"finalizers": null}}',
+    )  # fmt: skip
+    said = edsger.follow_start()
+    assert any("is not ready yet" in text and "delet" in text for text in said), said
+    wait_until(edsger.is_reachable, what="the server does not answer")
 
 
 def test_an_image_that_is_missing(home: Home, visit: Callable[[str], Visitor]) -> None:
