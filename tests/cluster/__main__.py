@@ -38,9 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "build":
             build()
         elif options.command == "images":
-            for image in images.ensure_images(images.ALL_IMAGES):
+            built = images.ensure_images(images.ALL_IMAGES)
+            for image in built:
                 print(f"{image.name}  {image.archive}")
-            images.ensure_store(images.ensure_images())
+            images.ensure_store(built)
         elif options.command == "up":
             up(options.level, options.dir.resolve())
         elif options.command == "down":

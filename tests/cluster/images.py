@@ -63,7 +63,7 @@ RECIPES: Final = {
         "images/proxy/Dockerfile", ("constraints.txt", "jupyterhub_collab/cli/up/proxy_package")
     ),
 }
-#: What a node starts with; others are loaded by those who need them.
+#: What a node has; others are loaded by those who need them, if the store did not hold them.
 NODE_IMAGES: Final = (PAUSE_IMAGE, BASE_IMAGE, SINGLEUSER_IMAGE)
 #: What a hub in the cluster needs besides.
 HOME_IMAGES: Final = (HUB_IMAGE, PROXY_IMAGE, COREDNS_IMAGE)
@@ -226,13 +226,14 @@ def build_from_dockerfile(name: str, scratch: Path, log: Path) -> None:
 
 
 def ensure_store(images: Iterable[Image]) -> Path:
-    """Return a containerd folder in which all of `images` are imported."""
+    """Return a containerd folder in which all of `images` are imported; there may be more."""
     chosen = list(images)
     names = [image.archive.name for image in chosen]
     store = image_folder() / f"store-{pins.digest_files([], root=Path(), extra=names)}"
     with hold_lock(image_folder() / "store.lock"):
-        if store.is_dir():
-            return store
+        for found in (store, *sorted(image_folder().glob("store-*"))):
+            if found.is_dir() and read_imported(found) >= set(names):
+                return found
         for left in image_folder().glob(f"{IMPORTING}*"):
             shutil.rmtree(left)
         scratch = Path(tempfile.mkdtemp(prefix=IMPORTING, dir=image_folder()))
@@ -247,6 +248,12 @@ def ensure_store(images: Iterable[Image]) -> Path:
         for other in others:
             remove_unused(other)
     return store
+
+
+def read_imported(store: Path) -> set[str]:
+    """Return the names of the archives that a store, or a node's copy of one, began with."""
+    file = store / IMPORTED
+    return set(file.read_text().split()) if file.exists() else set()
 
 
 def use_store(store: Path) -> TextIOWrapper:
@@ -290,7 +297,7 @@ def import_images(images: Sequence[Image], scratch: Path) -> None:
                 raise ClusterError(f"containerd did not start: {log_text[-1500:]}")
             time.sleep(0.05)
         imported = paths.containerd_root / IMPORTED
-        present = imported.read_text().split() if imported.exists() else []
+        present = read_imported(paths.containerd_root)
         for image in images:
             if image.archive.name in present:
                 continue

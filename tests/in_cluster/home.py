@@ -201,9 +201,10 @@ def run_cli(*arguments: str) -> str:
 
 def load_images(cluster: Cluster) -> None:
     """Build and load what a hub in the cluster needs; a foreign cluster must have it."""
-    if cluster.is_ours:
-        built = images.ensure_images(images.HOME_IMAGES)
-        cluster.load_images(i.archive for i in built if i.name in images.HOME_IMAGES)
+    if cluster.directory is not None:
+        present = images.read_imported(cluster.directory / "containerd")
+        archives = [image.archive for image in images.ensure_images(images.HOME_IMAGES)]
+        cluster.load_images(archive for archive in archives if archive.name not in present)
 
 
 def choose_hub_address(cluster: Cluster) -> str:
