@@ -67,7 +67,7 @@ def list_namespace(namespace: str) -> list[str]:
     return [pid for pid in pids if read_namespace(pid) == namespace]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def programs() -> Path:
     if os.environ.get(KUBECONFIG_VARIABLE):
         pytest.skip("a foreign cluster is not ours to start and stop")
@@ -92,6 +92,15 @@ def started(programs: Path, tmp_path: Path) -> Iterator[Callable[[str], Cluster]
         keeper.end()
 
 
+@pytest.fixture(scope="module")
+def other(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of level `api` whose programs a test may kill; it stands when others end."""
+    directory = tmp_path_factory.mktemp("other") / "cluster"
+    keeper = lifecycle.start(Level.API, directory, is_detached=False)
+    yield open_cluster(keeper.directory, programs)
+    keeper.end()
+
+
 def is_refused(cluster: Cluster) -> bool:
     host, _, port = cluster.server.removeprefix("https://").partition(":")
     with socket.socket() as client:
@@ -101,9 +110,9 @@ def is_refused(cluster: Cluster) -> bool:
 
 @pytest.mark.api
 def test_two_stand_side_by_side_and_end_without_a_trace(
-    started: Callable[[str], Cluster],
+    started: Callable[[str], Cluster], other: Cluster
 ) -> None:
-    one, two = started("one"), started("two")
+    one, two = started("one"), other
     one.kubectl("create", "namespace", "only-in-one")
     assert one.kubectl("get", "namespace", "only-in-one").returncode == 0
     assert two.kubectl("get", "namespace", "only-in-one", check=False).returncode == 1
@@ -118,17 +127,16 @@ def test_two_stand_side_by_side_and_end_without_a_trace(
 
 
 @pytest.mark.api
-def test_killed_program_comes_back_with_its_data(started: Callable[[str], Cluster]) -> None:
-    cluster = started("one")
-    assert cluster.directory is not None
-    cluster.kubectl("create", "namespace", "kept")
+def test_killed_program_comes_back_with_its_data(other: Cluster) -> None:
+    assert other.directory is not None
+    other.kubectl("create", "namespace", "kept")
     for program in ("etcd", "kube-apiserver"):
-        pid_file = cluster.directory / "pid" / program
+        pid_file = other.directory / "pid" / program
         before = pid_file.read_text()
-        cluster.kill(program)
+        other.kill(program)
         wait_for(functools.partial(has_changed, pid_file, before), f"{program} was not restarted")
         wait_for(
-            lambda: cluster.kubectl("get", "namespace", "kept", check=False).returncode == 0,
+            lambda: other.kubectl("get", "namespace", "kept", check=False).returncode == 0,
             f"the namespace did not come back with {program}",
         )
 
