@@ -119,7 +119,7 @@ _RESTLESS = """
 from tests.hub.counting import CountingSpawner
 
 c.JupyterHub.spawner_class = CountingSpawner
-c.Spawner.poll_interval = 1
+c.Spawner.poll_interval = 0.25
 c.JupyterHub.init_spawners_timeout = 1
 """
 
@@ -141,7 +141,7 @@ def _slow_hub(cluster: Embedded, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture
 def slow_hub(_slow_hub: RunningHub, cluster: Embedded) -> Iterator[RunningHub]:
     """The same for another hub, whose REST API answers a start at once, and which looks after its
-    servers every second. A test may kill it, and the cluster's API; both are put right after."""
+    servers all the time. A test may kill it, and the cluster's API; both are put right after."""
     if not _slow_hub.is_running:
         _slow_hub.start()
     populate(_slow_hub)
