@@ -128,7 +128,7 @@ class Provisioner:
     folder: Path
     port: int = field(default_factory=find_free_port)
     more: Mapping[str, str] = field(default_factory=dict)
-    arguments: tuple[str, ...] = ("--ProvisionerApp.poll_seconds=1",)
+    arguments: tuple[str, ...] = ("--ProvisionerApp.poll_seconds=0.5",)
     process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -362,7 +362,7 @@ async def test_fifty_teams_then_nothing_is_asked_of_kubernetes(
     before = requests()
     assert sum(before.values()) > 50 * 9
     await hub.put_properties("many-07", team())  # three polls at least see no news
-    wait_until(_after(3.5), timeout_s=10, what=lambda: "")
+    wait_until(_after(2), timeout_s=10, what=lambda: "")
     assert requests() == before
 
 
