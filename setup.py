@@ -47,6 +47,7 @@ setup(
     },
     install_requires=[
         "aiohttp>=3.11,<4",
+        "async-timeout>=5,<6; python_version < '3.11'",
         "cryptography>=44",
         "jupyterhub>=6.1,<7",
         "jupyterhub-kubespawner>=7.1,<8",

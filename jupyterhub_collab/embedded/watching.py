@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..kube import kinds as k
+from ..timeouts import TIMED_OUT, timeout
 from .failures import ApiError
 from .resources import Json, to_table
 from .selectors import Predicate
@@ -75,8 +76,9 @@ class Watch:
             mark = now() + _BOOKMARK_EVERY_S
             while now() < end:
                 try:
-                    change = await asyncio.wait_for(queue.get(), min(mark, end) - now())
-                except asyncio.TimeoutError:
+                    async with timeout(min(mark, end) - now()):
+                        change = await queue.get()
+                except TIMED_OUT:
                     mark += _BOOKMARK_EVERY_S
                     yield self._bookmark() if self.bookmarks else b""
                 else:

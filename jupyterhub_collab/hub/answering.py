@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import jupyterhub
 from jupyterhub.utils import AnyTimeoutError
 
+from ..timeouts import timeout
 from .endings import to_last_words
 from .listening import until_listening
 from .reflector import PodCache, PodView
@@ -36,7 +37,8 @@ def distrust_answer(spawner: TeamSpawner, *, is_patient: bool = False) -> None:
         # JupyterHub's own wait may last for minutes where a connection is taken and silent.
         limit_s = spawner.http_timeout if is_patient else None
         try:
-            await asyncio.wait_for(wait_up(*args, **kwargs), limit_s)
+            async with timeout(limit_s):
+                await wait_up(*args, **kwargs)
         except AnyTimeoutError:
             if not is_patient or await spawner.poll() is not None:
                 raise

@@ -24,6 +24,7 @@ from ..factory import make_kube_client
 from ..kube.client import KubeClient
 from ..kube.errors import ConflictError, NotFoundError, PermanentKubeError
 from ..kube.kinds import POD
+from ..timeouts import TIMED_OUT, timeout
 from .reflector import EventFeed, PodCache, PodView
 
 log = logging.getLogger(__name__)
@@ -112,8 +113,9 @@ class ClusterLink:
     async def wait_synced(self, *, timeout_s: float) -> bool:
         """Whether the pods are known, waiting so many seconds at most."""
         try:
-            await asyncio.wait_for(self.pods.synced.wait(), timeout_s)
-        except asyncio.TimeoutError:
+            async with timeout(timeout_s):
+                await self.pods.synced.wait()
+        except TIMED_OUT:
             return False
         return True
 

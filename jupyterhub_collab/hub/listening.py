@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from ..timeouts import TIMED_OUT, timeout
+
 _POLL_S: Final = 0.1
 _CONNECT_S: Final = 1.0  # where a policy drops packets nothing ever answers
 
@@ -16,10 +18,10 @@ _CONNECT_S: Final = 1.0  # where a policy drops packets nothing ever answers
 async def until_listening(host: str, port: int) -> None:
     """Return as soon as a TCP connection is taken. Waits without end: the caller bounds it."""
     while True:
-        connecting = asyncio.open_connection(host, port)
         try:
-            _, writer = await asyncio.wait_for(connecting, _CONNECT_S)
-        except (OSError, asyncio.TimeoutError):  # the latter is no OSError before Python 3.11
+            async with timeout(_CONNECT_S):
+                _, writer = await asyncio.open_connection(host, port)
+        except (OSError, TIMED_OUT):
             await asyncio.sleep(_POLL_S)
         else:
             writer.transport.abort()

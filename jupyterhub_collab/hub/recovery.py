@@ -11,7 +11,6 @@ It must never end a pod: whatever could fail is asked before the pod becomes the
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from .. import constants, names
 from ..errors import CollabError
 from ..kube.kinds import POD
 from ..models import Gate
+from ..timeouts import timeout
 from .cluster import ClusterLink, open_link
 from .database import refused_without_database
 from .reflector import PodView
@@ -157,7 +157,8 @@ class AdoptHandler(RecoveryHandler):
         if response.code >= 500:  # 599: tornado's word for no answer
             raise web.HTTPError(409, "The server does not answer. It is left alone.")
         try:
-            await asyncio.wait_for(self.proxy.get_all_routes(), _ANSWER_S)
+            async with timeout(_ANSWER_S):
+                await self.proxy.get_all_routes()
         except Exception as e:  # whatever a proxy class raises
             raise web.HTTPError(503, f"The proxy does not answer ({type(e).__name__}).") from e
 

@@ -24,6 +24,7 @@ from ..kube.errors import GoneError
 from ..kube.informer import Change, Informer, label_selector
 from ..kube.kinds import EVENT, POD
 from ..policy.pod_additions import NOTEBOOK
+from ..timeouts import TIMED_OUT, timeout
 
 log = logging.getLogger(__name__)
 
@@ -254,8 +255,9 @@ class PodCache:
                     return view
                 left = deadline - asyncio.get_running_loop().time()
                 try:
-                    await asyncio.wait_for(changed.wait(), max(left, 0))
-                except asyncio.TimeoutError as e:  # not the built-in one before Python 3.11
+                    async with timeout(left):
+                        await changed.wait()
+                except TIMED_OUT as e:
                     raise TimeoutError(f"pod {namespace}/{name} in {timeout_s:.0f} s") from e
         finally:
             waiters.discard(changed)

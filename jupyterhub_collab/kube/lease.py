@@ -21,6 +21,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..errors import CollabError
+from ..timeouts import TIMED_OUT, timeout
 from . import kinds
 from .client import KubeClient, Manifest
 from .errors import ConflictError, NotFoundError
@@ -132,8 +133,9 @@ class Lease:
     async def _try_in_time(self) -> bool:
         """As `_try`, but an answer that would come too late is none."""
         try:
-            return await asyncio.wait_for(self._try(), self._duration_s / 3)
-        except asyncio.TimeoutError:
+            async with timeout(self._duration_s / 3):
+                return await self._try()
+        except TIMED_OUT:
             return False
 
     async def _try(self) -> bool:

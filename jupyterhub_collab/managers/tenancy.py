@@ -35,6 +35,7 @@ from ..reconcile.observed import ClusterView
 from ..reconcile.plan import Plan
 from ..reconcile.queue import Lane, WorkQueue
 from ..reconcile.volumes import GROWTH_REFUSED
+from ..timeouts import TIMED_OUT, timeout
 from .tenancy_brake import FightBrake
 from .tenancy_desired import DesiredTeams, Properties, contest_of, says_destroy
 from .tenancy_removal import TeamRemoval
@@ -319,10 +320,10 @@ class TenancyManager:
                     break
                 self._running[team] = asyncio.create_task(self._pass(team))
             due = self._queue.next_due()
-            timeout = None if due is None else max(0.0, due - self._clock())
             try:
-                await asyncio.wait_for(self._wake.wait(), timeout)
-            except asyncio.TimeoutError:
+                async with timeout(None if due is None else due - self._clock()):
+                    await self._wake.wait()
+            except TIMED_OUT:
                 continue
 
     async def _pass(self, team: str) -> None:

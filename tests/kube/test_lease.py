@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import os
 import subprocess
@@ -116,6 +117,22 @@ async def test_renewal_keeps_it() -> None:
         await api.sleep(5)
         assert await first._try()
         assert not await second._try()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_holder_that_is_told_to_end_just_as_it_renews_ends(turns: int) -> None:
+    class Turning(OneLease):
+        async def sleep(self, seconds: float) -> None:
+            await asyncio.sleep(0)
+
+    first = make(Turning(), "first")
+    await first.acquire()
+    holding = asyncio.create_task(first.hold())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    holding.cancel()
+    done, _ = await asyncio.wait({holding}, timeout=1)
+    assert done, "it holds on after it was told to end"
 
 
 @pytest.mark.skipif(not _world(), reason="process ids cannot be told apart here")

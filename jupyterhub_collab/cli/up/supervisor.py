@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import UserError
+from ...timeouts import TIMED_OUT, timeout
 from .child import EXIT_LEASE_HELD, EXIT_NO_PROGRAM
 from .program import Backoff, Program
 
@@ -184,8 +185,9 @@ class _Watched:
             return
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), self.program.stop_timeout_s)
-        except asyncio.TimeoutError:
+            async with timeout(self.program.stop_timeout_s):
+                await process.wait()
+        except TIMED_OUT:
             os.killpg(process.pid, signal.SIGKILL)  # its leader is our child, not yet reaped
             await process.wait()
 
@@ -199,8 +201,9 @@ class _Watched:
 
 async def _is_ready(program: Program) -> bool:
     try:
-        return await asyncio.wait_for(program.is_ready(), 5.0)
-    except asyncio.TimeoutError:
+        async with timeout(5.0):
+            return await program.is_ready()
+    except TIMED_OUT:
         return False
 
 
