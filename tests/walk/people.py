@@ -21,6 +21,7 @@ PAGE_TIMEOUT_MS = 60_000  # a busy machine of two cores
 START_TIMEOUT_MS = 120_000
 LAB_TIMEOUT_MS = 60_000
 NOTEBOOK_TIMEOUT_MS = 120_000
+FETCH_TIMEOUT_MS = 20_000
 expect.set_options(timeout=PAGE_TIMEOUT_MS)
 _OBSERVE_PROGRESS = """
 document.addEventListener("DOMContentLoaded", () => {
@@ -155,7 +156,9 @@ class Person:
         expect(editor).to_contain_text(re.compile(r"\S"))  # it is drawn before the file is read
         return str(editor.inner_text())
 
-    def fetch(self, url: str, **options: Any) -> tuple[int, str]:
+    def fetch(
+        self, url: str, *, timeout_ms: int = FETCH_TIMEOUT_MS, **options: Any
+    ) -> tuple[int, str]:
         """What the page itself gets from a URL: status and text."""
         script = """async ([url, options, timeout]) => {
           const xsrf = (document.cookie.match(/(?:^|; )_xsrf=([^;]*)/) || [])[1];
@@ -168,7 +171,7 @@ class Person:
             throw new Error(`${url}: ${error}`);
           }
         }"""
-        status, text = self.page.evaluate(script, [url, options, PAGE_TIMEOUT_MS])
+        status, text = self.page.evaluate(script, [url, options, timeout_ms])
         return status, text
 
     def list_folder(self, path: str) -> list[str]:

@@ -23,7 +23,12 @@ from tests.walk.ground import Run, running  # noqa: E402
 from tests.walk.job import NOTEBOOK, share_and_refuse, work_and_save  # noqa: E402
 from tests.walk.node import arrange  # noqa: E402
 from tests.walk.people import Person, meet  # noqa: E402
-from tests.walk.walls import check_healing, check_memory_limit, check_walls  # noqa: E402
+from tests.walk.walls import (  # noqa: E402
+    check_healing,
+    check_memory_limit,
+    check_walls,
+    wait_until_reached,
+)
 
 # The whole job, three servers started and stopped, on a machine that may be busy.
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
@@ -60,6 +65,7 @@ def test_walk_on_a_real_node(
         check_walls(alan, cluster=node_cluster, run=run)
         check_healing(alan, cluster=node_cluster, run=run)
         alan.page.context.close()
+        wait_until_reached(grace)
         # In two teams, with a server in the other one.
         ada = meet(browser, "ada", hub=run.url, shots=shots)
         ada.sign_in()

@@ -155,15 +155,23 @@ def _closed_targets(cluster: Cluster) -> dict[str, tuple[str, int]]:
 def _has_file(person: Person, name: str) -> bool:
     """Whether a file is there; False too while the server does not answer.
 
-    A policy that is away cuts the question off, memory that is short makes the answer late; where
-    the proxy has no answer from the server it says 503.
+    While the policy that lets the proxy in is away, the node cuts open connections for good; memory
+    that is short makes the answer late; where the proxy has no answer from the server it says 503.
     """
     try:
-        status, text = person.fetch(f"{person.server}/api/contents/")
+        status, text = person.fetch(f"{person.server}/api/contents/", timeout_ms=3_000)
     except Error:
         return False
     assert status in (200, 503), text
     return status == 200 and name in [entry["name"] for entry in json.loads(text)["content"]]
+
+
+def wait_until_reached(person: Person) -> None:
+    """Until the proxy has given up connections that the node cut (`_has_file`)."""
+    deadline = time.monotonic() + 60
+    while not _has_file(person, "team"):
+        assert time.monotonic() < deadline, f"{person.name}'s server does not answer"
+        person.page.wait_for_timeout(300)
 
 
 def _find_server(cluster: Cluster, namespace: str) -> dict[str, Any]:
