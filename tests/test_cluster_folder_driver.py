@@ -7,6 +7,7 @@ Kubernetes has three places that say read-only, and one of them does nothing at 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,18 @@ from tests.cluster.node_files import CSI_DRIVER
 NAMESPACE = "folder-driver"
 
 
-def make_volume(path: Path, options: list[str]) -> dict[str, Any]:
+def make_volume(name: str, path: Path, options: list[str]) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": f"{NAMESPACE}.data"},
+        "metadata": {"name": f"{NAMESPACE}.{name}"},
         "spec": {
             "accessModes": ["ReadOnlyMany"],
             "capacity": {"storage": "1Gi"},
             "claimRef": {
                 "apiVersion": "v1",
                 "kind": "PersistentVolumeClaim",
-                "name": "data",
+                "name": name,
                 "namespace": NAMESPACE,
             },
             "persistentVolumeReclaimPolicy": "Retain",
@@ -39,33 +40,33 @@ def make_volume(path: Path, options: list[str]) -> dict[str, Any]:
             "csi": {
                 "driver": CSI_DRIVER,
                 "readOnly": True,
-                "volumeHandle": "data",
+                "volumeHandle": name,
                 "volumeAttributes": {"path": str(path)},
             },
         },
     }
 
 
-def make_claim() -> dict[str, Any]:
+def make_claim(name: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "data", "namespace": NAMESPACE},
+        "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {
             "accessModes": ["ReadOnlyMany"],
             "resources": {"requests": {"storage": "1Gi"}},
             "storageClassName": "static",
-            "volumeName": f"{NAMESPACE}.data",
+            "volumeName": f"{NAMESPACE}.{name}",
         },
     }
 
 
-def make_reader(*, is_read_only: bool) -> dict[str, Any]:
+def make_reader(name: str, *, is_read_only: bool) -> dict[str, Any]:
     """A pod that runs as root, so that what stops it from writing is the mount alone."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "reader", "namespace": NAMESPACE},
+        "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {
             "terminationGracePeriodSeconds": 0,
             "containers": [
@@ -80,45 +81,52 @@ def make_reader(*, is_read_only: bool) -> dict[str, Any]:
             "volumes": [
                 {
                     "name": "data",
-                    "persistentVolumeClaim": {"claimName": "data", "readOnly": is_read_only},
+                    "persistentVolumeClaim": {"claimName": name, "readOnly": is_read_only},
                 }
             ],
         },
     }
 
 
+@pytest.fixture(scope="module")
+def cluster(node_cluster: Cluster) -> Iterator[Cluster]:
+    """The node, with the namespace that the pods run in."""
+    node_cluster.kubectl("create", "namespace", NAMESPACE)
+    node_cluster.kubectl(
+        "wait", "-n", NAMESPACE, "--for=create", "serviceaccount/default", "--timeout=30s"
+    )
+    yield node_cluster
+    node_cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
 @pytest.mark.node
 @pytest.mark.parametrize(
-    ("options", "pod_says", "may_write"),
+    ("name", "options", "pod_says", "may_write"),
     [
-        pytest.param([], False, True, id="csi.readOnly alone stops nobody"),
-        pytest.param(["ro"], False, False, id="mount options of the volume"),
-        pytest.param([], True, False, id="the pod's claim"),
+        pytest.param("driver", [], False, True, id="csi.readOnly alone stops nobody"),
+        pytest.param("volume", ["ro"], False, False, id="mount options of the volume"),
+        pytest.param("claim", [], True, False, id="the pod's claim"),
     ],
 )
 def test_who_makes_a_csi_volume_read_only(
-    node_cluster: Cluster,
+    cluster: Cluster,
     tmp_path: Path,
+    name: str,
     options: list[str],
     pod_says: bool,
     may_write: bool,
 ) -> None:
     (tmp_path / "numbers.csv").write_text("a,b\n1,2\n")
-    node_cluster.kubectl("create", "namespace", NAMESPACE)
     try:
-        node_cluster.apply(make_volume(tmp_path, options), make_claim())
-        node_cluster.kubectl(
-            "wait", "-n", NAMESPACE, "--for=create", "serviceaccount/default", "--timeout=30s"
+        cluster.apply(make_volume(name, tmp_path, options), make_claim(name))
+        cluster.apply(make_reader(name, is_read_only=pod_says))
+        cluster.kubectl(
+            "wait", "-n", NAMESPACE, "--for=condition=Ready", f"pod/{name}", "--timeout=60s"
         )
-        node_cluster.apply(make_reader(is_read_only=pod_says))
-        node_cluster.kubectl(
-            "wait", "-n", NAMESPACE, "--for=condition=Ready", "pod/reader", "--timeout=60s"
-        )
-        read = node_cluster.exec(NAMESPACE, "reader", "cat", "/data/numbers.csv")
+        read = cluster.exec(NAMESPACE, name, "cat", "/data/numbers.csv")
         assert read.stdout == "a,b\n1,2\n"
-        written = node_cluster.exec(NAMESPACE, "reader", "touch", "/data/new", check=False)
+        written = cluster.exec(NAMESPACE, name, "touch", "/data/new", check=False)
         assert (written.returncode == 0) is may_write
         assert may_write or "Read-only file system" in written.stderr
     finally:
-        node_cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=60s")
-        node_cluster.kubectl("delete", "persistentvolume", f"{NAMESPACE}.data")
+        cluster.kubectl("delete", "persistentvolume", f"{NAMESPACE}.{name}", "--wait=false")
