@@ -298,6 +298,21 @@ def test_open_connection_is_cut_when_it_is_denied(world: World) -> None:
 
 
 @pytest.mark.node
+def test_open_connection_outlives_the_agent(world: World) -> None:
+    """An agent that starts anew takes no pod that runs for one that it has not seen."""
+    cluster = world.cluster
+    if cluster.directory is None:
+        pytest.skip("a foreign cluster's agent is not ours to kill")
+    case = Case("", (into_server({"from": [{"podSelector": FRIEND}]}),), (), ())
+    with socket.create_connection((world.addresses["far-friend"], WEB), timeout=5) as kept:
+        for _ in range(3):
+            cluster.kill("agent")
+            with applied(cluster, case.make_policies(world.addresses)):  # it is back at work
+                world.expect(to_server("friend"), to_server(HOST))
+            assert does_echo(kept)
+
+
+@pytest.mark.node
 def test_pod_is_closed_until_its_policies_are_known(world: World) -> None:
     """With the agent held, a new pod runs and reaches nothing, and nothing reaches it."""
     cluster = world.cluster

@@ -14,6 +14,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
+
 from tests.cluster import conntrack, netpol, nftables
 from tests.cluster.address_plan import AddressPlan
 from tests.cluster.errors import ClusterError
@@ -22,6 +24,7 @@ from tests.cluster.watch import RETRY_S, Api
 
 POLICIES: Final = "/apis/networking.k8s.io/v1/networkpolicies"
 NAMESPACES: Final = "/api/v1/namespaces"
+PODS: Final = "/api/v1/pods"
 
 
 class PolicyAgent:
@@ -40,9 +43,24 @@ class PolicyAgent:
         await asyncio.gather(
             keep(POLICIES, self._policies, changed),
             keep(NAMESPACES, self._namespaces, changed),
-            keep("/api/v1/pods", self._pods, changed),
+            keep(PODS, self._pods, changed),
             self._serve(),
         )
+
+    async def _has_read(self, *more: tuple[str, dict[str, Any]]) -> bool:
+        """Read policies, namespaces and more besides the watches; False if nobody answers."""
+        try:
+            for path, objects in (
+                (POLICIES, self._policies),
+                (NAMESPACES, self._namespaces),
+                *more,
+            ):
+                await self._api.add_listed(path, objects)
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+            print(f"{error!r}; reading again", flush=True)
+            await asyncio.sleep(RETRY_S)
+            return False
+        return True
 
     def _compute(self) -> netpol.Rules:
         return netpol.compute(
@@ -54,6 +72,9 @@ class PolicyAgent:
         cutting: asyncio.Task[int] | None = None
         known: set[IPv4Address] = set()
         pod_range, node_address = self._plan.pod_range, self._plan.node_address
+        # Before all is known, pods that run would be taken for unknown ones and be cut off.
+        while not await self._has_read((PODS, self._pods)):
+            pass
         while True:
             await self._dirty.wait()
             self._dirty.clear()
@@ -61,8 +82,9 @@ class PolicyAgent:
             if rules.pods.keys() - known:
                 # A pod is opened only by policies that were read after it was seen: its own
                 # may still be on their way in another watch.
-                await self._api.add_listed(POLICIES, self._policies)
-                await self._api.add_listed(NAMESPACES, self._namespaces)
+                if not await self._has_read():
+                    self._dirty.set()
+                    continue
                 rules = self._compute()
             known = set(rules.pods)
             ruleset = netpol.render(rules, pod_range=pod_range)
