@@ -374,6 +374,11 @@ class TenancyManager:
         )
         return replace(outcome, issues=(*kept.issues, *outcome.issues))
 
+    def _is_retry(self, team: str, spec_hash: str | None) -> bool:
+        """Whether a pass over this spec failed. Why stays told until the next one is over."""
+        status = self._statuses.get(team)
+        return status is not None and bool(status.last_error) and status.spec_hash == spec_hash
+
     async def _reconcile(self, team: str) -> Outcome | None:
         if self._desired.is_doomed(team) and not self._is_reserved(team):
             return await self._remove(team)
@@ -391,7 +396,8 @@ class TenancyManager:
                 last_error=_message(desired.issues),
             )
             return None
-        if desired.state is State.READY and self._ready_hash(team) != desired.target_hash:
+        is_new = self._ready_hash(team) != desired.target_hash
+        if desired.state is State.READY and is_new and not self._is_retry(team, desired.spec_hash):
             self._set(team, State.PROVISIONING, spec_hash=desired.spec_hash)
         outcome = await self._engine.reconcile(
             desired.manifests, owner=self._owner(team), ready_hash=desired.target_hash
