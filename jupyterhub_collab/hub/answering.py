@@ -71,7 +71,7 @@ def guard_first_answer(spawner: TeamSpawner, pods: PodCache) -> None:
             raise end.result()
         except SpawnRefusedError:
             raise
-        except Exception as e:
+        except Exception as e:  # whatever a member's server can make JupyterHub's wait raise
             raise _no_answer(spawner.http_timeout, type(e).__name__) from e
         finally:
             for future in (answer, end):

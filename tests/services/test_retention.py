@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jupyterhub_collab.constants import POLICY_DENY_ALL
+from jupyterhub_collab.managers.tenancy_status import TeamStatus
 from jupyterhub_collab.models import HubGroup
 from jupyterhub_collab.reconcile.objects import ObjectKey
 from tests.services.running import CONTEST, team
@@ -37,19 +38,20 @@ def release(world: World, **decisions: str) -> None:
     world.manager.on_release()
 
 
+def look(world: World) -> TeamStatus | None:
+    """The team's status, once the cluster's controllers did what they have to do now."""
+    before = dict(world.api.objects)
+    world.api.control_deletions()
+    if world.api.objects != before:
+        world.view.sync()
+        world.manager.on_drift("ocean")
+    return world.manager.status("ocean")
+
+
 async def until(world: World, state: str) -> dict[str, str]:
     """Wait until that is the team's state, the cluster's controllers at work; its conditions."""
 
-    def is_so() -> bool:
-        before = dict(world.api.objects)
-        world.api.control_deletions()
-        if world.api.objects != before:
-            world.view.sync()
-            world.manager.on_drift("ocean")
-        status = world.manager.status("ocean")
-        return status is not None and status.state.value == state
-
-    await world.until(is_so)
+    await world.until(lambda: (status := look(world)) is not None and status.state.value == state)
     status = world.manager.status("ocean")
     assert status is not None
     return {condition.type: condition.message for condition in status.conditions}
@@ -138,12 +140,7 @@ async def test_what_is_gone_is_not_made_anew_where_a_volume_is_held_back(
         kind = "Refused" if how == "role refuses" else "NotReleased"
 
         def is_told() -> bool:
-            before = dict(world.api.objects)
-            world.api.control_deletions()
-            if world.api.objects != before:
-                world.view.sync()
-                world.manager.on_drift("ocean")
-            status = world.manager.status("ocean")
+            status = look(world)
             return status is not None and kind in {c.type for c in status.conditions}
 
         await world.until(is_told)
