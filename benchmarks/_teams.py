@@ -26,7 +26,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from jupyterhub_collab.constants import RETENTION_CONFIG_MAP
+from jupyterhub_collab.constants import ANNOTATION_DESTROY, LABEL_CONTEST, LABEL_HUB
 from jupyterhub_collab.manifests.manifest import Manifest
 from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.models import Platform
@@ -109,8 +109,10 @@ class Teams:
 
     def release(self) -> None:
         """An administrator lets them go."""
-        where = ("-n", self.home, "--type=merge", "-p", '{"data": {"contest.reef": "destroy"}}')
-        self.cluster.kubectl("patch", "configmap", RETENTION_CONFIG_MAP, *where)
+        theirs = f"{LABEL_HUB}={self.platform.hub_id},{LABEL_CONTEST}=reef"
+        word = f"{ANNOTATION_DESTROY}=reef"
+        kinds = "namespace,persistentvolume"
+        self.cluster.kubectl("annotate", "--overwrite", kinds, "-l", theirs, word)
 
     @property
     def patience_s(self) -> float:

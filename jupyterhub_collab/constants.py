@@ -29,6 +29,8 @@ ANNOTATION_READY_HASH: Final = f"{DOMAIN}/ready-hash"  # the spec hash whose who
 ANNOTATION_TOLD: Final = f"{DOMAIN}/told"  # when a portal was told that this team is ready
 # Set by an administrator on a namespace: the contest that may have it though another had it before.
 ANNOTATION_GIVE_TO_CONTEST: Final = f"{DOMAIN}/give-to-contest"
+# Set by an administrator on what may be destroyed: the contest whose end lets it go.
+ANNOTATION_DESTROY: Final = f"{DOMAIN}/destroy-with-contest"
 ANNOTATION_OBJECT_HASH: Final = f"{DOMAIN}/object-hash"  # SHA-256 of the manifest as applied
 ANNOTATION_USERNAME: Final = "hub.jupyter.org/username"  # KubeSpawner's own
 
@@ -72,12 +74,6 @@ SECRET_KEY_CREDENTIAL: Final = "server-credential"  # noqa: S105
 ENV_CREDENTIAL: Final = "COLLAB_SERVER_CREDENTIAL"
 PROVISIONER_LEASE_NAME: Final = "jupyterhub-collab-provisioner"  # in the hub's namespace
 SCOPE_PROVISION: Final = "custom:collab:provision"  # hub scope: may set the provisioner to work
-# An administrator's word, in the hub's namespace, on what may be destroyed: `team.<team>` or
-# `contest.<contest>` to this value. No account of ours may write it.
-RETENTION_CONFIG_MAP: Final = "collab-retention"
-RETENTION_DESTROY: Final = "destroy"
-# Or the uid of the one namespace that may go: a word that is spent with it.
-RETENTION_UID: Final = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 # In the hub's namespace, where hub and services run as pods.
 HUB_SERVICE: Final = "collab-hub"  # the hub's API at an address that stays; servers know it

@@ -87,17 +87,11 @@ def make_tenancy(
         if manager is not None:
             manager.on_drift(team)
 
-    def on_release() -> None:
-        if manager is not None:
-            manager.on_release()
-
     view = ClusterView(
         kube,
         hub_id=platform.hub_id,
-        hub_namespace=platform.hub_namespace,
         namespace_prefix=platform.namespace_prefix,
         on_drift=on_drift,
-        on_release=on_release,
         informer_options=informer_options,
     )
     manager = TenancyManager(

@@ -49,7 +49,7 @@ missing or of another version. They need Kubernetes 1.31 or newer.
 | taken over | what holds it |
 |---|---|
 | the hub | what the provisioner wrote on the team's namespace: images, priority classes, tolerations, storage class, host aliases, the gate (annotations `jupyterhub-collab.org/...`, a line an entry) |
-| the provisioner | the platform's settings, which are part of the policies: `image_prefixes`, `priority_classes`, `toleration_keys`, `runtime_class`, `host_users`, `dataset_csi_drivers`, `dataset_nfs`; of networks the platform's services and public ones. It starts no pod itself, and an administrator's word (the ConfigMap `collab-retention`) stands before what it destroys |
+| the provisioner | the platform's settings, which are part of the policies: `image_prefixes`, `priority_classes`, `toleration_keys`, `runtime_class`, `host_users`, `dataset_csi_drivers`, `dataset_nfs`; of networks the platform's services and public ones. It starts no pod itself, and an administrator's word (the annotation `jupyterhub-collab.org/destroy-with-contest`) stands before what it destroys |
 | both | the platform's settings |
 
 The first three of these settings are open unless you say them. On a cluster that others use too, say

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import re
 import socket
 import sys
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..constants import (
+    ANNOTATION_DESTROY,
     LABEL_CONTEST,
     LABEL_HUB,
     LABEL_MANAGED_BY,
@@ -27,9 +27,6 @@ from ..constants import (
     MANAGED_BY,
     PLATFORM_CONFIG_MAP,
     PLATFORM_FILE,
-    RETENTION_CONFIG_MAP,
-    RETENTION_DESTROY,
-    RETENTION_UID,
 )
 from ..embedded import WARNING
 from ..errors import CollabError, KubeError, UserError
@@ -53,6 +50,7 @@ from .up.proxy import cache_folder, find_node, find_npm
 OLDEST_PYTHON = (3, 10)
 _OURS = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 _NO_SETTINGS = f"no ConfigMap {PLATFORM_CONFIG_MAP} says its settings"
+_NAMED = 5  # of teams, where there may be thousands
 _NEEDED = ("jupyterlab", "ipykernel", "pandas", "matplotlib", "vega_datasets")
 
 
@@ -245,20 +243,20 @@ def check_admission_policies(options: DoctorOptions) -> Finding:
 
 
 def check_retention(options: DoctorOptions) -> Finding:
-    """Which decisions to destroy stand: each lets the provisioner delete for as long as it does."""
+    """Which teams an administrator released: the provisioner deletes them when a host says so."""
     if options.kubeconfig is None:
         return Finding(Verdict.NOTE, "Decisions to destroy: no second key on the embedded cluster")
     try:
-        keys = asyncio.run(_read_keys(options.kubeconfig))
+        released = asyncio.run(_read_released(options.kubeconfig))
     except CollabError as e:
         return Finding(Verdict.NOTE, f"Decisions to destroy: {_unread(e)}.")
-    if not keys:
-        return Finding(Verdict.GOOD, f"Decisions to destroy: none stands ({RETENTION_CONFIG_MAP})")
+    if not released:
+        return Finding(Verdict.GOOD, "Decisions to destroy: none stands")
+    teams = "; ".join(f"{contest}: {_some(names)}" for contest, names in sorted(released.items()))
     return Finding(
         Verdict.NOTE,
-        f"Decisions to destroy stand in {RETENTION_CONFIG_MAP}: {', '.join(keys)}. One that says "
-        f"{RETENTION_DESTROY} holds for whatever comes to bear its name as well; take away what is "
-        "done.",
+        f"Decisions to destroy ({ANNOTATION_DESTROY}) stand for teams of {teams}. Take back what "
+        f"is not meant: kubectl annotate namespace,persistentvolume ... {ANNOTATION_DESTROY}-",
     )
 
 
@@ -314,35 +312,21 @@ async def _read_platform(client: KubeClient, hub: str, home: str) -> Platform | 
     return platform if platform.hub_id == hub else f"{where} is of the hub {platform.hub_id!r}"
 
 
-async def _read_keys(kubeconfig: Path) -> list[str]:
-    """Decisions to destroy, and whether anything is left that they are about."""
-    keys: list[str] = []
+async def _read_released(kubeconfig: Path) -> dict[str, set[str]]:
+    """Teams of which something is released for their contest's end, by hub and contest."""
+    released: dict[str, set[str]] = {}
     async with await KubeClient.from_kubeconfig(kubeconfig, timeout_s=10) as client:
-        left: set[tuple[str, str]] = set()
         for kind in (NAMESPACE, PERSISTENT_VOLUME):
             for item in await client.list(kind, label_selector=_OURS):
                 labels = item["metadata"]["labels"]
-                hub = labels.get(LABEL_HUB, "")
-                left.add((hub, f"team.{labels.get(LABEL_TEAM)}"))
-                left.add((hub, f"contest.{labels.get(LABEL_CONTEST)}"))
-                if kind is NAMESPACE:
-                    left.add((hub, item["metadata"]["uid"]))
-        for binding in await client.list(ADMISSION_POLICY_BINDING, label_selector=_OURS):
-            where = binding["spec"].get("paramRef")
-            if where is None:
-                continue
-            try:
-                config = await client.get(CONFIG_MAP, where["name"], where["namespace"])
-            except NotFoundError:
-                continue  # then nothing at all is released
-            hub = _hub_of(binding)
-            for key, value in sorted((config.get("data") or {}).items()):
-                if value == RETENTION_DESTROY:
-                    rest = "is still there" if (hub, key) in left else "nothing of it is left"
-                elif re.fullmatch(RETENTION_UID, value):
-                    is_ = "is still there" if (hub, value) in left else "is gone"
-                    rest = f"for one namespace, which {is_}"
-                else:
-                    continue
-                keys.append(f"{key} of {where['namespace']} ({rest})")
-    return keys
+                word = (item["metadata"].get("annotations") or {}).get(ANNOTATION_DESTROY)
+                if word is not None and word == labels.get(LABEL_CONTEST):
+                    contest = f"{_hub_of(item)}'s contest {word}"
+                    released.setdefault(contest, set()).add(labels.get(LABEL_TEAM, "?"))
+    return released
+
+
+def _some(names: set[str]) -> str:
+    first = sorted(names)[:_NAMED]
+    more = len(names) - len(first)
+    return ", ".join(first) + (f" and {more} more" if more else "")

@@ -294,13 +294,6 @@ class TenancyManager:
         if self._started:
             self._enqueue(team, Lane.URGENT)
 
-    def on_release(self) -> None:
-        """An administrator changed what may be destroyed."""
-        if self._started:
-            for team in self._desired:
-                if self._desired.is_doomed(team):
-                    self._enqueue(team)
-
     def _enqueue(self, team: str, lane: Lane = Lane.BULK) -> None:
         group = self._desired.contest_of(team)
         self._queue.add(team, group=group, lane=lane, now=self._clock())

@@ -58,12 +58,12 @@ class TeamRemoval:
 
     def plan(self, team: str, contest: str) -> Plan:
         """What `run` would delete now."""
-        return self._engine.plan_removal(self._doomed(team, contest), release=self._view.release())
+        return self._engine.plan_removal(self._doomed(team, contest))
 
     async def run(self, team: str, contest: str) -> Removal:
         """Delete what a team of this contest has, as far as it goes now."""
         doomed = self._doomed(team, contest)
-        outcome = await self._engine.remove(doomed, release=self._view.release())
+        outcome = await self._engine.remove(doomed)
         types = {issue.type for issue in outcome.issues}
         if types & _NOT_THEIRS:
             return Removal(State.FAILED, outcome)

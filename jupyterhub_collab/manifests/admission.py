@@ -56,9 +56,6 @@ class Policy:
         Only requests in this hub's team namespaces.
     ours_only
         Only requests about objects that bear our managed-by label and this hub's.
-    parameter
-        Name of a ConfigMap in the hub's namespace, read as ``params``. Where it is missing every
-        matching request is refused, before conditions are looked at: whoever asks.
     """
 
     name: str
@@ -68,7 +65,6 @@ class Policy:
     variables: Mapping[str, str] = field(default_factory=dict)
     in_teams_only: bool = False
     ours_only: bool = False
-    parameter: str = ""
 
 
 def make_policy(policy: Policy, platform: Platform) -> tuple[Manifest, Manifest]:
@@ -89,8 +85,6 @@ def make_policy(policy: Policy, platform: Platform) -> tuple[Manifest, Manifest]
     if policy.in_teams_only:
         constraints["namespaceSelector"] = {"matchLabels": _hub_labels(platform)}
     spec: dict[str, Any] = {"failurePolicy": "Fail", "matchConstraints": constraints}
-    if policy.parameter:
-        spec["paramKind"] = {"apiVersion": "v1", "kind": "ConfigMap"}
     if policy.conditions:
         spec["matchConditions"] = [
             {"name": name, "expression": cel} for name, cel in policy.conditions.items()
@@ -104,12 +98,6 @@ def make_policy(policy: Policy, platform: Platform) -> tuple[Manifest, Manifest]
     ]
     name = policy_name(policy.name, platform)
     binding: dict[str, Any] = {"policyName": name, "validationActions": ["Deny"]}
-    if policy.parameter:
-        binding["paramRef"] = {
-            "name": policy.parameter,
-            "namespace": platform.hub_namespace,
-            "parameterNotFoundAction": "Deny",
-        }
     return (
         _make("ValidatingAdmissionPolicy", name, platform, spec),
         _make("ValidatingAdmissionPolicyBinding", name, platform, binding),

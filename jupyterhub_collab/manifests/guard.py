@@ -21,25 +21,24 @@ from .guard_labels import make_label_policy
 from .guard_pods import make_pod_policies
 from .guard_provisioner import make_provisioner_policy
 from .manifest import Manifest
-from .retention import make_retention
+from .retention import make_retention_policy
 
 _POLICY: Final = "ValidatingAdmissionPolicy"
 _BINDING: Final = "ValidatingAdmissionPolicyBinding"
 
 
 def make_guard(platform: Platform) -> tuple[Manifest, ...]:
-    """Policies, their bindings and what they read."""
+    """Policies and their bindings."""
     manifests = _make_guard(platform)
     for manifest in manifests:
-        if manifest["kind"] in (_POLICY, _BINDING):
-            manifest["metadata"]["labels"][LABEL_POLICIES] = rules_version()
+        manifest["metadata"]["labels"][LABEL_POLICIES] = rules_version()
     return manifests
 
 
 def _make_guard(platform: Platform) -> tuple[Manifest, ...]:
     return (
         *make_provisioner_policy(platform),
-        *make_retention(platform),
+        *make_retention_policy(platform),
         *make_label_policy(platform),
         *make_pod_policies(platform),
         *make_claim_policy(platform),
@@ -86,9 +85,7 @@ def find_problems(
     -------
     By hub id; no hub at all: there are none.
     """
-    wanted = {
-        (m["kind"], _short(m)) for m in _make_guard(_ANY_PLATFORM) if m["kind"] != "ConfigMap"
-    }
+    wanted = {(m["kind"], _short(m)) for m in _make_guard(_ANY_PLATFORM)}
     hubs: dict[str, dict[tuple[str, str], Manifest]] = {}
     for manifest in found:
         hub = manifest["metadata"].get("labels", {}).get(LABEL_HUB, "")
@@ -107,8 +104,7 @@ def _difference(found: dict[tuple[str, str], Manifest], platform: Platform | Non
     other = [
         _short(m)
         for m in _make_guard(platform)
-        if m["kind"] != "ConfigMap"
-        and _without_defaults(found[m["kind"], _short(m)]["spec"]) != m["spec"]
+        if _without_defaults(found[m["kind"], _short(m)]["spec"]) != m["spec"]
     ]
     return f"say other than this hub's settings: {', '.join(sorted(set(other)))}" if other else ""
 

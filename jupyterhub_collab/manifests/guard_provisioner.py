@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..constants import (
+    ANNOTATION_DESTROY,
     ANNOTATION_GIVE_TO_CONTEST,
     DATASET_STORAGE_CLASS,
     HUB_CLUSTER_ROLE,
@@ -157,10 +158,20 @@ def _contest(word: str) -> tuple[Rule, ...]:
         ),
         (
             # A server-side apply leaves another's annotation where it is, so it may well be there.
-            f'{annotation("object", given)} == (oldObject == null ? "" : {old_given})',
+            _keeps_word(given),
             f"the provisioner does not set {given} on a {word}",
         ),
+        (
+            _keeps_word(ANNOTATION_DESTROY),
+            f"the provisioner does not set {ANNOTATION_DESTROY} on a {word}",
+        ),
     )
+
+
+def _keeps_word(key: str) -> str:
+    """CEL: an administrator's annotation is what it was."""
+    old = annotation("oldObject", key)
+    return f'{annotation("object", key)} == (oldObject == null ? "" : {old})'
 
 
 def _volumes(platform: Platform) -> tuple[Rule, ...]:

@@ -20,7 +20,6 @@ from ..constants import (
     HUB_CLUSTER_ROLE,
     POLICY_DENY_ALL,
     PROVISIONER_LEASE_NAME,
-    RETENTION_CONFIG_MAP,
     SERVICE_ACCOUNT_NAME,
 )
 
@@ -149,14 +148,6 @@ PERMISSIONS: tuple[Permission, ...] = (
         ("get", "patch"),
         "keeps its lease: one provisioner at a time",
         names=(PROVISIONER_LEASE_NAME,),
-    ),
-    Permission(
-        Holder.PROVISIONER_AT_HOME,
-        "",
-        "configmaps",
-        ("list", "watch"),
-        "sees what may be destroyed, so that it asks for nothing that would be refused",
-        names=(RETENTION_CONFIG_MAP,),
     ),
 )
 

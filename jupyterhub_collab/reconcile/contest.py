@@ -17,7 +17,7 @@ from ..constants import (
     LABEL_TEAM,
 )
 from .issues import Issue, IssueType
-from .objects import Manifest, key_of
+from .objects import Manifest, Owner, key_of
 
 
 def other_contest(desired: Manifest, found: Manifest) -> Issue | None:
@@ -27,15 +27,22 @@ def other_contest(desired: Manifest, found: Manifest) -> Issue | None:
     if not has or wanted in (has, decision):
         return None
     labels = desired["metadata"]["labels"]
-    own = ",".join(f"{key}={labels[key]}" for key in (LABEL_HUB, LABEL_TEAM))
+    owner = Owner(labels[LABEL_HUB], labels[LABEL_TEAM])
+    command = administrators_word(owner, ANNOTATION_GIVE_TO_CONTEST, wanted)
     message = (
         f"{key_of(found)} was made for a team of the contest {has!r} and may hold its work; the "
         f"hub's group names the contest {wanted!r}. Nothing was changed. If it is the same team, "
-        f"let an administrator run: kubectl annotate --overwrite namespace,persistentvolume -l "
-        f"{own} "
-        f"{ANNOTATION_GIVE_TO_CONTEST}={wanted}. If it is another team, give it another id."
+        f"let an administrator run: {command}. If it is another team, give it another id."
     )
     return Issue(IssueType.OTHER_CONTEST, "MadeForAnother", message)
+
+
+def administrators_word(owner: Owner, annotation: str, contest: str) -> str:
+    """Command that says it of all that the team has outside of its namespace, and of that."""
+    own = f"{LABEL_HUB}={owner.hub_id},{LABEL_TEAM}={owner.team}"
+    return (
+        f"kubectl annotate --overwrite namespace,persistentvolume -l {own} {annotation}={contest}"
+    )
 
 
 def contest_of(namespace: Manifest) -> str:

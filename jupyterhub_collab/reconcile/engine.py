@@ -26,7 +26,7 @@ from .issues import Issue, IssueType
 from .objects import Manifest, ObjectKey, Owner, is_terminating, key_of, uid_of, version_of
 from .plan import Action, Memory, Plan, Step, not_ours, plan_objects
 from .quota import QUOTA_KIND, is_quota_refusal
-from .removal import Doomed, Release, not_released, plan_removal
+from .removal import Doomed, not_released, plan_removal
 from .volumes import VOLUME_KINDS
 
 log = logging.getLogger(__name__)
@@ -221,15 +221,15 @@ class Engine:
             return Outcome(not plan.is_blocked, plan.issues, None, writes)
         return self._give_up(owner, writes)
 
-    def plan_removal(self, doomed: Doomed, *, release: Release) -> Plan:
+    def plan_removal(self, doomed: Doomed) -> Plan:
         """What `remove` would do now."""
-        return plan_removal(doomed, self._observed.objects_of(doomed.owner.team), release=release)
+        return plan_removal(doomed, self._observed.objects_of(doomed.owner.team))
 
-    async def remove(self, doomed: Doomed, *, release: Release) -> Outcome:
+    async def remove(self, doomed: Doomed) -> Outcome:
         """Delete what a team has, as far as it goes now. `is_ready`: nothing is left."""
         writes = 0
         for _ in range(_ROUNDS):
-            plan = self.plan_removal(doomed, release=release)
+            plan = self.plan_removal(doomed)
             try:
                 if any(step.key.kind == NAMESPACE.name for step in plan.steps):
                     await self._require_order()
@@ -241,9 +241,7 @@ class Engine:
             except (RetryableError, PermanentError) as failure:
                 issue = _issue_of(failure)
                 if isinstance(failure, PermanentKubeError) and _is_policy(failure):
-                    issue = not_released(
-                        doomed, release, step.key, uid=step.uid, said=failure.message
-                    )
+                    issue = not_released(doomed, step.key, said=failure.message)
                 return Outcome(False, (*plan.issues, issue), failure, writes)
             if not plan.steps:
                 return Outcome(not plan.issues, plan.issues, None, writes)

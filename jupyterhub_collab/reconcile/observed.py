@@ -1,13 +1,10 @@
-"""What is in the cluster, as eight cluster-wide watches tell it, and one for a single ConfigMap.
+"""What is in the cluster, as eight cluster-wide watches tell it.
 
 One informer a kind, never one a namespace. Only objects with our managed-by and hub labels are
 watched, but for two kinds, of which others' are kept as well (names only). NetworkPolicies in our
 namespaces: they may let through what a team's rules do not. Namespaces of a team's name: a watch by
 labels says the same of one that is gone and of one that lost its labels, and only the first may be
 called destroyed.
-
-The ConfigMap is the cluster's word on what may be destroyed. Nothing else waits for it: where it
-cannot be read, nothing is destroyed.
 """
 
 from __future__ import annotations
@@ -22,13 +19,11 @@ from ..constants import (
     LABEL_MANAGED_BY,
     LABEL_TEAM,
     MANAGED_BY,
-    RETENTION_CONFIG_MAP,
 )
 from ..kube import kinds
 from ..kube.client import KubeClient
 from ..kube.informer import Change, Informer, label_selector, without
 from .objects import Manifest, ObjectKey, is_terminating, key_of
-from .removal import Release
 
 _IN_NAMESPACE: Final = (
     kinds.RESOURCE_QUOTA,
@@ -81,8 +76,6 @@ class ClusterView:
     ----------
     on_drift
         Called with a team's id when one of its objects changed and not by our own hand.
-    on_release
-        Called when an administrator changed what may be destroyed.
     informer_options
         For each informer: page size, stall time, clock.
     """
@@ -92,10 +85,8 @@ class ClusterView:
         client: KubeClient,
         *,
         hub_id: str,
-        hub_namespace: str,
         namespace_prefix: str,
         on_drift: Callable[[str], None],
-        on_release: Callable[[], None] = lambda: None,
         informer_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._hub_id, self._prefix, self._on_drift = hub_id, namespace_prefix, on_drift
@@ -131,16 +122,6 @@ class ClusterView:
         self._inside = tuple(map(make, _IN_NAMESPACE))
         self._all = (self._namespaces, self._volumes, self._policies, *self._inside)
         self._by_kind = {informer.kind.name: informer for informer in self._all}
-        self._hub_namespace = hub_namespace
-        self._releases = Informer(
-            client,
-            kinds.CONFIG_MAP,
-            on_change=lambda _change: on_release(),
-            namespace=hub_namespace,
-            field_selector=f"metadata.name={RETENTION_CONFIG_MAP}",
-            transform=without(),
-            **options,
-        )
 
     @property
     def is_synced(self) -> bool:
@@ -153,13 +134,12 @@ class ClusterView:
 
     def invalidate(self) -> None:
         """Nobody kept the caches true for a while: the next `run` lists everything anew."""
-        for informer in (*self._all, self._releases):
+        for informer in self._all:
             informer.invalidate()
 
     async def run(self) -> None:
         """Keep the caches true until cancelled."""
-        informers = (*self._all, self._releases)
-        tasks = [asyncio.create_task(informer.run()) for informer in informers]
+        tasks = [asyncio.create_task(informer.run()) for informer in self._all]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -181,12 +161,6 @@ class ClusterView:
         """The team's namespace, if it bears our hub's labels. Do not change it."""
         found = self._namespaces.get(self._prefix + team)
         return found if found is not None and self._is_ours(found) else None
-
-    def release(self) -> Release:
-        """What may be destroyed, as far as the cluster says now."""
-        is_known = self._releases.synced.is_set()
-        found = self._releases.get(RETENTION_CONFIG_MAP, self._hub_namespace) if is_known else None
-        return Release(self._hub_namespace, (found or {}).get("data") or {}, is_known=is_known)
 
     def objects_of(self, team: str) -> dict[ObjectKey, Manifest]:
         """All that is there of a team; others' policies in its namespace, or another's namespace of

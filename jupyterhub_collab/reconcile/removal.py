@@ -4,7 +4,7 @@ Laws
 ----
 - Only what bears all three of our labels goes, and only what was made for the contest that the
   team's group names: an id that came again decides nothing about the former team's work.
-- Nothing goes before an administrator of the cluster has released it (`Release`).
+- Nothing goes before an administrator of the cluster has released it, by an annotation on it.
 - A namespace of the team's name that is not ours stands in the way: then nothing was destroyed.
 - The namespace goes first, as a whole: the cluster ends its pods before it takes the policies away
   (Kubernetes 1.34 or newer). What stands outside, the volumes of data sets, goes when the namespace
@@ -14,18 +14,12 @@ Laws
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from ..constants import (
-    LABEL_CONTEST,
-    RETENTION_CONFIG_MAP,
-    RETENTION_DESTROY,
-    RETENTION_UID,
-)
-from .contest import contest_of
+from ..constants import ANNOTATION_DESTROY, LABEL_CONTEST
+from .contest import administrators_word, contest_of
 from .issues import Issue, IssueType
 from .objects import Manifest, ObjectKey, Owner, is_terminating, uid_of, version_of
 from .plan import Action, Plan, Step, not_ours, terminating
@@ -37,38 +31,6 @@ _REASON: Final = "the team is to be destroyed"
 
 
 @dataclass(frozen=True)
-class Release:
-    """The second key: what the cluster's administrator wrote into the ConfigMap.
-
-    Attributes
-    ----------
-    hub_namespace
-        Where that ConfigMap is.
-    decisions
-        Its data; empty when there is none.
-    is_known
-        It could be read.
-    """
-
-    hub_namespace: str
-    decisions: Mapping[str, str] = field(default_factory=dict)
-    is_known: bool = True
-
-    def covers(self, found: Manifest, *, team: str, contest: str) -> bool:
-        """Whether this object of the team, or of its whole contest, may be deleted.
-
-        A team's key with a uid is for that namespace alone, and for what such a namespace leaves
-        behind: volumes that no claim is bound to.
-        """
-        said = self.decisions.get(f"team.{team}", "")
-        if RETENTION_DESTROY in (said, self.decisions.get(f"contest.{contest}")):
-            return True
-        if found["kind"] == _NAMESPACE:
-            return said != "" and said == uid_of(found)
-        return re.fullmatch(RETENTION_UID, said) is not None and not _is_bound(found)
-
-
-@dataclass(frozen=True)
 class Doomed:
     """Which team is to be destroyed, as its group says."""
 
@@ -77,15 +39,13 @@ class Doomed:
     contest: str
 
 
-def plan_removal(
-    doomed: Doomed, observed: Mapping[ObjectKey, Manifest], *, release: Release
-) -> Plan:
+def plan_removal(doomed: Doomed, observed: Mapping[ObjectKey, Manifest]) -> Plan:
     """Steps that delete what is there. Neither steps nor issues: nothing is left."""
     namespace = observed.get(ObjectKey(_NAMESPACE, "", doomed.namespace))
     if namespace is not None:
-        return _plan_object(doomed, namespace, release)
+        return _plan_object(doomed, namespace)
     plans = [
-        _plan_object(doomed, found, release)
+        _plan_object(doomed, found)
         for key, found in sorted(observed.items(), reverse=True)
         if key.kind == _VOLUME and doomed.owner.owns(found)
     ]
@@ -95,7 +55,7 @@ def plan_removal(
     )
 
 
-def _plan_object(doomed: Doomed, found: Manifest, release: Release) -> Plan:
+def _plan_object(doomed: Doomed, found: Manifest) -> Plan:
     key = ObjectKey(found["kind"], "", found["metadata"]["name"])
     if not doomed.owner.owns(found):
         return Plan(issues=(not_ours(key, found, doomed.owner),))
@@ -113,8 +73,8 @@ def _plan_object(doomed: Doomed, found: Manifest, release: Release) -> Plan:
     if key.kind == _VOLUME and _is_bound(found):
         message = f"{key} is bound to its claim yet. It is deleted when that claim is gone."
         return Plan(issues=(Issue(IssueType.TERMINATING, "StillBound", message),))
-    if not release.covers(found, team=doomed.owner.team, contest=contest):
-        return Plan(issues=(not_released(doomed, release, key, uid=uid_of(found)),))
+    if not _is_released(found, contest):
+        return Plan(issues=(not_released(doomed, key),))
     # The resourceVersion as well: labels, and so owner and contest, are as they were read.
     step = Step(Action.DELETE, key, _REASON, uid=uid_of(found), resource_version=version_of(found))
     return Plan((step,))
@@ -124,26 +84,21 @@ def _is_bound(volume: Manifest) -> bool:
     return (volume.get("status") or {}).get("phase") == _BOUND
 
 
-def not_released(
-    doomed: Doomed, release: Release, left: ObjectKey, *, uid: str | None, said: str = ""
-) -> Issue:
+def _is_released(found: Manifest, contest: str) -> bool:
+    """Whether an administrator lets it go, and with this contest."""
+    return (found["metadata"].get("annotations") or {}).get(ANNOTATION_DESTROY) == contest
+
+
+def not_released(doomed: Doomed, left: ObjectKey, *, said: str = "") -> Issue:
     """Issue of what is `left` and not let go by the cluster. `said`: the API server's own words."""
-    team, hub_namespace = doomed.owner.team, release.hub_namespace
-    if not release.is_known:
-        said = (
-            "(That ConfigMap cannot be read at the moment; if this stays so, the roles are not "
-            "those that are shipped: jupyterhub-collab rbac.)"
-        )
-    word = uid if left.kind == _NAMESPACE and uid else RETENTION_DESTROY
-    patch = f'{{"data":{{"team.{team}":"{word}"}}}}'
     so_far = "it. Nothing was deleted"
     if left.kind == _VOLUME:
         so_far = f"{left}, of a data set. The namespace is gone and is not made anew"
+    command = administrators_word(doomed.owner, ANNOTATION_DESTROY, doomed.contest)
     message = (
-        f"The hub's group says that team {team} is to be destroyed; the cluster does not release "
-        f"{so_far}, and no server starts. An administrator of the cluster must say "
-        f"so too: kubectl patch configmap {RETENTION_CONFIG_MAP} -n {hub_namespace} --type=merge "
-        f"-p '{patch}' (or "
-        f'"contest.{doomed.contest}":"{RETENTION_DESTROY}" for all teams of the contest).'
+        f"The hub's group says that team {doomed.owner.team} is to be destroyed; the cluster does "
+        f"not release {so_far}, and no server starts. An administrator of the cluster must say so "
+        f"too: {command} (or {LABEL_CONTEST}={doomed.contest} in place of the team, for all that "
+        "the contest's teams have now)."
     )
     return Issue(IssueType.NOT_RELEASED, "NoDecision", f"{message} {said}".strip())

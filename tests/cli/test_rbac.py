@@ -25,7 +25,7 @@ def test_for_up_the_address_completes_the_platform(tmp_path: Path) -> None:
     extra.write_text("storage_class: fast\nimage_prefixes: [quay.io/contest/]\n")
     manifests = rbac("--hub-address", "192.0.2.7", "--platform", str(extra))
     kinds = {manifest["kind"] for manifest in manifests}
-    assert {"ServiceAccount", "ClusterRole", "ValidatingAdmissionPolicy", "ConfigMap"} <= kinds
+    assert {"ServiceAccount", "ClusterRole", "ValidatingAdmissionPolicy"} <= kinds
     rules = [
         rule["expression"]
         for manifest in manifests

@@ -43,10 +43,9 @@ def labelled(manifest: Manifest, **values: str) -> Manifest:
     return moved(manifest, labels={**manifest["metadata"]["labels"], **mine})
 
 
-def given_to(manifest: Manifest, contest: str) -> Manifest:
-    """With the annotation by which an administrator gives it to another contest."""
-    decision = {constants.ANNOTATION_GIVE_TO_CONTEST: contest}
-    return moved(manifest, annotations={**manifest["metadata"]["annotations"], **decision})
+def decided(manifest: Manifest, key: str, contest: str) -> Manifest:
+    """With an annotation that is an administrator's to set."""
+    return moved(manifest, annotations={**manifest["metadata"]["annotations"], key: contest})
 
 
 def specified(manifest: Manifest, **fields: Any) -> Manifest:
@@ -73,6 +72,14 @@ class Made:
         """Another volume of the team that holds something else."""
         rest = {k: v for k, v in self.volume["spec"].items() if k not in ("csi", "mountOptions")}
         return {**moved(self.volume, name=f"{self.name}.y"), "spec": {**rest, **source}}
+
+    def decided(self, key: str) -> list[Manifest]:
+        """What stands, and what is to be, with a word of an administrator on it."""
+        things = (self.own, self.volume, self.with_more())
+        return [
+            decided(thing, key, thing["metadata"]["labels"][constants.LABEL_CONTEST])
+            for thing in things
+        ]
 
     def with_more(self, **fields: Any) -> Manifest:
         """Another volume of the team, as it is but for these fields."""
@@ -145,7 +152,10 @@ REFUSED: tuple[Row, ...] = (
         "an administrator gives a volume",
         lambda m: [labelled(m.volume, contest="doomed"), labelled(m.volume, contest="")],
     ),
-    ("does not set", lambda m: [given_to(m.own, "doomed"), given_to(m.volume, "doomed")]),
+    *(
+        (f"does not set {key} on a", lambda m, key=key: m.decided(key))
+        for key in (constants.ANNOTATION_GIVE_TO_CONTEST, constants.ANNOTATION_DESTROY)
+    ),
     (
         "are their team's alone",
         lambda m: [

@@ -5,7 +5,6 @@ Each refusal stands beside what is accepted, and is asked for with the provision
 
 from __future__ import annotations
 
-import json
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,8 @@ from jupyterhub_collab.cli.doctor import (
     check_retention,
 )
 from jupyterhub_collab.kube.kinds import (
-    CONFIG_MAP,
     NAMESPACE,
     PERSISTENT_VOLUME,
-    Kind,
 )
 from jupyterhub_collab.manifests.guard import make_guard
 from jupyterhub_collab.manifests.home import make_platform_config
@@ -132,67 +129,6 @@ def test_what_is_destroyed_needs_an_administrators_word(
 ) -> None:
     """The second key: no group, no token and no code of ours can turn it."""
     spec, namespace = ocean
-    name, home = constants.RETENTION_CONFIG_MAP, ground.platform.hub_namespace
-    things = ((NAMESPACE, namespace), (PERSISTENT_VOLUME, names.dataset_volume(namespace, "sst")))
-    foreign = tuple((NAMESPACE, name) for name in ("default", "kube-system", home))
-    others = ["retained-0", "retained-1", "retained-2", "retained-3"]
-    for team in others:
-        ground.provisioner.apply(make_tenancy(to_team(ground, team)[0], ground.platform)[0])
-
-    def refusals(which: tuple[tuple[Kind, str], ...] = things) -> list[str]:
-        return [said for said in (ground.provisioner.deletion(*t) for t in which) if said]
-
-    def decide(seen_by: str, data: dict[str, str]) -> None:
-        """Write the decisions, and wait until the API server knows them: it releases a team."""
-        meta = {"name": name, "namespace": home}
-        data = {**data, f"team.{seen_by}": "destroy"}
-        document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
-        ground.admin.kubectl("replace", "-f", "-", stdin=json.dumps(document))
-        until(lambda: not ground.provisioner.deletion(NAMESPACE, ground.space(seen_by)))
-
-    def refused_twice() -> None:
-        found = refusals()
-        assert len(found) == len(things), "something was released"
-        assert all("does not release this" in text for text in found), found
-
-    refused_twice()
-    for other, wrong in (
-        ("retained-0", {f"team.{spec.team}": "keep"}),
-        ("retained-1", {f"contest.{spec.team}": "destroy"}),
-        ("retained-2", {f"team.{spec.contest}": "destroy"}),
-    ):
-        decide(other, wrong)
-        refused_twice()
-    for right in ({f"team.{spec.team}": "destroy"}, {f"contest.{spec.contest}": "destroy"}):
-        decide("retained-3", right)
-        until(lambda: not refusals())
-        assert len(refusals(foreign)) == len(foreign), "whatever is decided"
-        assert "forbidden" in ground.hub.deletion(NAMESPACE, namespace)
-    for actor in (ground.hub, ground.provisioner):
-        data = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
-        data["metadata"]["namespace"] = home
-        assert "forbidden" in actor.create(data)
-        assert "forbidden" in actor.patch(data, {"data": {"team.ocean": "destroy"}})
-        assert "forbidden" in actor.deletion(CONFIG_MAP, name, home)
-    by_admin = ("delete", "namespace", namespace, "--dry-run=server")
-    ground.admin.kubectl("delete", "configmap", name, "-n", home)
-    until(lambda: ground.admin.kubectl(*by_admin, check=False).returncode != 0)
-    assert len(refusals()) == len(things), "without the ConfigMap nobody deletes what is ours"
-    ground.admin.kubectl("create", "namespace", "not-ours")
-    ground.admin.kubectl("delete", "namespace", "not-ours")  # and everybody else's goes as ever
-    ground.admin.apply(*make_guard(ground.platform))
-    # An administrator needs no second word.
-    until(lambda: ground.admin.kubectl(*by_admin, check=False).returncode == 0)
-    refused_twice()
-    for team in others:
-        ground.admin.kubectl("delete", "namespace", ground.space(team), "--wait=false")
-
-
-def test_a_uid_releases_one_namespace_and_no_later_one_of_that_name(
-    ground: Ground, ocean: tuple[TeamSpec, str]
-) -> None:
-    """Of volumes, which bear no namespace's uid, those that nobody uses."""
-    spec, namespace = ocean
     volume = names.dataset_volume(namespace, "sst")
     bound = next(m for m in make_tenancy(spec, ground.platform) if m["metadata"]["name"] == volume)
     claim = {"claimRef": {**bound["spec"]["claimRef"], "name": "nobodys"}}
@@ -207,29 +143,42 @@ def test_a_uid_releases_one_namespace_and_no_later_one_of_that_name(
         "bound": (PERSISTENT_VOLUME, volume),
         "free": (PERSISTENT_VOLUME, free["metadata"]["name"]),
     }
-    home = ground.platform.hub_namespace
-    uid, spent = (
-        ground.admin.get("namespace", name)["metadata"]["uid"] for name in (namespace, home)
-    )
+    key = constants.ANNOTATION_DESTROY
+    theirs = f"{constants.LABEL_HUB}={ground.platform.hub_id},{constants.LABEL_TEAM}={spec.team}"
 
-    def decide(**words: str | None) -> None:
-        text = json.dumps({"data": {f"team.{team}": word for team, word in words.items()}})
-        where = (constants.RETENTION_CONFIG_MAP, "-n", home, "--type=merge")
-        ground.admin.kubectl("patch", "configmap", *where, "-p", text)
+    def say(word: str) -> None:
+        where = ("--overwrite", "namespace,persistentvolume", "-l", theirs)
+        ground.admin.kubectl("annotate", *where, word)
 
-    def released() -> set[str]:
-        return {name for name, thing in things.items() if not ground.provisioner.deletion(*thing)}
+    def refusals() -> dict[str, str]:
+        found = {name: ground.provisioner.deletion(*thing) for name, thing in things.items()}
+        return {name: said for name, said in found.items() if said}
 
     until(lambda: ground.admin.get("persistentvolume", volume)["status"]["phase"] == "Bound")
-    for word, expected in (
-        (uid, {"namespace", "free"}),
-        (spent, {"free"}),
-        ("destroy", set(things)),
-        (f"{uid}0", set()),
-    ):
-        decide(ocean=word)
-        until(lambda expected=expected: released() == expected)
-    decide(ocean=None)
+    for word in (None, "destroy", spec.team, f"{spec.contest}-2", ""):
+        if word is not None:
+            say(f"{key}={word}")
+        found = refusals()
+        assert set(found) == set(things), f"{word!r} released something"
+        assert all("this is not released" in said for said in found.values()), found
+    say(f"{key}={spec.contest}")
+    found = refusals()
+    assert set(found) == {"bound"}
+    assert "bound to its claim" in found["bound"]
+    assert "forbidden" in ground.hub.deletion(NAMESPACE, namespace)
+    for other in ("default", "kube-system", ground.platform.hub_namespace):
+        ground.admin.kubectl("annotate", "namespace", other, f"{key}={spec.contest}")
+        assert ground.provisioner.deletion(NAMESPACE, other), "whatever is said"
+        ground.admin.kubectl("annotate", "namespace", other, f"{key}-")
+    # What the provisioner writes afterwards leaves the word where it is.
+    ground.provisioner.apply(*make_tenancy(spec, ground.platform)[:1])
+    assert set(refusals()) == {"bound"}
+    gone = {"metadata": {"annotations": {key: None}}}
+    assert "does not set" in ground.provisioner.patch(make_tenancy(spec, ground.platform)[0], gone)
+    say(f"{key}-")
+    assert set(refusals()) == set(things), "taken back"
+    # An administrator needs no second word.
+    ground.admin.kubectl("delete", "namespace", namespace, "--dry-run=server")
     delete(ground.admin, free)
 
 
@@ -336,28 +285,26 @@ def test_doctor_says_why_it_did_not_compare_the_rules_with_the_settings(
 def test_doctor_tells_which_decisions_to_destroy_stand(
     ground: Ground, ocean: tuple[TeamSpec, str], api_cluster: Cluster
 ) -> None:
+    spec, namespace = ocean
+    volume = names.dataset_volume(namespace, "sst")
+
     def ask() -> Finding:
         return check_retention(DoctorOptions(Path("data"), 0, api_cluster.kubeconfig))
 
-    assert ask().verdict is Verdict.GOOD
-    home, name = ground.platform.hub_namespace, constants.RETENTION_CONFIG_MAP
+    def say(kind: str, name: str, word: str) -> None:
+        word = f"{constants.ANNOTATION_DESTROY}{word}"
+        api_cluster.kubectl("annotate", "--overwrite", kind, name, word)
 
-    def decide(**data: str | None) -> None:
-        text = json.dumps({"data": {f"team.{team}": word for team, word in data.items()}})
-        api_cluster.kubectl("patch", "configmap", name, "-n", home, "--type=merge", "-p", text)
-
-    uid = api_cluster.get("namespace", home)["metadata"]["uid"]
-    decide(ocean="destroy", longgone="destroy", other="keep", spent=uid)
-    found = ask()
-    assert found.verdict is Verdict.NOTE
-    assert f"team.ocean of {home} (is still there)" in found.text
-    assert f"team.longgone of {home} (nothing of it is left)" in found.text
-    assert f"team.spent of {home} (for one namespace, which is gone)" in found.text
-    assert "team.other" not in found.text
-    decide(ocean=api_cluster.get("namespace", ocean[1])["metadata"]["uid"])
-    assert f"team.ocean of {home} (for one namespace, which is still there)" in ask().text
-    decide(ocean=None, longgone=None, other=None, spent=None)
     assert ask().verdict is Verdict.GOOD
+    say("namespace", namespace, "=another")
+    assert ask().verdict is Verdict.GOOD, "it releases nothing"
+    for kind, name in (("namespace", namespace), ("persistentvolume", volume)):
+        say(kind, name, f"={spec.contest}")
+        found = ask()
+        assert found.verdict is Verdict.NOTE
+        assert f"{ground.platform.hub_id}'s contest {spec.contest}: {spec.team}. " in found.text
+        say(kind, name, "-")
+        assert ask().verdict is Verdict.GOOD
 
 
 def test_doctor_says_loudly_when_policies_are_missing_or_of_another_version(
@@ -375,7 +322,7 @@ def test_doctor_says_loudly_when_policies_are_missing_or_of_another_version(
         "none on the embedded"
         in check_admission_policies(DoctorOptions(Path("data"), 0, None)).text
     )
-    policies = [m for m in make_guard(ground.platform) if m["kind"] != "ConfigMap"]
+    policies = make_guard(ground.platform)
     policy, binding = (m for m in policies if m["metadata"]["name"].startswith(PODS))
     label = {constants.LABEL_POLICIES: "0123456789abcdef"}
     metadata = {**policy["metadata"], "labels": {**policy["metadata"]["labels"], **label}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from jupyterhub_collab.constants import RETENTION_CONFIG_MAP
 from jupyterhub_collab.kube.kinds import kind_named
 from jupyterhub_collab.policy.permissions import (
     ACCOUNTS,
@@ -68,12 +67,6 @@ def test_only_the_provisioner_deletes_what_the_retention_policy_keeps(resource: 
     others = [holder for holder in Holder if holder is not Holder.PROVISIONER]
     assert "delete" not in verbs(*others, resource=resource)
     assert "deletecollection" not in verbs(*Holder, resource=resource)
-
-
-def test_nobody_writes_the_administrators_decision() -> None:
-    assert verbs(*Holder, resource="configmaps") == {"list", "watch"}
-    (line,) = [p for p in PERMISSIONS if p.resource == "configmaps"]
-    assert line.names == (RETENTION_CONFIG_MAP,)
 
 
 def test_the_hub_may_do_what_its_code_does_and_nothing_more() -> None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import json
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jupyterhub_collab.constants import ANNOTATION_SPEC, LABEL_CONTEST, LABEL_TEAM
+from jupyterhub_collab.constants import (
+    ANNOTATION_DESTROY,
+    ANNOTATION_SPEC,
+    LABEL_CONTEST,
+    LABEL_HUB,
+    LABEL_TEAM,
+)
 from jupyterhub_collab.reconcile.engine import Engine, Outcome
 from jupyterhub_collab.reconcile.issues import IssueType
 from jupyterhub_collab.reconcile.objects import ObjectKey, key_of
-from jupyterhub_collab.reconcile.removal import Doomed, Release, plan_removal
+from jupyterhub_collab.reconcile.removal import Doomed, plan_removal
 from tests.reconcile.fake_api import Cache, FakeApi, Fault, faults
 from tests.reconcile.test_engine_laws import (
     DESIRED,
@@ -33,17 +38,14 @@ from tests.reconcile.test_engine_laws import (
 NAMESPACE = KEYS[0]
 VOLUME = next(key for key in KEYS if key.kind == "PersistentVolume")
 DOOMED = Doomed(OWNER, SPACE, "reef")
-FORMER = "8a3c0fe2-6d1b-4f57-9c55-0d2b6a1f7e10"  # uid of a namespace that is no more
-RELEASED = Release("hub", {"team.ocean": "destroy"})
-REFUSALS = (
-    Release("hub"),
-    Release("hub", is_known=False),
-    Release("hub", {"team.ocean": "keep"}),
-    Release("hub", {"team.ocean-2": "destroy", "contest.ocean": "destroy", "ocean": "destroy"}),
-    Release("hub", {"team.ocean": "Destroy", "contest.reef": "yes"}),
-    Release("hub", {"team.ocean": FORMER}),
-    Release("hub", {"team.ocean": f"{FORMER}\n", "contest.reef": FORMER}),
-)
+REFUSALS = (None, "", "destroy", "ocean", "Reef", "reef\n", "old")  # what is not the contest's id
+
+
+def release(api: FakeApi, word: str | None = "reef") -> None:
+    """An administrator says this of all that there is."""
+    for key, found in api.objects.items():
+        if key.kind in (NAMESPACE.kind, VOLUME.kind) and word is not None:
+            found["metadata"].setdefault("annotations", {})[ANNOTATION_DESTROY] = word
 
 
 def bystanders(how: int) -> list[dict[str, Any]]:
@@ -82,7 +84,7 @@ class Watcher:
 async def passes(engine: Engine, api: FakeApi, cache: Cache, count: int) -> Outcome:
     """Passes, with the cluster's controllers and our watches between them."""
     for _ in range(count):
-        outcome = await engine.remove(DOOMED, release=RELEASED)
+        outcome = await engine.remove(DOOMED)
         api.control_deletions()
         cache.sync()
     return outcome
@@ -103,6 +105,7 @@ def test_from_any_state_through_any_faults(
         arrange(api, chosen, some, how)
         others = [key_of(api.put(obj)) for obj in bystanders(how)]
         api.bind()
+        release(api)
         before = {key: copy.deepcopy(api.objects[key]) for key in others}
         space = api.objects.get(NAMESPACE)
         is_theirs = space is not None and not OWNER.owns(space)
@@ -134,7 +137,7 @@ def test_from_any_state_through_any_faults(
         again = await passes(engine, api, cache, 1)
         assert again.writes == 0
         assert api.requests == []
-        assert engine.plan_removal(DOOMED, release=RELEASED).steps == ()
+        assert engine.plan_removal(DOOMED).steps == ()
 
     asyncio.run(run())
 
@@ -148,12 +151,12 @@ def test_a_pass_cut_off_anywhere_is_taken_up_by_another_process(cut: int, fault:
         first = Cache(api, SPACE)
         first.sync()
         api.faults = faults([Fault.NONE] * cut + [fault])
-        await Engine(api, first).remove(DOOMED, release=RELEASED)
+        await Engine(api, first).remove(DOOMED)
         for _ in range(4):  # a new process each time: it knows nothing but what the API tells
             api.control_deletions()
             cache = Cache(api, SPACE)
             cache.sync()
-            outcome = await Engine(api, cache).remove(DOOMED, release=RELEASED)
+            outcome = await Engine(api, cache).remove(DOOMED)
         assert outcome.is_ready
         assert api.objects == {}
         deleted = [key for verb, key in api.writes if verb == "delete"]
@@ -162,51 +165,45 @@ def test_a_pass_cut_off_anywhere_is_taken_up_by_another_process(cut: int, fault:
     asyncio.run(run())
 
 
-def standing() -> FakeApi:
-    """A whole tenancy."""
+def standing(word: str | None = "reef") -> FakeApi:
+    """A whole tenancy. `word`: what an administrator says of its end."""
     api = FakeApi()
     arrange(api, dict.fromkeys(KEYS, "right"), set(), 0)
     api.bind()
+    release(api, word)
     return api
 
 
-@pytest.mark.parametrize("release", REFUSALS)
-def test_what_the_cluster_does_not_release_stays(release: Release) -> None:
-    api = standing()
+@pytest.mark.parametrize("word", REFUSALS)
+def test_what_the_cluster_does_not_release_stays(word: str | None) -> None:
+    api = standing(word)
     before = copy.deepcopy(api.objects)
     cache = Cache(api, SPACE)
     cache.sync()
-    outcome = asyncio.run(Engine(api, cache).remove(DOOMED, release=release))
+    outcome = asyncio.run(Engine(api, cache).remove(DOOMED))
     assert api.objects == before
     assert api.requests == []
     assert not outcome.is_ready
     (issue,) = outcome.issues
     assert issue.type is IssueType.NOT_RELEASED
     assert issue.is_blocking
-    assert "kubectl patch configmap collab-retention -n hub" in issue.message
+    own = f"{LABEL_HUB}={OWNER.hub_id},{LABEL_TEAM}=ocean"
+    command = f"kubectl annotate --overwrite namespace,persistentvolume -l {own} "
+    assert f"{command}{ANNOTATION_DESTROY}=reef" in issue.message
 
 
-def test_a_key_with_a_uid_is_for_one_namespace_and_for_what_it_leaves() -> None:
-    api = standing()
-    uid = api.objects[NAMESPACE]["metadata"]["uid"]
-
-    def remove(release: Release) -> Outcome:
-        cache = Cache(api, SPACE)
+@pytest.mark.parametrize("released", [NAMESPACE, VOLUME])
+def test_a_word_is_for_the_object_that_it_lies_on(released: ObjectKey) -> None:
+    api = standing(None)
+    api.objects[released]["metadata"].setdefault("annotations", {})[ANNOTATION_DESTROY] = "reef"
+    cache = Cache(api, SPACE)
+    for _ in range(3):
         cache.sync()
-        outcome = asyncio.run(Engine(api, cache).remove(DOOMED, release=release))
+        outcome = asyncio.run(Engine(api, cache).remove(DOOMED))
         api.control_deletions()
-        return outcome
-
-    (issue,) = remove(Release("hub")).issues
-    key = {"team.ocean": uid}
-    assert f"-p '{json.dumps({'data': key}, separators=(',', ':'))}'" in issue.message
-    assert remove(Release("hub", key)).writes == 1
-    assert list(api.objects) == [VOLUME]
-    (issue,) = remove(Release("hub", {"team.ocean": f"{uid}\n"})).issues
-    assert issue.type is IssueType.NOT_RELEASED
-    assert remove(Release("hub", key)).writes == 1
-    assert remove(Release("hub", key)).is_ready
-    assert api.objects == {}
+    assert (NAMESPACE in api.objects) == (released == VOLUME)
+    assert VOLUME in api.objects
+    assert [issue.type for issue in outcome.issues] == [IssueType.NOT_RELEASED]
 
 
 def test_a_refusal_by_the_admission_policy_is_told_in_its_own_words() -> None:
@@ -216,7 +213,7 @@ def test_a_refusal_by_the_admission_policy_is_told_in_its_own_words() -> None:
     cache.sync()
     words = "ValidatingAdmissionPolicy 'x' denied request: no word of an administrator"
     api.admit = lambda verb, _obj: words if verb == "delete" else ""
-    outcome = asyncio.run(Engine(api, cache).remove(DOOMED, release=RELEASED))
+    outcome = asyncio.run(Engine(api, cache).remove(DOOMED))
     assert outcome.error is not None, "tried again"
     (issue,) = outcome.issues
     assert issue.type is IssueType.NOT_RELEASED
@@ -228,6 +225,7 @@ def test_a_refusal_by_the_admission_policy_is_told_in_its_own_words() -> None:
 def test_another_contests_work_is_left_alone(where: str) -> None:
     """An id that came again decides nothing about the former team."""
     api = standing()
+    release(api, "old")
     if where == "volume":
         api._drop(NAMESPACE)
     found = api.objects[VOLUME if where == "volume" else NAMESPACE]["metadata"]
@@ -239,8 +237,7 @@ def test_another_contests_work_is_left_alone(where: str) -> None:
         found["labels"][LABEL_CONTEST] = "old"
     cache = Cache(api, SPACE)
     cache.sync()
-    release = Release("hub", {"team.ocean": "destroy", "contest.old": "destroy"})
-    outcome = asyncio.run(Engine(api, cache).remove(DOOMED, release=release))
+    outcome = asyncio.run(Engine(api, cache).remove(DOOMED))
     assert [issue.type for issue in outcome.issues] == [IssueType.OTHER_CONTEST]
     assert api.requests == []
 
@@ -310,7 +307,7 @@ def test_an_older_cluster_destroys_nothing() -> None:
     api.kubernetes = (1, 33)
     cache = Cache(api, SPACE)
     cache.sync()
-    outcome = asyncio.run(Engine(api, cache).remove(DOOMED, release=RELEASED))
+    outcome = asyncio.run(Engine(api, cache).remove(DOOMED))
     assert NAMESPACE in api.objects
     (issue,) = outcome.issues
     assert issue.type is IssueType.CLUSTER_TOO_OLD
@@ -324,7 +321,7 @@ def test_what_holds_a_namespace_is_told() -> None:
     space["metadata"] |= {"deletionTimestamp": "2027-01-01T00:00:00Z", "finalizers": ["x.org/held"]}
     remaining = {"type": "NamespaceContentRemaining", "status": "True", "message": "pods. has 1"}
     space["status"] = {"conditions": [remaining, {**remaining, "status": "False", "message": "no"}]}
-    plan = plan_removal(DOOMED, api.objects, release=RELEASED)
+    plan = plan_removal(DOOMED, api.objects)
     assert plan.steps == ()
     (issue,) = plan.issues
     assert issue.is_passing

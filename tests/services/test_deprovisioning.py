@@ -4,16 +4,18 @@ we ship. Two people have to say so, and nothing but that team goes."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from jupyterhub_collab.constants import (
+    ANNOTATION_DESTROY,
+    DOMAIN,
     LABEL_MANAGED_BY,
     MANAGED_BY,
     POLICY_DENY_ALL,
-    RETENTION_CONFIG_MAP,
 )
 from jupyterhub_collab.hubapi.client import HubClient
 from tests.cluster.cluster import Cluster
@@ -46,13 +48,12 @@ async def hub(provisioner: Provisioner) -> Any:
         yield client
 
 
-def release(cluster: Cluster, provisioner: Provisioner, **decisions: str | None) -> None:
-    """An administrator's word."""
-    data = {key.replace("_", "."): value for key, value in decisions.items()}
-    where = ("-n", provisioner.platform.hub_namespace, "--type=merge")
-    cluster.kubectl(
-        "patch", "configmap", RETENTION_CONFIG_MAP, *where, "-p", json.dumps({"data": data})
-    )
+def release(cluster: Cluster, provisioner: Provisioner, **labels: str) -> None:
+    """An administrator's word on all that bears these labels."""
+    wanted = {"hub": provisioner.platform.hub_id, **labels}
+    theirs = ",".join(f"{DOMAIN}/{key}={value}" for key, value in wanted.items())
+    kinds = "namespace,persistentvolume"
+    cluster.kubectl("annotate", "--overwrite", kinds, "-l", theirs, f"{ANNOTATION_DESTROY}=reef")
 
 
 def there(cluster: Cluster, kind: str, name: str, *where: str) -> bool:
@@ -88,7 +89,8 @@ async def test_a_team_is_destroyed_once_both_have_said_so(
     provisioner.request("POST", "nudge", json={"groups": ["kelp"]})
     status = provisioner.wait_state("kelp", "destroying")
     (told,) = [c for c in status["conditions"] if c["type"] == "NotReleased"]
-    assert f"kubectl patch configmap {RETENTION_CONFIG_MAP}" in told["message"]
+    said = re.search(rf"kubectl (annotate .*? {ANNOTATION_DESTROY}=reef) ", told["message"])
+    assert said is not None, told
     assert provisioner.request("POST", "teams/kelp/provision").status_code == 409
     api_cluster.kubectl("delete", "networkpolicy", POLICY_DENY_ALL, "-n", space)
     wait_until(
@@ -106,9 +108,7 @@ async def test_a_team_is_destroyed_once_both_have_said_so(
     )
 
     # Both: all of it goes, the volume of the data set last; nobody else's.
-    uid = api_cluster.get("namespace", space)["metadata"]["uid"]
-    assert f'{{"data":{{"team.kelp":"{uid}"}}}}' in told["message"]
-    release(api_cluster, provisioner, team_kelp=uid)
+    api_cluster.kubectl(*said.group(1).split())
     provisioner.wait_state("kelp", "destroyed")
     assert not there(api_cluster, "namespace", space)
     assert not there(api_cluster, "persistentvolume", volume)
@@ -121,7 +121,7 @@ async def test_a_team_is_destroyed_once_both_have_said_so(
     answer = provisioner.request("POST", "plan", json={"teams": ["kelp"]}).json()
     assert answer["plans"]["kelp"] == {"steps": [], "issues": []}
 
-    # Undecided again, it begins anew; the administrator's word is spent.
+    # Undecided again, it begins anew; the administrator's word went with what it was said of.
     await hub.put_properties("kelp", team(generation=3))
     provisioner.request("POST", "nudge", json={"groups": ["kelp"]})
     provisioner.wait_state("kelp", "ready")
@@ -143,7 +143,7 @@ async def test_a_namespace_that_lost_our_labels_is_not_called_destroyed(
     provisioner.request("POST", "nudge", json={"groups": ["bare"]})
     provisioner.wait_state("bare", "destroying")
     api_cluster.kubectl("label", "namespace", space, f"{LABEL_MANAGED_BY}-")
-    release(api_cluster, provisioner, team_bare="destroy")
+    release(api_cluster, provisioner, team="bare")
     status = provisioner.wait_state("bare", "failed")
     assert "NotOurs" in {condition["type"] for condition in status["conditions"]}
     assert "deletionTimestamp" not in api_cluster.get("namespace", space)["metadata"]
@@ -172,7 +172,7 @@ async def test_one_that_is_stuck_is_told_of_and_holds_nobody_up(
         },
     }
     api_cluster.apply(held)
-    release(api_cluster, provisioner, contest_reef="destroy")
+    release(api_cluster, provisioner, contest="reef")
     for name in teams:
         await hub.put_properties(name, team(retention="destroy", generation=2))
     provisioner.request("POST", "nudge", json={"groups": teams})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jupyterhub_collab.constants import POLICY_DENY_ALL
+from jupyterhub_collab.constants import ANNOTATION_DESTROY, POLICY_DENY_ALL
 from jupyterhub_collab.managers.tenancy_status import TeamStatus
 from jupyterhub_collab.models import HubGroup
 from jupyterhub_collab.reconcile.objects import ObjectKey
@@ -32,10 +32,15 @@ def decide(world: World, **more: Any) -> None:
     world.groups.groups["ocean"] = HubGroup("ocean", team(generation=2, **more), ())
 
 
-def release(world: World, **decisions: str) -> None:
-    """The cluster's administrator says so."""
-    world.view.decisions = {key.replace("_", "."): value for key, value in decisions.items()}
-    world.manager.on_release()
+def release(world: World, contest: str = "reef") -> None:
+    """The cluster's administrator says so of all that the team has; `contest` "": takes it back."""
+    for key in (NAMESPACE, VOLUME):
+        if key in world.api.objects:
+            found = world.api.objects[key]
+            found["metadata"].setdefault("annotations", {})[ANNOTATION_DESTROY] = contest
+            world.api._touch(found)
+    world.view.sync()
+    world.manager.on_drift("ocean")
 
 
 def look(world: World) -> TeamStatus | None:
@@ -71,11 +76,11 @@ async def test_both_have_to_say_so(world: World) -> None:
         await world.until(world.is_ready)
         decide(world, retention="destroy")
         told = await until(world, "destroying")
-        assert "collab-retention" in told["NotReleased"]
-        release(world, team_tide="destroy", contest_atoll="destroy")
+        assert f"{ANNOTATION_DESTROY}=reef" in told["NotReleased"]
+        release(world, "atoll")
         await turns()
         assert deletions(world) == []
-        release(world, contest_reef="destroy")
+        release(world)
         told = await until(world, "destroyed")
         assert list(told) == ["Ready"]
         assert deletions(world) == [NAMESPACE]
@@ -89,7 +94,7 @@ async def test_both_have_to_say_so(world: World) -> None:
 async def test_a_release_alone_destroys_nothing(world: World) -> None:
     async with world.working():
         await world.until(world.is_ready)
-        release(world, team_ocean="destroy")
+        release(world)
         lists = world.groups.lists
         await world.until(lambda: world.groups.lists > lists + 3)
         assert world.is_ready()
@@ -122,7 +127,7 @@ async def test_what_is_gone_is_not_made_anew_where_a_volume_is_held_back(
     async with world.working():
         await world.until(world.is_ready)
         world.api.bind()
-        release(world, team_ocean="destroy")
+        release(world)
         words = {
             "key taken away": "",
             "policy refuses": "ValidatingAdmissionPolicy 'x' denied request: no",
@@ -136,7 +141,7 @@ async def test_what_is_gone_is_not_made_anew_where_a_volume_is_held_back(
         decide(world, retention="destroy")
         await world.until(lambda: NAMESPACE in deletions(world))
         if how == "key taken away":
-            release(world)
+            release(world, "")
         kind = "Refused" if how == "role refuses" else "NotReleased"
 
         def is_told() -> bool:
@@ -152,7 +157,7 @@ async def test_what_is_gone_is_not_made_anew_where_a_volume_is_held_back(
         if kind == "NotReleased":
             assert f"{VOLUME}, of a data set. The namespace is gone" in told[kind]
         if how == "key taken away":
-            release(world, team_ocean="destroy")
+            release(world)
             await until(world, "destroyed")
             assert world.api.objects == {}
 
@@ -160,7 +165,7 @@ async def test_what_is_gone_is_not_made_anew_where_a_volume_is_held_back(
 async def test_a_namespace_without_our_labels_is_not_called_destroyed(world: World) -> None:
     async with world.working():
         await world.until(world.is_ready)
-        release(world, team_ocean="destroy")
+        release(world)
         space = world.api.objects[NAMESPACE]
         ours, space["metadata"]["labels"] = space["metadata"]["labels"], {"mine": "yes"}
         world.api._touch(space)
@@ -180,7 +185,7 @@ async def test_a_namespace_without_our_labels_is_not_called_destroyed(world: Wor
 async def test_a_decision_that_is_none_decides_nothing(world: World, word: object) -> None:
     async with world.working():
         await world.until(world.is_ready)
-        release(world, team_ocean="destroy")
+        release(world)
         decide(world, retention=word)
         told = await until(world, "failed")
         assert "retention" in told["SpecInvalid"]
@@ -190,7 +195,7 @@ async def test_a_decision_that_is_none_decides_nothing(world: World, word: objec
 async def test_a_decision_among_fields_that_are_not_valid_decides_nothing(world: World) -> None:
     async with world.working():
         await world.until(world.is_ready)
-        release(world, team_ocean="destroy")
+        release(world)
         decide(world, retention="destroy", gate="ajar")
         await until(world, "failed")
         assert deletions(world) == []
@@ -199,7 +204,7 @@ async def test_a_decision_among_fields_that_are_not_valid_decides_nothing(world:
 async def test_a_team_without_group_is_only_reported(world: World) -> None:
     async with world.working():
         await world.until(world.is_ready)
-        release(world, team_ocean="destroy", contest_reef="destroy")
+        release(world)
         del world.groups.groups["ocean"]
         told = await until(world, "orphaned")
         assert "Orphaned" in told
@@ -211,14 +216,14 @@ async def test_a_team_goes_also_when_its_contest_is_gone_already(world: World) -
         await world.until(world.is_ready)
         del world.groups.groups["contest.reef"]
         decide(world, retention="destroy")
-        release(world, team_ocean="destroy")
+        release(world)
         await until(world, "destroyed")
 
 
 async def test_a_plan_tells_and_destroys_nothing(world: World) -> None:
     async with world.working():
         await world.until(world.is_ready)
-        release(world, team_ocean="destroy")
+        release(world)
         plan = world.manager.plan("ocean", team(retention="destroy"))
         assert [(step.action.value, step.key) for step in plan.steps] == [("delete", NAMESPACE)]
         await turns()

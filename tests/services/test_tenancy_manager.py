@@ -15,7 +15,6 @@ from jupyterhub_collab.managers.tenancy_brake import FightBrake
 from jupyterhub_collab.models import HubGroup
 from jupyterhub_collab.reconcile.engine import Engine, Outcome
 from jupyterhub_collab.reconcile.objects import Manifest, ObjectKey, Owner
-from jupyterhub_collab.reconcile.removal import Release
 from tests.reconcile.fake_api import Cache, FakeApi
 from tests.services.running import CONTEST, make_platform, team
 
@@ -38,10 +37,6 @@ class View(Cache):
         self.listed = asyncio.Event()
         self.may_list = asyncio.Event()
         self.may_list.set()
-        self.decisions: dict[str, str] = {}
-
-    def release(self) -> Release:
-        return Release("hub", self.decisions)
 
     @property
     def is_synced(self) -> bool:
