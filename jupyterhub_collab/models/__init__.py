@@ -9,6 +9,7 @@ from .contest import Contest, ContestManifest, Member, TeamEntry
 from .dataset import CsiSource, Dataset, NfsSource
 from .document import Document
 from .egress import EgressRule, PortRange, Protocol
+from .facts import Facts, Identity
 from .hub_group import HubGroup
 from .image import AddedToleration, Image, Profile, Toleration
 from .platform import CidrPeer, Endpoint, Platform, PodPeer
@@ -27,8 +28,10 @@ __all__ = [
     "Document",
     "EgressRule",
     "Endpoint",
+    "Facts",
     "Gate",
     "HubGroup",
+    "Identity",
     "Image",
     "Member",
     "NfsSource",
