@@ -9,6 +9,17 @@ from .contest import Contest, ContestManifest, Member, TeamEntry
 from .dataset import CsiSource, Dataset, NfsSource
 from .document import Document
 from .egress import EgressRule, PortRange, Protocol
+from .entitlement import (
+    ClaimMatch,
+    Entitlement,
+    EntitlementRules,
+    Entitlements,
+    Gives,
+    Granted,
+    Pattern,
+    Role,
+    Rule,
+)
 from .facts import Facts, Identity
 from .hub_group import HubGroup
 from .image import AddedToleration, Image, Profile, Toleration
@@ -20,6 +31,7 @@ from .volume import Volumes
 __all__ = [
     "AddedToleration",
     "CidrPeer",
+    "ClaimMatch",
     "Contest",
     "ContestManifest",
     "ContestProperties",
@@ -28,19 +40,27 @@ __all__ = [
     "Document",
     "EgressRule",
     "Endpoint",
+    "Entitlement",
+    "EntitlementRules",
+    "Entitlements",
     "Facts",
     "Gate",
+    "Gives",
+    "Granted",
     "HubGroup",
     "Identity",
     "Image",
     "Member",
     "NfsSource",
+    "Pattern",
     "Platform",
     "PodPeer",
     "PortRange",
     "Profile",
     "Protocol",
     "Retention",
+    "Role",
+    "Rule",
     "TeamEntry",
     "TeamProperties",
     "TeamSpec",

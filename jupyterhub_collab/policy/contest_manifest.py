@@ -27,15 +27,8 @@ from ..models import (
     TeamProperties,
 )
 from . import egress
-from .located_yaml import Lines, LocatedError, parse_yaml
-from .problems import (
-    DocumentError,
-    FieldProblem,
-    Path,
-    to_document,
-    to_field,
-    to_found,
-)
+from .document_file import read_document
+from .problems import FieldProblem, Path, to_field, to_found
 from .spec import (
     SPEC_MAX_BYTES,
     check_contest,
@@ -46,7 +39,6 @@ from .spec import (
     effective_tier,
 )
 
-API_VERSION: Final = "jupyterhub-collab.org/v1alpha1"
 KIND: Final = "Contest"
 SCHEMA_ID: Final = "https://jupyterhub-collab.org/schema/contest-v1alpha1.schema.json"
 _TEAM_SHARE_BYTES: Final = 8 * 1024  # of a merged spec, what does not come from the contest
@@ -70,23 +62,13 @@ def parse_contest_manifest(
     SpecError
         With all problems, in the order of the file.
     """
-    try:
-        value, lines = parse_yaml(text)
-    except LocatedError as e:
-        raise SpecError(
-            [Problem(to_field(p.path), p.found, p.expected, file, n) for p, n in e.located]
-        ) from e
-    problems = _check_kind(value)
-    if problems:
-        raise _located(problems, file, lines)
-    try:
-        manifest = to_document(ContestManifest, value)
-    except DocumentError as e:
-        raise _located(e.problems, file, lines) from e
-    problems = _check_references(manifest, platform)
-    if problems:
-        raise _located(problems, file, lines)
-    return manifest
+    return read_document(
+        ContestManifest,
+        text,
+        file=file,
+        kind=KIND,
+        check=lambda manifest: _check_references(manifest, platform),
+    )
 
 
 def contest_schema() -> dict[str, Any]:
@@ -298,26 +280,6 @@ def _flatten(value: object, path: Path) -> dict[Path, str]:
         empty = isinstance(value, (Mapping, list)) and not value
         return {} if empty or not path else {path: json.dumps(value, ensure_ascii=False)}
     return {key: leaf for part in parts for key, leaf in part.items()}
-
-
-def _located(problems: Any, file: str, lines: Lines) -> SpecError:
-    """The same problems with file and line, in the file's order, each once."""
-    found = {
-        Problem(to_field(p.path), p.found, p.expected, file, lines.find(p.path)): None
-        for p in problems
-    }
-    return SpecError(sorted(found, key=lambda problem: problem.line or 0))
-
-
-def _check_kind(value: object) -> list[FieldProblem]:
-    """Another kind of file gets one sentence, not one for each of its fields."""
-    if not isinstance(value, dict):
-        return [FieldProblem((), to_found(value), "a mapping with apiVersion, kind, contest, ...")]
-    return [
-        FieldProblem((key,), to_found(value.get(key)), right)
-        for key, right in (("apiVersion", API_VERSION), ("kind", KIND))
-        if value.get(key) != right
-    ]
 
 
 def _check_references(manifest: ContestManifest, platform: Platform | None) -> list[FieldProblem]:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from jupyterhub_collab.errors import SpecError
 from jupyterhub_collab.models import ContestManifest, HubGroup
 from jupyterhub_collab.policy.contest_manifest import (
-    API_VERSION,
     KIND,
     ContestPlan,
     GroupChange,
@@ -23,6 +22,7 @@ from jupyterhub_collab.policy.contest_manifest import (
     to_groups,
 )
 from jupyterhub_collab.policy.contest_order import WriteOrder, order_writes
+from jupyterhub_collab.policy.document_file import API_VERSION
 from jupyterhub_collab.policy.spec import merge_team_spec
 
 Groups = dict[str, HubGroup]
