@@ -1,1 +1,1 @@
-"""Who is asking: the credential that says which server, of whom, in which team."""
+"""Who is asking: credentials of servers; what providers and portals say about people."""

@@ -1,0 +1,1 @@
+"""What must outlive a process and be shared by several, in SQL. Rows never leave this package."""
