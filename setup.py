@@ -77,6 +77,7 @@ setup(
             "mypy>=1.14,<3",
             "openapi-spec-validator>=0.7,<1",
             "playwright>=1.50,<2",
+            "psycopg[binary]>=3.2,<4",
             "pytest>=8.3,<10",
             "pytest-asyncio>=0.25,<2",
             "pytest-timeout>=2.3,<3",
