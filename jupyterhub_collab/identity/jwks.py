@@ -309,6 +309,11 @@ class KeyFile:
             with self.path.open("rb") as file:
                 # Of the open file: the path may name another one a moment later.
                 status = os.fstat(file.fileno())
+                if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                    raise SourceMisconfiguredError(
+                        f"The key file {self.path} can be changed by others"
+                        f" (mode {stat.S_IMODE(status.st_mode):o}). chmod go-w {self.path}"
+                    )
                 version = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
                 read = self._read
                 if read is not None and read[0] == version:
@@ -318,11 +323,6 @@ class KeyFile:
             raise SourceMisconfiguredError(
                 f"The key file {self.path} cannot be read: {e.strerror}."
             ) from e
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise SourceMisconfiguredError(
-                f"The key file {self.path} can be changed by others"
-                f" (mode {stat.S_IMODE(status.st_mode):o}). chmod go-w {self.path}"
-            )
         try:
             if len(data) > MAX_BYTES:
                 raise ValueError(f"it has more than {MAX_BYTES} bytes")
