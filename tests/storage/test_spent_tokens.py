@@ -246,7 +246,9 @@ async def test_a_database_that_hangs_holds_nobody_up_and_lets_nobody_in(tmp_path
     writer.rollback()
     writer.close()
     assert await asyncio.to_thread(committed.wait, 30)  # spent, though nobody was let in for it
-    assert not await spent.spend("portal", "token", LATER)
+    patient = SpentTokens(engine, now=clock)
+    assert not await patient.spend("portal", "token", LATER)
+    patient.close()
     spent.close()
     engine.dispose()
 
