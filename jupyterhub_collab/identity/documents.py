@@ -88,6 +88,11 @@ class DocumentReader:
         Certificates (PEM) to trust in place of the system's.
     plain_http
         See `check_address`. Only for tests and networks of one's own.
+
+    Raises
+    ------
+    SourceMisconfiguredError
+        ``ca_file`` cannot be used.
     """
 
     def __init__(
@@ -101,7 +106,14 @@ class DocumentReader:
         self.plain_http = plain_http
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        self._ca_file = ca_file
+        try:
+            # Now and not at the first read: it takes tens of milliseconds of somebody's loop.
+            self._tls = ssl.create_default_context(cafile=ca_file)
+        except (OSError, ValueError) as e:
+            raise SourceMisconfiguredError(
+                f"ca_file: {ca_file} cannot be used ({type(e).__name__}); it holds certificates in"
+                " PEM"
+            ) from e
         self._session: aiohttp.ClientSession | None = None
         if plain_http:
             log.warning("Identity documents may be fetched over http: their sender is not verified")
@@ -155,9 +167,8 @@ class DocumentReader:
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            context = ssl.create_default_context(cafile=self._ca_file)
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=context),
+                connector=aiohttp.TCPConnector(ssl=self._tls),
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s),
                 # Nothing to unpack: a small answer cannot become a large one.
                 headers={"Accept": "application/json", "Accept-Encoding": "identity"},

@@ -27,6 +27,7 @@ from tests.identity.publishing import (
     OTHER_ED_KEY,
     RSA_KEY,
     Clock,
+    make_certificate,
     raw_server,
     serving,
 )
@@ -376,6 +377,27 @@ async def test_plain_text_on_a_tls_port_and_a_wrong_address(reader, site):
     url = site.url.replace("http:", "https:")
     with pytest.raises(SourceUnavailableError):
         await reader.read(url, "key set")
+
+
+async def test_only_a_certificate_of_an_authority_we_trust_will_do(tmp_path, reader):
+    tls, authority = make_certificate(tmp_path)
+    private = DocumentReader(ca_file=str(authority))
+    async with serving(tls) as site:
+        site.documents["/jwks"] = jwks.to_key_set(ED)
+        assert await private.read(f"{site.url}/jwks", "key set") == jwks.to_key_set(ED)
+        with pytest.raises(SourceMisconfiguredError, match="cannot be verified"):
+            await reader.read(f"{site.url}/jwks", "key set")
+        assert site.asked == ["/jwks"]
+    await private.close()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"-----BEGIN CERTIFICATE-----\n"])
+def test_a_file_of_authorities_that_is_none(tmp_path, content):
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SourceMisconfiguredError, match="ca_file"):
+        DocumentReader(ca_file=str(path))
 
 
 @pytest.mark.parametrize(

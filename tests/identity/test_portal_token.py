@@ -2,6 +2,7 @@
 
 import json
 import logging
+from base64 import urlsafe_b64decode
 from datetime import timedelta
 
 import jwt
@@ -388,6 +389,18 @@ async def test_one_changed_character_anywhere_is_refused(portal, key):
                     token[:i] + other + token[i + 1 :], contest="ocean-2027", nonce=NONCE
                 )
     await portal.verify(token, contest="ocean-2027", nonce=NONCE)
+
+
+async def test_another_spelling_of_the_same_signature_is_refused(portal):
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    token = make()
+    last = alphabet.index(token[-1])
+    assert last % 16 == 0  # 64 bytes leave four bits of the last character unused
+    for other in alphabet[last + 1 : last + 16]:
+        respelt = token[:-1] + other
+        signatures = [urlsafe_b64decode(t.split(".")[2] + "==") for t in (token, respelt)]
+        assert signatures[0] == signatures[1]
+        assert "spelling" in await refuse(portal, respelt)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
