@@ -52,6 +52,7 @@ setup(
         "jupyterhub>=6.1,<7",
         "jupyterhub-kubespawner>=7.1,<8",
         "kubernetes>=37,<38",
+        "ldap3>=2.9,<3",
         "prometheus_client>=0.21,<1",
         "pydantic>=2.11,<3",
         "PyJWT>=2.10,<3",
