@@ -52,6 +52,8 @@ def cluster(step: str, unproved: str) -> None:
 
 def main() -> None:
     install("chromium", "chromium", "what the pages look like and do in a browser")
+    install("slapd", "slapd", "logging in through a directory (LDAP)")
+    install("ldapmodify", "ldap-utils", "that a directory's administrator can take rights away")
     cluster("build", "everything about a real Kubernetes")
     cluster("images", "real containers on a real node")
 

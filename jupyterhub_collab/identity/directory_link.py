@@ -10,7 +10,6 @@ It trusts no server before TLS stands, unless told to; it follows no referral.
 from __future__ import annotations
 
 import contextlib
-import math
 import socket
 import ssl
 import threading
@@ -91,6 +90,51 @@ class Deadline:
                 _shut(wire)
 
 
+class Turn:
+    """One thread at a time computes; the others wait for the network, or for their turn.
+
+    ldap3 is Python: threads that decode at once fight over the interpreter, which makes all of
+    them slower and the event loop wait for tens of milliseconds. So a thread has the turn while it
+    works, and leaves it to others for as long as it waits for a server.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    @contextlib.contextmanager
+    def left_to_others(self) -> Iterator[None]:
+        """For as long as whoever has it waits."""
+        self._lock.release()
+        try:
+            yield
+        finally:
+            self._lock.acquire()
+
+
+class _Wire:
+    """A socket that leaves the turn to others while it sends or waits."""
+
+    def __init__(self, wire: socket.socket, turn: Turn) -> None:
+        self._wire, self._turn = wire, turn
+
+    def recv(self, size: int) -> bytes:
+        with self._turn.left_to_others():
+            return self._wire.recv(size)
+
+    def sendall(self, data: bytes) -> None:
+        with self._turn.left_to_others():
+            self._wire.sendall(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wire, name)
+
+
 def _shut(wire: socket.socket) -> None:
     """Wake whoever waits for it. Not SSLSocket's own way: that would go on in the clear."""
     with contextlib.suppress(OSError):
@@ -143,7 +187,7 @@ class BindAnswer:
 
 
 class Link:
-    """One connection. Used by one thread at a time.
+    """One connection. Used by one thread at a time, which has the turn.
 
     Attributes
     ----------
@@ -152,12 +196,18 @@ class Link:
     """
 
     def __init__(
-        self, server: Server, settings: DirectorySettings, context: ssl.SSLContext | None
+        self,
+        server: Server,
+        settings: DirectorySettings,
+        context: ssl.SSLContext | None,
+        turn: Turn,
     ) -> None:
         self.server = server
         self.is_clean = False
         self._settings = settings
         self._tls = _Tls(context, server.host) if context else None
+        self._turn = turn
+        self._wire: socket.socket | None = None
         self._connection: Any = None
         self._deadline: Deadline | None = None
 
@@ -180,7 +230,7 @@ class Link:
             use_ssl=settings.tls == "ldaps",
             get_info=ldap3.NONE,
             tls=self._tls,
-            connect_timeout=min(settings.connect_timeout_s, left),
+            connect_timeout=min(settings.connect_timeout_s, left),  # the TLS handshake too
         )
         self._connection = ldap3.Connection(
             server,
@@ -189,14 +239,17 @@ class Link:
             check_names=False,
             auto_escape=False,
             auto_encode=False,
-            # Whole seconds, or ldap3 fails; `_call` sets the exact time.
-            receive_timeout=math.ceil(min(settings.receive_timeout_s, left)),
+            receive_timeout=None,  # ldap3 takes whole seconds alone; `_call` sets the exact time
         )
-        self._translated("connect", self._connection.open, read_server_info=False)
-        if settings.tls == "starttls":
-            self._call("start TLS", self._connection.start_tls, read_server_info=False)
-        if self._tls and not isinstance(self._connection.socket, ssl.SSLSocket):
+        with self._turn.left_to_others():
+            self._translated("connect", self._connection.open, read_server_info=False)
+            self._wire = self._connection.socket
+            if settings.tls == "starttls":
+                self._call("start TLS", self._connection.start_tls, read_server_info=False)
+                self._wire = self._connection.socket
+        if self._tls and not isinstance(self._wire, ssl.SSLSocket):
             raise DirectorySettingsError(f"{self.server} went on without TLS")
+        self._connection.socket = _Wire(self._connection.socket, self._turn)
         self.is_clean = True
 
     def bind(self, name: str, password: str) -> BindAnswer:
@@ -260,9 +313,8 @@ class Link:
 
     def describe_tls(self) -> str:
         """How this connection is protected, in words."""
-        wire = self._connection.socket if self._connection else None
-        if isinstance(wire, ssl.SSLSocket):
-            return f"{wire.version()}, certificate verified"
+        if isinstance(self._wire, ssl.SSLSocket):
+            return f"{self._wire.version()}, certificate verified"
         return "NO TLS"
 
     def close(self) -> None:
@@ -276,8 +328,9 @@ class Link:
             connection.unbind()
         with contextlib.suppress(Exception):
             connection.strategy.close()
+        wire, self._wire = self._wire, None
         with contextlib.suppress(Exception):
-            connection.socket.close()
+            (wire or connection.socket).close()
 
     def _search(
         self, base: str, filter: str, attributes: Sequence[str], *, below: bool, limit: int
@@ -349,7 +402,7 @@ class Link:
     def _call(self, what: str, method: Callable[..., Any], *args: Any, **more: Any) -> Any:
         """One request, within the time that is left."""
         left = self._left_s()
-        wire = self._connection.socket if self._connection else None
+        wire = self._wire
         if wire is None or self._deadline is None:
             raise DirectoryDownError(f"the connection to {self.server} is closed")
         with self._deadline.watching(wire):

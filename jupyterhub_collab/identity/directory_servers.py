@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from .directory_errors import DirectoryCertificateError, DirectoryDownError, DirectorySettingsError
-from .directory_link import Deadline, Link
+from .directory_link import Deadline, Link, Turn
 from .directory_settings import DirectorySettings, Server
 
 log = logging.getLogger(__name__)
@@ -158,9 +158,10 @@ class _OneServer:
         server: Server,
         settings: DirectorySettings,
         context: ssl.SSLContext | None,
+        turn: Turn,
         clock: Callable[[], float],
     ) -> None:
-        self.server, self.settings, self._context = server, settings, context
+        self.server, self.settings, self._context, self._turn = server, settings, context, turn
         self.breaker = Breaker(
             failures=settings.failures_to_break, pause_s=settings.break_s, clock=clock
         )
@@ -170,7 +171,7 @@ class _OneServer:
 
     def open(self, deadline: Deadline, *, for_reading: bool) -> Link:
         settings = self.settings
-        link = Link(self.server, settings, self._context)
+        link = Link(self.server, settings, self._context, self._turn)
         link.use(deadline)
         try:
             link.open()
@@ -201,7 +202,10 @@ class Servers:
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
-        self._servers = [_OneServer(s, settings, context, clock) for s in settings.addresses]
+        self._turn = Turn()
+        self._servers = [
+            _OneServer(s, settings, context, self._turn, clock) for s in settings.addresses
+        ]
 
     def run(self, deadline: Deadline, work: Callable[[Session], T]) -> T:
         """Do this on the first server that answers. It may be begun again on another.
@@ -213,27 +217,34 @@ class Servers:
         DirectoryCertificateError
             Those that answered could not prove who they are.
         """
-        for one in self._servers:
-            if deadline.is_over() or not one.breaker.may_try():
-                continue
-            try:
-                done = self._on(one, deadline, work)
-            except (DirectoryDownError, DirectoryCertificateError) as e:
-                if deadline.given_up:
-                    one.breaker.learned_nothing()
-                    raise
+        with self._turn:
+            for one in self._servers:
+                if not deadline.is_over() and one.breaker.may_try():
+                    try:
+                        return self._try(one, deadline, work)
+                    except (DirectoryDownError, DirectoryCertificateError) as e:
+                        if deadline.given_up:
+                            raise
+                        log.warning("Directory %s: %s", self._settings.name, e)
+        raise self._nobody()
+
+    def _try(self, one: _OneServer, deadline: Deadline, work: Callable[[Session], T]) -> T:
+        try:
+            done = self._on(one, deadline, work)
+        except (DirectoryDownError, DirectoryCertificateError) as e:
+            if deadline.given_up:
+                one.breaker.learned_nothing()
+            else:
                 one.breaker.failed()
                 one.failure = e
-                log.warning("Directory %s: %s", self._settings.name, e)
-            except BaseException:
-                one.breaker.succeeded()  # it answered; what, is not its fault
-                one.failure = None
-                raise
-            else:
-                one.breaker.succeeded()
-                one.failure = None
-                return done
-        raise self._nobody()
+            raise
+        except BaseException:
+            one.breaker.succeeded()  # it answered; what, is not its fault
+            one.failure = None
+            raise
+        one.breaker.succeeded()
+        one.failure = None
+        return done
 
     def _nobody(self) -> DirectoryDownError | DirectoryCertificateError:
         """Why no server could be asked."""
@@ -248,17 +259,14 @@ class Servers:
     def probe(self, server: Server, deadline: Deadline, work: Callable[[Session], T]) -> T:
         """Do this on one server over new connections, whatever it did lately."""
         one = next(one for one in self._servers if one.server == server)
-        one.close(for_good=False)
-        return self._in(Session(one, deadline), work)
-
-    def close_idle(self) -> None:
-        for one in self._servers:
-            one.readers.close_idle()
-            one.persons.close_idle()
+        with self._turn:
+            one.close(for_good=False)
+            return self._in(Session(one, deadline), work)
 
     def close(self) -> None:
-        for one in self._servers:
-            one.close(for_good=True)
+        with self._turn:
+            for one in self._servers:
+                one.close(for_good=True)
 
     def _on(self, one: _OneServer, deadline: Deadline, work: Callable[[Session], T]) -> T:
         session = Session(one, deadline)

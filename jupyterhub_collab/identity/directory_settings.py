@@ -110,7 +110,7 @@ class DirectorySettings(Document):
     max_groups: int = Field(2000, ge=1, description="Of a person, and of groups within a group.")
     max_depth: int = Field(16, ge=1, description="Levels of groups in groups.")
 
-    connect_timeout_s: Seconds = 3.0
+    connect_timeout_s: Seconds = Field(3.0, description="To connect; for TLS as long again.")
     receive_timeout_s: Seconds = Field(4.0, description="For one answer; then the next server.")
     timeout_s: Seconds = Field(
         10.0, description="For a whole login, waiting for its turn included."
