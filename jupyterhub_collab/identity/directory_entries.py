@@ -12,15 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ldap3.core.exceptions import LDAPExceptionError
-from ldap3.utils.dn import escape_rdn, parse_dn
-
 MAX_USERNAME: Final = 256  # characters; no directory's names are longer
 MAX_PASSWORD: Final = 1024
-_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 .,-_@=")
+_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 .-_@")
 _PLACEHOLDER = re.compile(r"\{(username|dn)\}")
 _NOT_IN_ACCOUNT_NAMES = frozenset('"/\\[]:;|=,+*?<>@')  # of Active Directory
 _ESCAPED = re.compile(r"\\([0-9A-Fa-f]{2}|.)", re.DOTALL)
+_PART = re.compile(
+    r""" *([A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)*) *= *((?:\\.|[^\\,+;"])*)([,+;]|\Z)""",
+    re.DOTALL,
+)
+_SPECIAL_IN_NAMES = frozenset(' "#+,;<=>\\')
 _RANGE = re.compile(r"(.+);range=(\d+)-(\d+|\*)", re.IGNORECASE)
 
 
@@ -71,8 +73,35 @@ def to_filter_value(value: str | bytes) -> str:
 
 
 def to_rdn_value(value: str) -> str:
-    """Value for a distinguished name (RFC 4514)."""
-    return str(escape_rdn(value))
+    """Value for a distinguished name, all that could mean something there as hex (RFC 4514)."""
+    return "".join(
+        f"\\{ord(sign):02x}" if sign in _SPECIAL_IN_NAMES or ord(sign) < 32 else sign
+        for sign in value
+    )
+
+
+def parse_dn(dn: str) -> list[tuple[str, bytes, str]]:
+    """Attribute, value and separator of each part of a distinguished name; empty if it is none.
+
+    Not ldap3's: that takes names for none which are some, such as ``cn=C# group,o=x``.
+
+    Notes
+    -----
+    RFC 4514; a semicolon separates too (RFC 2253, section 4).
+    """
+    parts: list[tuple[str, bytes, str]] = []
+    position, separator = 0, ","
+    while separator:
+        found = _PART.match(dn, position)
+        if found is None:
+            return []
+        name, value, separator = found.groups()
+        shorter = value.rstrip(" ")
+        if (len(shorter) - len(shorter.rstrip("\\"))) % 2:
+            shorter += " "  # an escaped one
+        parts.append((name.lower(), _unescape(shorter), separator))
+        position = found.end()
+    return parts
 
 
 def substitute(template: str, *, username: str = "", dn: str = "") -> str:
@@ -92,10 +121,7 @@ def to_bind_name(template: str, username: str) -> str | None:
 
 def is_dn(name: str) -> bool:
     """Whether this is a distinguished name, rather than name@domain or DOMAIN\\name."""
-    try:
-        return "=" in name and bool(parse_dn(name))
-    except (LDAPExceptionError, IndexError):
-        return False
+    return bool(parse_dn(name))
 
 
 def any_of(filters: Iterable[str]) -> str:
@@ -111,13 +137,10 @@ def all_of(*filters: str) -> str:
 def to_rdn_filter(dn: str) -> str | None:
     """Filter that an entry of this name fits (others may too); None when it is not a name."""
     parts = []
-    try:
-        for attribute, value, separator in parse_dn(dn):
-            parts.append(f"({attribute}={to_filter_value(_unescape(value))})")
-            if separator != "+":
-                return all_of(*parts)
-    except (LDAPExceptionError, IndexError, ValueError):
-        pass
+    for attribute, value, separator in parse_dn(dn):
+        parts.append(f"({attribute}={to_filter_value(value)})")
+        if separator != "+":
+            return all_of(*parts)
     return None
 
 
@@ -128,15 +151,12 @@ def normalise_dn(dn: str) -> str:
     -----
     RFC 4514 allows several escapes for one character, and white space and case that do not count.
     """
-    try:
-        parts = parse_dn(dn, strip=True)
-    except (LDAPExceptionError, IndexError):
-        return dn.casefold()
     texts = []
-    for attribute, value, separator in parts:
-        raw = " ".join(_unescape(value).decode(errors="surrogateescape").split())
-        texts.append(f"{attribute.lower()}={to_filter_value(_casefold(raw))}{separator}")
-    return "".join(texts)
+    for attribute, value, separator in parse_dn(dn):
+        raw = " ".join(value.decode(errors="surrogateescape").split())
+        sign = "+" if separator == "+" else ","
+        texts.append(f"{attribute}={to_filter_value(_casefold(raw))}{sign}")
+    return "".join(texts) or dn.casefold()
 
 
 def _casefold(text: str) -> bytes:
@@ -233,15 +253,12 @@ def to_username(entry: Entry, attribute: str) -> str | None:
     returns them in any.
     """
     names = sorted(entry.texts(attribute))
-    try:
-        for name, value, separator in parse_dn(entry.dn):
-            said = _unescape(value).decode(errors="replace")
-            if name.lower() == attribute.lower() and said in names:
-                return said
-            if separator != "+":
-                break
-    except (LDAPExceptionError, IndexError):
-        pass
+    for name, value, separator in parse_dn(entry.dn):
+        said = value.decode(errors="replace")
+        if name == attribute.lower() and said in names:
+            return said
+        if separator != "+":
+            break
     return names[0] if names else None
 
 
