@@ -24,8 +24,14 @@ def is_root_on_debian() -> bool:
     return os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
+SAMBA = (
+    "samba samba-ad-provision samba-ad-dc samba-dsdb-modules samba-vfs-modules winbind krb5-user"
+    " python3-samba"
+)
+
+
 def install(program: str, package: str, unproved: str) -> None:
-    """Have ``program`` on the path, by installing ``package`` where that can be done."""
+    """Have ``program`` on the path, by installing ``package`` (or several) if that can be done."""
     if shutil.which(program):
         return
     if is_root_on_debian():
@@ -33,7 +39,7 @@ def install(program: str, package: str, unproved: str) -> None:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for command in (
             ["apt-get", "update", "-qq"],
-            ["apt-get", "install", "-qq", "-y", "--no-install-recommends", package],
+            ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *package.split()],
         ):
             subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
     if not shutil.which(program):
@@ -54,6 +60,7 @@ def main() -> None:
     install("chromium", "chromium", "what the pages look like and do in a browser")
     install("slapd", "slapd", "logging in through a directory (LDAP)")
     install("ldapmodify", "ldap-utils", "that a directory's administrator can take rights away")
+    install("samba-tool", SAMBA, "what is Active Directory's own when people log in")
     cluster("build", "everything about a real Kubernetes")
     cluster("images", "real containers on a real node")
 
