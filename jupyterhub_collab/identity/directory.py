@@ -114,7 +114,7 @@ class Directory:
             deadline.cut(given_up=True)
 
         def end() -> None:
-            self._threads.shutdown(wait=True, cancel_futures=True)
+            self._threads.shutdown(wait=True)  # calls in line find their time over, and end
             self._servers.close()
 
         await asyncio.to_thread(end)
@@ -228,8 +228,6 @@ class Directory:
             ) from e
         except asyncio.CancelledError:
             deadline.cut(given_up=True)
-            if self._closed:
-                raise DirectoryDownError(f"directory {settings.name} was closed") from None
             raise
         finally:
             self._running.discard(deadline)
