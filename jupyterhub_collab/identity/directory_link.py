@@ -30,6 +30,7 @@ from .directory_settings import DirectorySettings, Server
 _PASSWORD_POLICY: Final = "1.3.6.1.4.1.42.2.27.8.5.1"  # noqa: S105 - no password
 _PAGED: Final = "1.2.840.113556.1.4.319"
 _PAGE_SIZE: Final = 500  # below every server's limit
+_PIECE_BYTES: Final = 1 << 16
 _MAX_RANGES: Final = 1000
 _SUCCESS, _SIZE_LIMIT, _NO_SUCH_OBJECT, _REFERRAL = 0, 4, 32, 10
 _AWAY: Final = frozenset({3, 51, 52, 80})  # timeLimitExceeded, busy, unavailable, other
@@ -124,8 +125,9 @@ class _Wire:
         self._wire, self._turn = wire, turn
 
     def recv(self, size: int) -> bytes:
+        """As a socket's, but more at once: ldap3 copies all it has for each piece that comes."""
         with self._turn.left_to_others():
-            return self._wire.recv(size)
+            return self._wire.recv(max(size, _PIECE_BYTES))
 
     def sendall(self, data: bytes) -> None:
         with self._turn.left_to_others():

@@ -97,6 +97,16 @@ async def trickle(reader, writer):
         await asyncio.sleep(0.05)
 
 
+async def flood(reader, writer):
+    """Announces 2 GiB and sends as fast as it is read."""
+    await reader.read(1000)
+    writer.write(b"\x30\x84\x7f\xff\xff\xff")
+    while True:
+        writer.write(bytes(1 << 14))
+        await writer.drain()
+        await asyncio.sleep(0)  # drain returns at once while there is room: let the loop go on
+
+
 async def hang_up(_reader, writer):
     writer.close()
 
@@ -160,7 +170,7 @@ async def test_garbage_before_tls_is_a_directory_that_is_down(nowhere, name, tls
             await directory.authenticate("ada", "pw")
 
 
-@pytest.mark.parametrize("behaviour", [tarpit, trickle])
+@pytest.mark.parametrize("behaviour", [tarpit, trickle, flood])
 @pytest.mark.parametrize("tls", ["insecure", "ldaps", "starttls"])
 async def test_a_silent_directory_stalls_nobody_and_uses_no_thread_up(nowhere, behaviour, tls):
     more = {"tls": tls, "threads": 2, "failures_to_break": 1000}
