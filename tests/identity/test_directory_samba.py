@@ -13,8 +13,8 @@ EXPIRED_YEARS_AGO = 132_000_000_000_000_000  # 100 ns since 1601: in 2019
 ACTIVE = "(!(userAccountControl:1.2.840.113556.1.4.803:=2))"
 
 
-def person(name, *lines, control=NORMAL):
-    secret = base64.b64encode(f'"{samba.PASSWORD}"'.encode("utf-16-le")).decode()
+def person(name, *lines, control=NORMAL, password=samba.PASSWORD):
+    secret = base64.b64encode(f'"{password}"'.encode("utf-16-le")).decode()
     extra = "".join(f"{line}\n" for line in lines)
     return (
         f"dn: CN={name},{USERS}\nchangetype: add\nobjectClass: user\nsAMAccountName: {name}\n"
@@ -34,6 +34,7 @@ def group(name, *members):
 LDIF = (
     person("svc") + person("alice") + person("dave", control=DISABLED)
     + person("erin", f"accountExpires: {EXPIRED_YEARS_AGO}") + person("frank", "pwdLastSet: 0")
+    + person("grace", password="Another.pw.long")
     + group("C# inner", "alice", "dave") + group("outer", "C# inner") + group("loop", "outer")
     + f"dn: CN=C# inner,{USERS}\nchangetype: modify\nadd: member\nmember: CN=loop,{USERS}\n\n"
 )  # fmt: skip
@@ -73,6 +74,8 @@ def answers(tmp_path_factory):
         asked["direct", template] = (direct, "authenticate", ["alice", right])
         asked["direct wrong", template] = (direct, "authenticate", ["alice", "no"])
         asked["direct other", template] = (direct, "authenticate", ["OTHER\\alice", right])
+        other = {**direct, "user_filter": "(|(mail={username}@elsewhere)(sAMAccountName=grace))"}
+        asked["direct mixed up", template] = (other, "authenticate", ["alice", right])
     for name in ("dave", "erin", "frank", "nobody-here"):
         asked["right", name] = (service, "authenticate", [name, right])
         asked["wrong", name] = (service, "authenticate", [name, "no"])
@@ -100,6 +103,11 @@ def test_direct_binds_by_principal_domain_and_distinguished_name(answers, templa
     assert answers["direct", template] == answers["in", "token-groups"]
     assert answers["direct wrong", template]["told"] == SAME_WORDS
     assert answers["direct other", template]["told"] == SAME_WORDS
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_password_lets_nobody_in_as_whom_the_filter_takes_them_for(answers, template):
+    assert answers["direct mixed up", template]["told"] == SAME_WORDS
 
 
 @pytest.mark.parametrize(
