@@ -181,7 +181,7 @@ class Directory:
             entries = find_members(self.settings, session.reader(), group_dn, wanted)
             return frozenset(self._identity(entry) for entry in entries)
 
-        return await self._run(work)
+        return await self._run(work, timeout_s=self.settings.bulk_timeout_s)
 
     async def check(self, username: str | None = None) -> tuple[Finding, ...]:
         """Try every server with new connections, step by step; never raises for what it finds.
@@ -202,9 +202,16 @@ class Directory:
             found += steps
         return tuple(found)
 
-    async def _run(self, work: Callable[[Session], T], *, only: Server | None = None) -> T:
-        """Do this in a thread, within the time limit."""
+    async def _run(
+        self,
+        work: Callable[[Session], T],
+        *,
+        only: Server | None = None,
+        timeout_s: float | None = None,
+    ) -> T:
+        """Do this in a thread, within the time limit: that of a login unless said."""
         settings = self.settings
+        limit_s = timeout_s or settings.timeout_s
         if self._closed:
             raise DirectoryDownError(f"directory {settings.name} was closed: the hub is ending")
         if len(self._running) >= settings.max_waiting:
@@ -212,19 +219,19 @@ class Directory:
                 f"{settings.max_waiting} calls to directory {settings.name} wait already",
                 retry_after_s=settings.timeout_s,
             )
-        deadline = Deadline(settings.timeout_s, self._clock)
+        deadline = Deadline(limit_s, self._clock)
         self._running.add(deadline)
         try:
             if only is None:
                 future = self._threads.submit(self._servers.run, deadline, work)
             else:
                 future = self._threads.submit(self._servers.probe, only, deadline, work)
-            async with timeout(settings.timeout_s):
+            async with timeout(limit_s):
                 return await asyncio.wrap_future(future)
         except TIMED_OUT as e:
             deadline.cut()
             raise DirectoryDownError(
-                f"directory {settings.name} did not answer within {settings.timeout_s:g} s"
+                f"directory {settings.name} did not answer within {limit_s:g} s"
             ) from e
         except asyncio.CancelledError:
             deadline.cut(given_up=True)

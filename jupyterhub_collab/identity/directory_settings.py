@@ -115,6 +115,7 @@ class DirectorySettings(Document):
     timeout_s: Seconds = Field(
         10.0, description="For a whole login, waiting for its turn included."
     )
+    bulk_timeout_s: Seconds = Field(60.0, description="For all members of a group.")
     threads: int = Field(8, ge=1, le=64, description="Calls at once, so connections of each kind.")
     max_waiting: int = Field(
         1000, ge=1, description="Calls at once and in line; others are refused."

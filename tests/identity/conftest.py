@@ -81,8 +81,7 @@ def started(folder: Path, **more: str) -> s.Slapd:
     server.load(base_ldif())
     server.start()
     # Added while it runs, so that memberOf is computed.
-    ldif = people_ldif().replace("\n\ndn:", "\n\ndn:")
-    blocks = [block for block in ldif.split("\n\n") if block.strip()]
+    blocks = [block for block in people_ldif().split("\n\n") if block.strip()]
     added = []
     for block in blocks:
         first, rest = block.split("\n", 1)
