@@ -12,6 +12,7 @@ import yaml
 from .errors import PermanentError
 from .hubapi.client import HubClient
 from .kube.client import KubeClient
+from .kube.informer import Change
 from .managers.tenancy import GroupReader, TenancyManager, TenancySettings
 from .managers.tenancy_status import TeamStatus
 from .models import Platform
@@ -83,9 +84,9 @@ def make_tenancy(
     """All that keeps teams' namespaces."""
     manager: TenancyManager | None = None
 
-    def on_drift(team: str) -> None:
+    def on_drift(team: str, change: Change) -> None:
         if manager is not None:
-            manager.on_drift(team)
+            manager.on_drift(team, change)
 
     view = ClusterView(
         kube,

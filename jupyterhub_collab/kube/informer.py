@@ -126,13 +126,16 @@ class Informer:
     def __len__(self) -> int:
         return sum(len(objects) for objects in self._objects.values())
 
-    def note(self, obj: Manifest) -> None:
+    def note(self, obj: Manifest) -> Manifest | None:
         """Take in what the API answered to a write of ours. Not news, so nobody is called.
 
-        The watch may have told meanwhile that the object is gone: then it stays gone.
+        The watch may have told meanwhile that the object is gone: then it stays gone. Returns the
+        object of that name as it is known now, younger than the answer perhaps.
         """
+        namespace, name = _key(obj)
         if obj["metadata"].get("uid") not in self._buried:
             self._store(obj, silent=True)
+        return self.get(name, namespace)
 
     def forget(self, name: str, namespace: str | None = None, *, uid: str) -> None:
         """Take in that an object is gone, as the API answered. Not news, so nobody is called."""

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from .. import names
 from ..constants import ANNOTATION_READY_HASH, ANNOTATION_SPEC, ANNOTATION_SPEC_HASH
 from ..errors import PermanentError, RetryableError, SpecError
+from ..kube.informer import Change
 from ..models import HubGroup, Platform, TeamSpec
 from ..reconcile.backoff import Backoff
 from ..reconcile.conditions import State
@@ -289,9 +290,12 @@ class TenancyManager:
             self._enqueue(team)
         return True
 
-    def on_drift(self, team: str) -> None:
-        """One of a team's objects changed and not by our own hand."""
-        if self._started:
+    def on_drift(self, team: str, change: Change) -> None:
+        """One of a team's objects changed, by our own hand perhaps."""
+        if not self._started:
+            return
+        # The way down waits for more than what was wanted once.
+        if self._desired.is_doomed(team) or self._engine.is_news(change, self._owner(team)):
             self._enqueue(team, Lane.URGENT)
 
     def _enqueue(self, team: str, lane: Lane = Lane.BULK) -> None:

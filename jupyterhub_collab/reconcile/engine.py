@@ -20,11 +20,12 @@ from typing import Any, Final, Protocol
 from ..constants import ANNOTATION_OBJECT_HASH, ANNOTATION_READY_HASH
 from ..errors import PermanentError, RetryableError
 from ..kube.errors import ConflictError, NotFoundError, PermanentKubeError
+from ..kube.informer import Change
 from ..kube.kinds import NAMESPACE, Kind, kind_named, kind_of
 from .compare import Deviation, find_deviations
 from .issues import Issue, IssueType
 from .objects import Manifest, ObjectKey, Owner, is_terminating, key_of, uid_of, version_of
-from .plan import Action, Memory, Plan, Step, not_ours, plan_objects
+from .plan import Action, Memory, Plan, Step, is_settled, not_ours, plan_objects
 from .quota import QUOTA_KIND, is_quota_refusal
 from .removal import Doomed, not_released, plan_removal
 from .volumes import VOLUME_KINDS
@@ -32,6 +33,9 @@ from .volumes import VOLUME_KINDS
 log = logging.getLogger(__name__)
 
 _ROUNDS: Final = 6  # plans in one pass; each but the first follows a surprise, or the quota's step
+# Of these kinds more counts than whether they are as wanted: the ready mark, whose work it is, what
+# limits are in force.
+_DECISIVE_KINDS: Final = frozenset({NAMESPACE.name, QUOTA_KIND})
 _REFUSED_FOR_S: Final = 600.0  # a storage class may allow growing by then
 _CLEAN: Final = 4000  # objects of the teams that are worked on; older ones are compared again
 # From here on namespaces are always emptied of pods first (KEP-5080, OrderedNamespaceDeletion).
@@ -76,8 +80,8 @@ class Observed(Protocol):
     def objects_of(self, team: str) -> Mapping[ObjectKey, Manifest]:
         """All that is there of a team, others' objects in its way among them."""
 
-    def note(self, obj: Manifest) -> None:
-        """This is how an object is now."""
+    def note(self, obj: Manifest) -> Manifest | None:
+        """This is how an object was a moment ago. Returns how it is now, as far as is known."""
 
     def forget(self, key: ObjectKey, uid: str) -> None:
         """This object is gone."""
@@ -148,6 +152,7 @@ class Engine:
         self._settled: dict[ObjectKey, frozenset[Deviation]] = {}
         self._refused: dict[ObjectKey, tuple[str, float]] = {}  # wish, until when
         self._clean: OrderedDict[ObjectKey, tuple[Manifest, Manifest]] = OrderedDict()
+        self._under_way: set[ObjectKey] = set()  # steps that are being carried out
         self._is_ordered = False  # the cluster takes pods before policies, as far as we know
         self._asking = asyncio.Lock()
 
@@ -175,6 +180,31 @@ class Engine:
             self._remember(wish, observed[key_of(wish)])
         return plan
 
+    def is_news(self, change: Change, owner: Owner) -> bool:
+        """Whether a change that a watch tells calls for a pass over the owner's objects.
+
+        It does not while a step at that object is under way: most likely it tells of that very
+        step, and who carries it out looks at what is known when it has its answer. Nor does it when
+        the object is as it was wanted when it was last looked at, for that is all that a pass would
+        find; whoever comes to want something else has a pass made anyway.
+        """
+        old, new = change.old, change.new
+        if new is None:
+            return True
+        key = key_of(new)
+        if key in self._under_way:
+            return False
+        wish, known = self._clean.get(key, (None, None))
+        if wish is None or known is None or known is not old or key.kind in _DECISIVE_KINDS:
+            return True
+        if uid_of(known) != uid_of(new):
+            return True
+        observed = self._observed.objects_of(owner.team)
+        if not is_settled(wish, observed, owner=owner):
+            return True
+        self._remember(wish, new)
+        return False
+
     async def reconcile(
         self, desired: Sequence[Manifest], *, owner: Owner, ready_hash: str
     ) -> Outcome:
@@ -191,9 +221,10 @@ class Engine:
                 if not is_as_planned and step.action is Action.MARK_READY:
                     break
                 try:
-                    await self._execute(step, owner)
+                    is_kept = await self._execute(step, owner)
                     writes += 1
-                    if step.key.kind == QUOTA_KIND:  # what comes next depends on its being in force
+                    # What comes after a quota depends on its being in force.
+                    if not is_kept or step.key.kind == QUOTA_KIND:
                         is_as_planned = False
                         break
                 except _QuotaFull as refusal:
@@ -268,20 +299,24 @@ class Engine:
         )
         return Outcome(False, (_issue_of(late),), late, writes)
 
-    async def _execute(self, step: Step, owner: Owner) -> None:
+    async def _execute(self, step: Step, owner: Owner) -> bool:
+        """Whether the object is still as the step left it."""
         self._on_step(owner, step)
         log.debug("%s %s of team %s: %s", step.action.value, step.key, owner.team, step.reason)
-        if step.action is Action.DELETE:
-            await self._delete(step)
-        elif step.action is Action.CREATE or step.uid is None:
-            await self._create(step, owner)
-        else:
-            await self._apply(step, owner)
+        self._under_way.add(step.key)
+        try:
+            if step.action is Action.DELETE:
+                await self._delete(step)
+                return True
+            if step.action is Action.CREATE or step.uid is None:
+                return await self._create(step, owner)
+            return await self._apply(step, owner)
+        finally:
+            self._under_way.discard(step.key)
 
-    async def _create(self, step: Step, owner: Owner) -> None:
+    async def _create(self, step: Step, owner: Owner) -> bool:
         if step.action is Action.MARK_READY:  # of a namespace made a moment ago
-            await self._write(step, owner)
-            return
+            return await self._write(step, owner)
         try:
             answer = await self._client.apply_new(step.manifest)
         except ConflictError as error:
@@ -296,9 +331,9 @@ class Engine:
             if is_quota_refusal(error.message):
                 raise QuotaRefusedError(f"{error}. Trying again.") from error
             raise
-        self._learn(step, answer)
+        return self._learn(step, answer)
 
-    async def _apply(self, step: Step, owner: Owner) -> None:
+    async def _apply(self, step: Step, owner: Owner) -> bool:
         if step.remove:
             meta: Manifest = {"uid": step.uid}
             if step.resource_version is not None:
@@ -313,9 +348,9 @@ class Engine:
                 await self._look_again(step)
                 raise _PlanAnew from error
             self._observed.note(answer)
-        await self._write(step, owner)
+        return await self._write(step, owner)
 
-    async def _write(self, step: Step, owner: Owner) -> None:
+    async def _write(self, step: Step, owner: Owner) -> bool:
         """Apply to the object as it is known now, if it is still the one, and still ours."""
         known = self._observed.objects_of(owner.team).get(step.key)
         if known is None or not owner.owns(known) or step.uid not in (None, uid_of(known)):
@@ -337,7 +372,7 @@ class Engine:
                 raise _QuotaFull(f"{error}. Trying again.") from error
             self._refused[step.key] = (wish, now + _REFUSED_FOR_S)
             raise _CannotBecome from error
-        self._learn(step, answer)
+        return self._learn(step, answer)
 
     async def _delete(self, step: Step) -> None:
         kind = kind_named(step.key.kind)
@@ -392,18 +427,26 @@ class Engine:
         self._observed.note(answer)
         return 1
 
-    def _learn(self, step: Step, answer: Manifest) -> None:
-        self._observed.note(answer)
+    def _learn(self, step: Step, answer: Manifest) -> bool:
+        """Take in the answer; whether what is known by now is still what was written."""
+        known = self._observed.note(answer)
         left = frozenset(find_deviations(step.manifest, answer))
         if left:
             log.info(
                 "%s keeps what the API server made of it: %s", step.key, sorted(map(str, left))
             )
             self._settled[step.key] = left
-            return
-        self._settled.pop(step.key, None)
-        # The view keeps the answer itself, so the next plan can tell that it is this one.
-        self._remember(step.manifest, answer)
+        else:
+            self._settled.pop(step.key, None)
+        if known is None:  # it is gone already, and whoever told so was believed
+            return True
+        if version_of(known) != version_of(answer):
+            now = frozenset(find_deviations(step.manifest, known))
+            if now != left or is_terminating(known):
+                return False
+        if not left:  # the view keeps this one, so the next plan can tell that it is the same
+            self._remember(step.manifest, known)
+        return True
 
     def _remember(self, wish: Manifest, found: Manifest) -> None:
         """These two are alike."""

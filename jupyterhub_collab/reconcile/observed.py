@@ -75,7 +75,7 @@ class ClusterView:
     Parameters
     ----------
     on_drift
-        Called with a team's id when one of its objects changed and not by our own hand.
+        Called with a team's id and what changed when that is not known from an answer to us.
     informer_options
         For each informer: page size, stall time, clock.
     """
@@ -86,7 +86,7 @@ class ClusterView:
         *,
         hub_id: str,
         namespace_prefix: str,
-        on_drift: Callable[[str], None],
+        on_drift: Callable[[str, Change], None],
         informer_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._hub_id, self._prefix, self._on_drift = hub_id, namespace_prefix, on_drift
@@ -178,14 +178,16 @@ class ClusterView:
                 found.append(volume)
         return {key_of(obj): obj for obj in found}
 
-    def note(self, obj: Manifest) -> None:
-        """Take in the answer to a write of ours, or a read."""
+    def note(self, obj: Manifest) -> Manifest | None:
+        """Take in the answer to a write of ours, or a read. Returns what is known now."""
         informer = self._by_kind[obj["kind"]]
         if self._is_ours(obj) or informer in (self._policies, self._namespaces):
-            informer.note(obj)
+            known = informer.note(obj)
             self._index(obj)
-        else:  # it left the selector: the watch will say so too
-            self.forget(key_of(obj), str(obj["metadata"].get("uid", "")))
+            return known
+        # It left the selector: the watch will say so too.
+        self.forget(key_of(obj), str(obj["metadata"].get("uid", "")))
+        return None
 
     def forget(self, key: ObjectKey, uid: str) -> None:
         """This object is gone."""
@@ -207,7 +209,7 @@ class ClusterView:
             self._index(change.new)
         team = self._team_of(change.obj)
         if team is not None:
-            self._on_drift(team)
+            self._on_drift(team, change)
 
     def _team_of(self, obj: Manifest) -> str | None:
         if obj["kind"] == kinds.NAMESPACE.name:

@@ -162,6 +162,14 @@ def plan_objects(
     return replace(plan, steps=_with_mark(plan, desired[0], namespace, ready_hash))
 
 
+def is_settled(wish: Manifest, observed: Mapping[ObjectKey, Manifest], *, owner: Owner) -> bool:
+    """Whether nothing is to be done about this one object, nor to be told of it."""
+    steps: list[Step] = []
+    issues: list[Issue] = []
+    _plan_object(wish, observed, owner, Memory(), steps, issues)
+    return not steps and not issues
+
+
 def not_ours(key: ObjectKey, found: Manifest, owner: Owner) -> Issue:
     """Issue of an object of this name that is somebody else's."""
     return Issue(
@@ -207,7 +215,8 @@ def _plan_object(
         issues.append(terminating(found))
         return False
     wish, clean = memory.clean.get(key, (None, None))
-    if wish is manifest and clean is found:
+    # A volume's claim may go while the volume stays.
+    if wish is manifest and clean is found and key.kind != "PersistentVolume":
         return False
     uid, version = uid_of(found), version_of(found)
     if key.kind == "RoleBinding" and found.get("roleRef") != manifest.get("roleRef"):
@@ -232,7 +241,7 @@ def _plan_object(
         fields = ", ".join(sorted({str(d) for d in deviations} | {".".join(p) for p in remove}))
         reason = f"it differs in {fields}"
         steps.append(Step(Action.APPLY, key, reason, manifest, uid, version, remove))
-    # What is told of an object is told each time; and a volume's claim may go while it stays.
+    # What is told of an object is told each time.
     return not (deviations or remove or told or key.kind == "PersistentVolume")
 
 

@@ -133,12 +133,14 @@ async def test_what_we_wrote_is_known_at_once_and_no_news_later() -> None:
     api = ScriptedApi([([], 5, None)], [])
     async with running(api) as (informer, changes, _):
         await until(lambda: informer.live)
-        informer.note(obj("a", 7, spec={"hard": {}}))
-        assert informer.get("a", "n") is not None
+        assert informer.note(obj("a", 7, spec={"hard": {}})) is informer.get("a", "n")
         api.pushed.put_nowait(event("ADDED", obj("a", 7, spec={"hard": {}})))
         api.pushed.put_nowait(event("MODIFIED", obj("a", 8, spec={"hard": {"pods": "1"}})))
         await until(lambda: bool(changes))
         assert names(changes) == [("a", "7", "8")]
+        late = informer.note(obj("a", 7, spec={"hard": {}}))
+        assert late is not None
+        assert late["metadata"]["resourceVersion"] == "8", "the answer came after the event"
 
 
 async def test_old_events_and_deletions_of_another_object_are_dropped() -> None:

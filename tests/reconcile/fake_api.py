@@ -342,16 +342,26 @@ class Cache:
 
         return {key: obj for key, obj in self._known.items() if is_theirs(key, obj)}
 
-    def note(self, obj: Manifest) -> None:
-        if _is_watched(obj):
-            self._known[key_of(obj)] = copy.deepcopy(obj)
-        else:
+    def show(self, obj: Manifest) -> None:
+        """A watch tells it."""
+        self._known[key_of(obj)] = obj
+
+    def note(self, obj: Manifest) -> Manifest | None:
+        known = self._known.get(key_of(obj))
+        if not _is_watched(obj):
             self._known.pop(key_of(obj), None)
+        elif known is None or _version(known) < _version(obj):
+            self._known[key_of(obj)] = copy.deepcopy(obj)
+        return self._known.get(key_of(obj))
 
     def forget(self, key: ObjectKey, uid: str) -> None:
         known = self._known.get(key)
         if known is not None and known["metadata"]["uid"] == uid:
             del self._known[key]
+
+
+def _version(obj: Manifest) -> int:
+    return int(obj["metadata"]["resourceVersion"])
 
 
 def _is_watched(obj: Manifest) -> bool:

@@ -40,7 +40,7 @@ def release(world: World, contest: str = "reef") -> None:
             found["metadata"].setdefault("annotations", {})[ANNOTATION_DESTROY] = contest
             world.api._touch(found)
     world.view.sync()
-    world.manager.on_drift("ocean")
+    world.drift()
 
 
 def look(world: World) -> TeamStatus | None:
@@ -49,7 +49,7 @@ def look(world: World) -> TeamStatus | None:
     world.api.control_deletions()
     if world.api.objects != before:
         world.view.sync()
-        world.manager.on_drift("ocean")
+        world.drift()
     return world.manager.status("ocean")
 
 
@@ -86,7 +86,7 @@ async def test_both_have_to_say_so(world: World) -> None:
         assert deletions(world) == [NAMESPACE]
         assert world.api.objects == {}
         world.api.requests.clear()
-        world.manager.on_drift("ocean")
+        world.drift()
         await turns()
         assert world.api.requests == [], "what is gone costs nothing"
 
@@ -108,10 +108,10 @@ async def test_walls_stand_and_are_healed_until_the_cluster_lets_go(world: World
         await until(world, "destroying")
         world.api._drop(DENY_ALL)
         world.view.sync()
-        world.manager.on_drift("ocean")
+        world.drift()
         await world.until(lambda: DENY_ALL in world.api.objects)
         world.api.requests.clear()
-        world.manager.on_drift("ocean")
+        world.drift()
         await turns()
         assert world.api.requests == [], "nobody is asked again and again"
         decide(world)
@@ -177,7 +177,7 @@ async def test_a_namespace_without_our_labels_is_not_called_destroyed(world: Wor
         space["metadata"]["labels"] = ours
         world.api._touch(space)
         world.view.sync()
-        world.manager.on_drift("ocean")
+        world.drift()
         await until(world, "destroyed")
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from jupyterhub_collab.errors import PermanentError
+from jupyterhub_collab.kube import kinds
+from jupyterhub_collab.kube.informer import Change
 from jupyterhub_collab.managers.tenancy import TenancyManager, TenancySettings
 from jupyterhub_collab.managers.tenancy_brake import FightBrake
 from jupyterhub_collab.models import HubGroup
@@ -102,6 +104,10 @@ class World:
             sleep=self._sleep,
         )
 
+    def drift(self) -> None:
+        """A watch tells that something of the team is gone."""
+        self.manager.on_drift("ocean", Change(kinds.LIMIT_RANGE, {}, None))
+
     async def _sleep(self, _seconds: float) -> None:
         await self.may_poll.wait()
         await asyncio.sleep(0)
@@ -188,7 +194,7 @@ async def test_a_fight_with_another_program_slows_down_and_is_told(world: World)
         world.api.objects[LIMITS]["spec"]["limits"] = []
         world.api._touch(world.api.objects[LIMITS])
         world.view.sync()
-        world.manager.on_drift("ocean")
+        world.drift()
 
     def is_told() -> bool:
         status = world.manager.status("ocean")
@@ -202,13 +208,13 @@ async def test_a_fight_with_another_program_slows_down_and_is_told(world: World)
         fought = len(world.passes)
         assert fought <= 25
         for _ in range(200):  # the clock stands still: nothing is answered
-            world.manager.on_drift("ocean")
+            world.drift()
             await asyncio.sleep(0)
         assert len(world.passes) == fought
         # The other program gives up: a while later all is as it should be, and nothing is told.
         world.api.on_write = lambda _verb, _key: None
         world.now += 120.0
-        world.manager.on_drift("ocean")
+        world.drift()
         await world.until(lambda: len(world.passes) > fought)
         await world.until(lambda: world.is_ready() and not is_told())
         assert world.api.objects[LIMITS]["spec"]["limits"] != []

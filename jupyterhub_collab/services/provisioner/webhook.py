@@ -79,7 +79,7 @@ class Webhook:
         secret: bytes,
         kube: KubeClient,
         *,
-        note: Callable[[Manifest], None],
+        note: Callable[[Manifest], object],
         on_try: Callable[[bool], None] = lambda _ok: None,
         backoff: Backoff | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
