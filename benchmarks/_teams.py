@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from jupyterhub_collab.constants import ANNOTATION_DESTROY, LABEL_CONTEST, LABEL_HUB
+from jupyterhub_collab.manifests.guard import make_guard
 from jupyterhub_collab.manifests.manifest import Manifest
 from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.models import Platform
@@ -113,6 +114,16 @@ class Teams:
         word = f"{ANNOTATION_DESTROY}=reef"
         kinds = "namespace,persistentvolume"
         self.cluster.kubectl("annotate", "--overwrite", kinds, "-l", theirs, word)
+
+    def take_guard_away(self) -> None:
+        """Delete this hub's admission policies.
+
+        The API server asks each hub's policies at each write: a cluster that many hubs left theirs
+        in makes every later run slower.
+        """
+        for manifest in reversed(make_guard(self.platform)):
+            if manifest["kind"].startswith("ValidatingAdmissionPolicy"):
+                self.cluster.kubectl("delete", manifest["kind"], manifest["metadata"]["name"])
 
     @property
     def patience_s(self) -> float:
@@ -255,6 +266,7 @@ async def find_quickest(cluster: Cluster, folder: Path, count: int) -> Order:
             teams = Teams(cluster, folder / home, home, count)
             await server.settle()
             rates[order].append(count / (await teams.raw("apply", order))["seconds"])
+            teams.take_guard_away()
     quickest = max(Order, key=lambda order: statistics.median(rates[order]))
     told = {order.value: [round(rate, 1) for rate in rates[order]] for order in Order}
     print(f"raw client, teams a second: {told}", file=sys.stderr, flush=True)
