@@ -152,7 +152,7 @@ class Engine:
         self._settled: dict[ObjectKey, frozenset[Deviation]] = {}
         self._refused: dict[ObjectKey, tuple[str, float]] = {}  # wish, until when
         self._clean: OrderedDict[ObjectKey, tuple[Manifest, Manifest]] = OrderedDict()
-        self._under_way: set[ObjectKey] = set()  # steps that are being carried out
+        self._under_way: set[ObjectKey] = set()  # what is being written
         self._is_ordered = False  # the cluster takes pods before policies, as far as we know
         self._asking = asyncio.Lock()
 
@@ -183,10 +183,10 @@ class Engine:
     def is_news(self, change: Change, owner: Owner) -> bool:
         """Whether a change that a watch tells calls for a pass over the owner's objects.
 
-        It does not while a step at that object is under way: most likely it tells of that very
-        step, and who carries it out looks at what is known when it has its answer. Nor does it when
-        the object is as it was wanted when it was last looked at, for that is all that a pass would
-        find; whoever comes to want something else has a pass made anyway.
+        It does not while that object is being written: most likely it tells of that very write, and
+        who writes looks at what is known when the answer is there. Nor does it when the object is
+        as it was wanted when it was last looked at, for that is all that a pass would find; whoever
+        comes to want something else has a pass made anyway.
         """
         old, new = change.old, change.new
         if new is None:
@@ -303,11 +303,11 @@ class Engine:
         """Whether the object is still as the step left it."""
         self._on_step(owner, step)
         log.debug("%s %s of team %s: %s", step.action.value, step.key, owner.team, step.reason)
+        if step.action is Action.DELETE:
+            await self._delete(step)
+            return True
         self._under_way.add(step.key)
         try:
-            if step.action is Action.DELETE:
-                await self._delete(step)
-                return True
             if step.action is Action.CREATE or step.uid is None:
                 return await self._create(step, owner)
             return await self._apply(step, owner)

@@ -187,3 +187,22 @@ async def test_what_another_changes_before_the_answer_comes_is_put_right_in_the_
     assert told == [False]
     assert outcome.is_ready
     assert not api.objects[KEYS[1]]["spec"].get("egress")
+
+
+async def test_what_comes_again_while_it_is_deleted_is_news() -> None:
+    """Nothing looks at it when the answer to the deletion comes."""
+    api, cache, engine = arrange()
+    told: list[bool] = []
+    api.put({**api.objects[KEYS[1]], "metadata": {**api.objects[KEYS[1]]["metadata"], "name": "x"}})
+    unwanted = KEYS[1]._replace(name="x")
+    cache.sync()
+
+    def come_again(verb: str, key: ObjectKey) -> None:
+        if verb == "delete" and key == unwanted:
+            again = copy.deepcopy(younger(api.objects[KEYS[1]]))
+            again["metadata"] |= {"name": "x", "uid": "another"}
+            told.append(engine.is_news(Change(kind_named(key.kind), None, again), OWNER))
+
+    api.on_write = come_again
+    await engine.reconcile(DESIRED, owner=OWNER, ready_hash=SPEC.hash())
+    assert told == [True]
