@@ -14,7 +14,9 @@ from tests.identity.conftest import make_settings
 
 PLAIN = {"tls": "insecure"}
 SHORT = {"connect_timeout_s": 0.5, "receive_timeout_s": 0.3, "timeout_s": 1.0}
-MAX_STALL_S = 0.05
+# A loop that waited for the directory itself would be late by all of `receive_timeout_s` at least.
+# How much better than that it is, is for a benchmark to say.
+MAX_STALL_S = 0.25
 
 
 class Heart:

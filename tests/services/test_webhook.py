@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -9,12 +10,20 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jupyterhub_collab.constants import ANNOTATION_TOLD
+from jupyterhub_collab.errors import RetryableError
 from jupyterhub_collab.hubapi.client import HubClient
-from jupyterhub_collab.services.provisioner.webhook import DELIVERY_HEADER, SIGNATURE_HEADER
+from jupyterhub_collab.managers.tenancy_status import TeamStatus
+from jupyterhub_collab.reconcile.conditions import State
+from jupyterhub_collab.services.provisioner.webhook import (
+    DELIVERY_HEADER,
+    SIGNATURE_HEADER,
+    Webhook,
+)
 from tests.cluster.cluster import Cluster
 from tests.services.running import CONTEST, Provisioner, team, wait_until
 
@@ -117,3 +126,37 @@ async def test_the_portal_is_told_once(
     assert [json.loads(body)["team"] for _, body in portal.heard] == ["ocean", "tide"]
     assert ANNOTATION_TOLD in space()["annotations"]
     assert SECRET.decode() not in provisioner.log
+
+
+class _Kube:
+    """Refuses the first marks."""
+
+    def __init__(self, *refusals: Exception) -> None:
+        self.refusals = list(refusals)
+
+    async def apply(self, manifest: dict[str, Any], **_: object) -> dict[str, Any]:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        return manifest
+
+
+async def test_a_mark_that_fails_is_tried_again_and_the_portal_is_told_once(portal: Portal) -> None:
+    """Nothing else would: a team that stands has no further pass made of it."""
+    portal.refusals = 0
+    noted: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    kube: Any = _Kube(RetryableError("away"), RetryableError("away"))
+    webhook = Webhook(portal.url, SECRET, kube, note=noted.put_nowait, sleep=sleep)
+    status = TeamStatus("ocean", "reef", "hub-ocean", State.READY)
+    webhook.offer(status, {"metadata": {"name": "hub-ocean", "uid": "1"}})
+    work = asyncio.create_task(webhook.run())
+    marked = await noted.get()
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    assert ANNOTATION_TOLD in marked["metadata"]["annotations"]
+    assert len(portal.heard) == 1
+    assert len(waits) == 2

@@ -20,7 +20,7 @@ from typing import Any, Final
 import aiohttp
 
 from ...constants import ANNOTATION_TOLD, FIELD_MANAGER
-from ...errors import CollabError
+from ...errors import CollabError, RetryableError
 from ...kube.client import KubeClient, Manifest
 from ...managers.tenancy_status import TeamStatus
 from ...reconcile.backoff import Backoff
@@ -122,23 +122,35 @@ class Webhook:
         while not await self._post(session, news):
             failures += 1
             await self._sleep(self._backoff.delay_s(failures))
-        try:
-            answer = await self._kube.apply(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Namespace",
-                    "metadata": {
-                        "name": news.namespace,
-                        "annotations": {ANNOTATION_TOLD: to_time(self._now())},
+        await self._mark(news)
+
+    async def _mark(self, news: _News) -> None:
+        """Write on the namespace that it was told, so that nobody is told twice."""
+        failures = 0
+        while True:
+            try:
+                answer = await self._kube.apply(
+                    {
+                        "apiVersion": "v1",
+                        "kind": "Namespace",
+                        "metadata": {
+                            "name": news.namespace,
+                            "annotations": {ANNOTATION_TOLD: to_time(self._now())},
+                        },
                     },
-                },
-                field_manager=f"{FIELD_MANAGER}-webhook",
-                uid=news.delivery,
-            )
-        except CollabError as error:  # the next pass over a ready team offers it again
-            log.warning("The portal was told of team %s, but not marked so: %s", news.team, error)
-        else:
-            self._note(answer)
+                    field_manager=f"{FIELD_MANAGER}-webhook",
+                    uid=news.delivery,
+                )
+            except RetryableError as error:
+                log.warning("Team %s is not marked as told yet: %s", news.team, error)
+                failures += 1
+                await self._sleep(self._backoff.delay_s(failures))
+            except CollabError as error:  # gone, or not ours to mark: a later pass offers it again
+                log.warning("The portal was told of team %s, not marked: %s", news.team, error)
+                return
+            else:
+                self._note(answer)
+                return
 
     async def _post(self, session: aiohttp.ClientSession, news: _News) -> bool:
         body = news.to_body()
