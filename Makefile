@@ -35,11 +35,12 @@ cluster: ## a real one-node Kubernetes on this machine (Linux, root), left runni
 cluster-down: ## stop it; nothing stays behind
 	@$(BIN)/python -m tests.cluster down
 
-campaign: ## long runs: kill -9 of every part in the middle of its work
+campaign: ## long runs: kill -9 of every part in the middle of its work; laws with new examples
 	@$(PYTHON) tools/bootstrap.py test
 	@$(BIN)/python tools/prepare.py
 	$(BIN)/python -m pytest -m campaign tests/campaign \
 		tests/manifests/test_permissions_on_api.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --hypothesis-profile=default tests/policy tests/reconcile tests/identity
 
 bench: ## benchmarks, each beside the tool one would use instead
 	@$(PYTHON) tools/bootstrap.py test

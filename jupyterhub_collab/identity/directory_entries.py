@@ -12,16 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from ..policy.distinguished_name import split_dn
+
 MAX_USERNAME: Final = 256  # characters; no directory's names are longer
 MAX_PASSWORD: Final = 1024
-_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 .-_@")
+_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_@")
 _PLACEHOLDER = re.compile(r"\{(username|dn)\}")
 _NOT_IN_ACCOUNT_NAMES = frozenset('"/\\[]:;|=,+*?<>@')  # of Active Directory
-_ESCAPED = re.compile(r"\\([0-9A-Fa-f]{2}|.)", re.DOTALL)
-_PART = re.compile(
-    r""" *([A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)*) *= *((?:\\.|[^\\,+;"])*)([,+;]|\Z)""",
-    re.DOTALL,
-)
 _SPECIAL_IN_NAMES = frozenset(' "#+,;<=>\\')
 _RANGE = re.compile(r"(.+);range=(\d+)-(\d+|\*)", re.IGNORECASE)
 
@@ -80,30 +77,6 @@ def to_rdn_value(value: str) -> str:
     )
 
 
-def parse_dn(dn: str) -> list[tuple[str, bytes, str]]:
-    """Attribute, value and separator of each part of a distinguished name; empty if it is none.
-
-    Not ldap3's: that takes names for none which are some, such as ``cn=C# group,o=x``.
-
-    Notes
-    -----
-    RFC 4514; a semicolon separates too (RFC 2253, section 4).
-    """
-    parts: list[tuple[str, bytes, str]] = []
-    position, separator = 0, ","
-    while separator:
-        found = _PART.match(dn, position)
-        if found is None:
-            return []
-        name, value, separator = found.groups()
-        shorter = value.rstrip(" ")
-        if (len(shorter) - len(shorter.rstrip("\\"))) % 2:
-            shorter += " "  # an escaped one
-        parts.append((name.lower(), _unescape(shorter), separator))
-        position = found.end()
-    return parts
-
-
 def substitute(template: str, *, username: str = "", dn: str = "") -> str:
     """Fill in a template in one pass: braces in a value are no placeholders."""
     values = {"username": username, "dn": dn}
@@ -121,7 +94,7 @@ def to_bind_name(template: str, username: str) -> str | None:
 
 def is_dn(name: str) -> bool:
     """Whether this is a distinguished name, rather than name@domain or DOMAIN\\name."""
-    return bool(parse_dn(name))
+    return bool(split_dn(name))
 
 
 def any_of(filters: Iterable[str]) -> str:
@@ -137,7 +110,7 @@ def all_of(*filters: str) -> str:
 def to_rdn_filter(dn: str) -> str | None:
     """Filter that an entry of this name fits (others may too); None when it is not a name."""
     parts = []
-    for attribute, value, separator in parse_dn(dn):
+    for attribute, value, separator in split_dn(dn):
         parts.append(f"({attribute}={to_filter_value(value)})")
         if separator != "+":
             return all_of(*parts)
@@ -152,7 +125,7 @@ def normalise_dn(dn: str) -> str:
     RFC 4514 allows several escapes for one character, and white space and case that do not count.
     """
     texts = []
-    for attribute, value, separator in parse_dn(dn):
+    for attribute, value, separator in split_dn(dn):
         raw = " ".join(value.decode(errors="surrogateescape").split())
         sign = "+" if separator == "+" else ","
         texts.append(f"{attribute}={to_filter_value(_casefold(raw))}{sign}")
@@ -161,18 +134,6 @@ def normalise_dn(dn: str) -> str:
 
 def _casefold(text: str) -> bytes:
     return text.casefold().encode(errors="surrogateescape")
-
-
-def _unescape(value: str) -> bytes:
-    """Bytes of an attribute value in a distinguished name."""
-    raw = bytearray()
-    position = 0
-    for found in _ESCAPED.finditer(value):
-        raw += value[position : found.start()].encode(errors="surrogateescape")
-        escaped = found[1]
-        raw += bytes.fromhex(escaped) if len(escaped) == 2 else escaped.encode()
-        position = found.end()
-    return bytes(raw + value[position:].encode(errors="surrogateescape"))
 
 
 def to_subject(attribute: str, value: bytes) -> str:
@@ -253,7 +214,7 @@ def to_username(entry: Entry, attribute: str) -> str | None:
     returns them in any.
     """
     names = sorted(entry.texts(attribute))
-    for name, value, separator in parse_dn(entry.dn):
+    for name, value, separator in split_dn(entry.dn):
         said = value.decode(errors="replace")
         if name == attribute.lower() and said in names:
             return said

@@ -22,26 +22,62 @@ Rdn = frozenset[tuple[str, str]]
 """One step of a name: attribute types, in lower case, with their values; nearly always one."""
 
 MAX_LENGTH = 4096  # characters; Active Directory's own bound is 255 for each step
-_TYPE = re.compile(r"(?:[A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+)")
-_SPECIAL = frozenset(' "#+,;<=>\\')
-_HEX = re.compile(r"[0-9a-fA-F]{2}")
+_PART = re.compile(
+    r""" *([A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)*) *= *((?:\\.|[^\\,+;"])*)([,+;]|\Z)""",
+    re.DOTALL,
+)
+_ESCAPED = re.compile(r"\\([0-9A-Fa-f]{2}|.)", re.DOTALL)
+_SPACES = re.compile(r" +")
 # Greek question mark, Greek varia, Kelvin sign: all that composing turns into ASCII.
 _LOOKALIKES = re.compile("([\u037e\u1fef\u212a])")
-_SPACES = re.compile(r" +")
+
+
+def split_dn(text: str) -> list[tuple[str, bytes, str]]:
+    """Attribute type, value and separator of each part of a name, as it came; empty if it is none.
+
+    Not ldap3's: that takes names for none which are some, such as ``cn=C# group,o=x``.
+
+    Notes
+    -----
+    RFC 4514; a semicolon separates too (RFC 2253, section 4).
+    """
+    parts: list[tuple[str, bytes, str]] = []
+    position, separator = 0, ","
+    while separator:
+        found = _PART.match(text, position)
+        if found is None:
+            return []
+        kind, value, separator = found.groups()
+        shorter = value.rstrip(" ")
+        if (len(shorter) - len(shorter.rstrip("\\"))) % 2:
+            shorter += " "  # an escaped one
+        parts.append((kind.lower(), _unescape(shorter), separator))
+        position = found.end()
+    return parts
 
 
 def parse_dn(text: str) -> tuple[Rdn, ...] | None:
-    """Steps of a distinguished name, the leaf first; None when it is none."""
-    if not text or len(text) > MAX_LENGTH:
+    """Steps of a distinguished name as they are compared, the leaf first; None when it is none.
+
+    One step alone is none here but a text with an equals sign, and so is a name that holds a type
+    twice in one step, which no directory gives.
+    """
+    if len(text) > MAX_LENGTH or "\x00" in text:
         return None
     steps: list[Rdn] = []
-    for step in _split(text, ","):
-        pairs = [_parse_pair(pair) for pair in _split(step, "+")]
-        known = [pair for pair in pairs if pair is not None]
-        if len({kind for kind, _ in known}) < len(pairs):
-            return None  # no such pair, or one type twice, which no directory gives
-        steps.append(frozenset(known))
-    return tuple(steps) if len(steps) > 1 else None  # one step alone is a text with an equals sign
+    step: dict[str, str] = {}
+    try:
+        for kind, raw, separator in split_dn(text):
+            value = fold(raw.decode())
+            if not value or kind in step:
+                return None
+            step[kind] = value
+            if separator != "+":
+                steps.append(frozenset(step.items()))
+                step = {}
+    except UnicodeError:  # no text, or half of a surrogate pair
+        return None
+    return tuple(steps) if len(steps) > 1 else None
 
 
 def fold(value: str) -> str:
@@ -57,59 +93,13 @@ def _lower(letter: str) -> str:
     return lowered if lowered.isascii() == letter.isascii() else letter
 
 
-def _split(text: str, separator: str) -> list[str]:
-    """Parts between separators that are not escaped."""
-    parts, start, at = [], 0, 0
-    while at < len(text):
-        if text[at] == "\\":
-            at += 2
-            continue
-        if text[at] == separator:
-            parts.append(text[start:at])
-            start = at + 1
-        at += 1
-    return [*parts, text[start:]]
-
-
-def _parse_pair(text: str) -> tuple[str, str] | None:
-    kind, equals, rest = text.partition("=")
-    kind = kind.strip(" ")
-    if not equals or not _TYPE.fullmatch(kind):
-        return None
-    value = _unescape(_strip(rest))
-    return None if value is None or not value.strip(" ") else (kind.lower(), fold(value))
-
-
-def _strip(text: str) -> str:
-    """Without the spaces around it; one that is escaped stays."""
-    text = text.lstrip(" ")
-    bare = text.rstrip(" ")
-    escapes = len(bare) - len(bare.rstrip("\\"))
-    return bare + " " if escapes % 2 and bare != text else bare
-
-
-def _unescape(text: str) -> str | None:
-    """The value that is meant; None where the escapes mean none."""
-    raw, at = bytearray(), 0
-    while at < len(text):
-        letter = text[at]
-        if letter in '"<>;' or ord(letter) == 0:
-            return None
-        if letter != "\\":
-            try:
-                raw += letter.encode()
-            except UnicodeEncodeError:  # half of a surrogate pair
-                return None
-            at += 1
-        elif at + 1 < len(text) and text[at + 1] in _SPECIAL:
-            raw += text[at + 1].encode()
-            at += 2
-        elif _HEX.fullmatch(text[at + 1 : at + 3]):
-            raw.append(int(text[at + 1 : at + 3], 16))
-            at += 3
-        else:
-            return None
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return None
+def _unescape(value: str) -> bytes:
+    """Bytes of an attribute value."""
+    raw = bytearray()
+    position = 0
+    for found in _ESCAPED.finditer(value):
+        raw += value[position : found.start()].encode(errors="surrogateescape")
+        escaped = found[1]
+        raw += bytes.fromhex(escaped) if len(escaped) == 2 else escaped.encode()
+        position = found.end()
+    return bytes(raw + value[position:].encode(errors="surrogateescape"))

@@ -405,7 +405,7 @@ def plain(username):
     return " ".join(username.split()).casefold()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(username=HOSTILE)
 def test_hostile_names_are_refused_in_the_same_words(both_ways, username):
     loop, ways = both_ways

@@ -172,8 +172,16 @@ async def test_garbage_before_tls_is_a_directory_that_is_down(nowhere, name, tls
             await directory.authenticate("ada", "pw")
 
 
-@pytest.mark.parametrize("behaviour", [tarpit, trickle, flood])
-@pytest.mark.parametrize("tls", ["insecure", "ldaps", "starttls"])
+@pytest.mark.parametrize(
+    ("behaviour", "tls"),
+    [
+        (tarpit, "insecure"),
+        (tarpit, "ldaps"),
+        (tarpit, "starttls"),
+        (trickle, "insecure"),
+        (flood, "starttls"),
+    ],
+)
 async def test_a_silent_directory_stalls_nobody_and_uses_no_thread_up(nowhere, behaviour, tls):
     more = {"tls": tls, "threads": 2, "failures_to_break": 1000}
     async with faulty(behaviour, nowhere, **more) as (directory, server):

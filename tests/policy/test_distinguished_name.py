@@ -20,6 +20,7 @@ OCEAN = "CN=Ocean,OU=Teams,DC=x"
     [
         "cn=ocean,ou=teams,dc=x",
         "CN = OCEAN , OU=  Teams,DC=x ",
+        "CN=Ocean;OU=Teams;DC=x",
         r"CN=\4fcean,OU=Te\61ms,DC=x",
         r"CN=Oc\65an,OU=Teams,DC=x",
     ],
@@ -65,9 +66,7 @@ def test_a_letter_of_another_script_is_another_letter() -> None:
         "=Ocean,OU=x",
         "CN=a+CN=b,OU=x",
         'CN="Ocean",OU=x',
-        "CN=O;DC=x",
         "CN=Oc\\",
-        r"CN=Oc\zz,DC=x",
         r"CN=\ff,DC=x",
         "CN=a\x00b,DC=x",
         "CN=\ud800,DC=x",
