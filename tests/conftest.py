@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# The same examples in each run, so that a change alone makes a test fail. `make campaign` draws new.
+# The same examples in each run: only a change makes a test fail. `make campaign` draws new ones.
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
 
