@@ -1,16 +1,18 @@
-"""A directory that all tests here share, and one a test may stop."""
+"""A directory that all tests here share, and one a test may stop; a reader of documents."""
 
 from __future__ import annotations
 
 import base64
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from jupyterhub_collab.identity.directory_settings import DirectorySettings
+from jupyterhub_collab.identity.documents import DocumentReader
 from tests.identity import slapd as s
+from tests.identity.publishing import Clock
 
 GUID = bytes(range(16))
 DOMAIN_SID = bytes([1, 5]) + bytes(5) + b"\x05" + b"".join(
@@ -123,3 +125,15 @@ def make_settings(server: s.Slapd, **more: object) -> DirectorySettings:
         **more,
     }
     return DirectorySettings.model_validate(said)
+
+
+@pytest.fixture
+async def reader() -> AsyncIterator[DocumentReader]:
+    reader = DocumentReader(timeout_s=5)
+    yield reader
+    await reader.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()

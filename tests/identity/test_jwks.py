@@ -26,7 +26,6 @@ from tests.identity.publishing import (
     ED_KEY,
     OTHER_ED_KEY,
     RSA_KEY,
-    Clock,
     make_certificate,
     raw_server,
     serving,
@@ -51,18 +50,6 @@ async def site():
     async with serving() as site:
         site.documents["/jwks"] = jwks.to_key_set(ED)
         yield site
-
-
-@pytest.fixture
-async def reader():
-    reader = DocumentReader(timeout_s=5)
-    yield reader
-    await reader.close()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

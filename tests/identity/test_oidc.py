@@ -26,7 +26,6 @@ from tests.identity.publishing import (
     NOW,
     OTHER_ED_KEY,
     RSA_KEY,
-    Clock,
     by_hand,
     serving,
 )
@@ -57,18 +56,6 @@ async def site():
         site.documents["/.well-known/openid-configuration"] = discovery_of(site.url)
         site.documents["/jwks"] = jwks.to_key_set(*(key.public_key() for key in KEYS.values()))
         yield site
-
-
-@pytest.fixture
-async def reader():
-    reader = DocumentReader(timeout_s=5)
-    yield reader
-    await reader.close()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture
