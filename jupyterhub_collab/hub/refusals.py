@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from jupyterhub.spawner import SpawnException
 
 from ..errors import CollabError, KubeError, NotOursError, SpecError, UserError
+from ..kube.errors import is_policy_refusal
 from ..policy.pod import PodRefusedError
 from ..policy.quota import RunningServer, missing_limit, quota_refusal
 
@@ -90,11 +91,6 @@ def to_refusal(
         status_code=500,
         detail=str(error) if known else f"{type(error).__name__}: {error}",
     )
-
-
-def is_policy_refusal(error: KubeError) -> bool:
-    """Whether an admission policy refused it (`jupyterhub_collab.manifests.guard`, or another)."""
-    return error.status in (403, 422) and "ValidatingAdmissionPolicy" in error.message
 
 
 def _from_kube(

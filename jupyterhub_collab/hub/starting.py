@@ -18,7 +18,12 @@ from jupyterhub.utils import maybe_future
 from .. import constants, names
 from ..errors import CollabError, KubeError, NotOursError
 from ..identity.server_credential import ServerClaims
-from ..kube.errors import ConflictError, NotFoundError, PermanentKubeError
+from ..kube.errors import (
+    ConflictError,
+    NotFoundError,
+    PermanentKubeError,
+    is_policy_refusal,
+)
 from ..kube.kinds import EVENT, PERSISTENT_VOLUME_CLAIM, POD
 from ..models import Gate
 from ..policy.pod import PodRules, ServerIdentity, enforce_pod
@@ -28,7 +33,7 @@ from .endings import is_hopeless, is_stuck, to_last_words, to_stuck
 from .progress import ProgressLog
 from .readiness import is_ours
 from .reflector import PodView
-from .refusals import ADMIN, SpawnRefusedError, is_policy_refusal
+from .refusals import ADMIN, SpawnRefusedError
 from .server_objects import is_personal_claim_of, make_personal_claim, make_server_secret
 
 if TYPE_CHECKING:

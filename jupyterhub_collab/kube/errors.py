@@ -60,6 +60,14 @@ def _fill(error: KubeError, target: Target, *, status: int, reason: str, message
     error.kind, error.namespace, error.name = target.kind, target.namespace, target.name
 
 
+def is_policy_refusal(error: KubeError) -> bool:
+    """Whether an admission policy refused it (`jupyterhub_collab.manifests.guard`, or another).
+
+    The API server says so in its words alone: the status is 422 unless the policy names another.
+    """
+    return error.status in (403, 422) and "ValidatingAdmissionPolicy" in error.message
+
+
 def no_answer(target: Target, cause: BaseException) -> RetryableKubeError:
     """No answer came: time-out, refused, cut. The request may have been carried out."""
     what = str(cause) or type(cause).__name__

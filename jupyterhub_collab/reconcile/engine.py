@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 
 from ..constants import ANNOTATION_OBJECT_HASH, ANNOTATION_READY_HASH
 from ..errors import PermanentError, RetryableError
-from ..kube.errors import ConflictError, NotFoundError, PermanentKubeError
+from ..kube.errors import ConflictError, NotFoundError, PermanentKubeError, is_policy_refusal
 from ..kube.informer import Change
 from ..kube.kinds import NAMESPACE, Kind, kind_named, kind_of
 from .compare import Deviation, find_deviations
@@ -271,7 +271,9 @@ class Engine:
                 continue
             except (RetryableError, PermanentError) as failure:
                 issue = _issue_of(failure)
-                if isinstance(failure, PermanentKubeError) and _is_policy(failure):
+                # What other policies ask of a deletion was planned for, so it is the one that asks
+                # for a release; its own words are told in any case.
+                if isinstance(failure, PermanentKubeError) and is_policy_refusal(failure):
                     issue = not_released(doomed, step.key, said=failure.message)
                 return Outcome(False, (*plan.issues, issue), failure, writes)
             if not plan.steps:
@@ -468,11 +470,6 @@ def _issue_of(error: RetryableError | PermanentError) -> Issue:
     kind = IssueType.REFUSED if is_refusal else IssueType.UNREACHABLE
     reason = str(getattr(error, "reason", "")) or type(error).__name__
     return Issue(kind, reason, str(error))
-
-
-def _is_policy(error: PermanentKubeError) -> bool:
-    """Whether an admission policy refuses: of deletions only the one that asks for a release."""
-    return error.status == 403 and "ValidatingAdmissionPolicy" in error.message
 
 
 def _make_removal(paths: Sequence[tuple[str, ...]]) -> Manifest:

@@ -5,6 +5,7 @@ Each refusal stands beside what is accepted, and is asked for with the provision
 
 from __future__ import annotations
 
+import asyncio
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from jupyterhub_collab.cli.doctor import (
     check_admission_policies,
     check_retention,
 )
+from jupyterhub_collab.kube.client import KubeClient
+from jupyterhub_collab.kube.errors import PermanentKubeError, is_policy_refusal
 from jupyterhub_collab.kube.kinds import (
     NAMESPACE,
     PERSISTENT_VOLUME,
@@ -161,6 +164,7 @@ def test_what_is_destroyed_needs_an_administrators_word(
         found = refusals()
         assert set(found) == set(things), f"{word!r} released something"
         assert all("this is not released" in said for said in found.values()), found
+    asyncio.run(is_known_as_a_policys(ground, namespace))
     say(f"{key}={spec.contest}")
     found = refusals()
     assert set(found) == {"bound"}
@@ -180,6 +184,14 @@ def test_what_is_destroyed_needs_an_administrators_word(
     # An administrator needs no second word.
     ground.admin.kubectl("delete", "namespace", namespace, "--dry-run=server")
     delete(ground.admin, free)
+
+
+async def is_known_as_a_policys(ground: Ground, namespace: str) -> None:
+    """The provisioner tells such a refusal from others: it is told as missing a release."""
+    async with await KubeClient.from_kubeconfig(ground.provisioner.kubeconfig) as client:
+        with pytest.raises(PermanentKubeError) as refusal:
+            await client.delete(NAMESPACE, namespace, dry_run=True)
+    assert is_policy_refusal(refusal.value), refusal.value
 
 
 def forget_other_hubs(cluster: Cluster, hub: str) -> None:

@@ -99,7 +99,8 @@ class FakeApi:
     def _admit(self, verb: str, manifest: Mapping[str, Any]) -> None:
         reason = self.admit(verb, manifest)
         if reason:
-            raise from_status(Target(verb, manifest["kind"]), 403, {"message": reason})
+            status = 422 if "ValidatingAdmissionPolicy" in reason else 403  # as a real one has it
+            raise from_status(Target(verb, manifest["kind"]), status, {"message": reason})
 
     def control_deletions(self) -> None:
         """The controllers that delete come round: namespaces are emptied, and gone unless held."""
