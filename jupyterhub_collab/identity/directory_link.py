@@ -161,7 +161,7 @@ def make_tls_context(settings: DirectorySettings) -> ssl.SSLContext | None:
         ) from e
 
 
-class _Tls(ldap3.Tls):  # type: ignore[misc]
+class _Tls(ldap3.Tls):  # type: ignore[misc]  # ldap3 has no types
     """TLS by one shared context, which checks the server's name too; keeps what went wrong."""
 
     def __init__(self, context: ssl.SSLContext, host: str) -> None:
@@ -174,7 +174,7 @@ class _Tls(ldap3.Tls):  # type: ignore[misc]
             connection.socket = self._context.wrap_socket(
                 connection.socket, server_hostname=self._host
             )
-        except Exception as e:
+        except Exception as e:  # ldap3 keeps only its text, and the kind decides what is told
             self.failure = e
             raise
 
@@ -419,7 +419,7 @@ class Link:
         """Whatever a server makes ldap3 raise, as an error of ours."""
         try:
             return method(*args, **more)
-        except Exception as e:
+        except Exception as e:  # of garbage ldap3 raises KeyError, IndexError, TypeError and more
             self.is_clean = False
             failure = self._tls.failure if self._tls else None
             if isinstance(failure, ssl.SSLCertVerificationError):

@@ -37,7 +37,7 @@ def _check_filter(text: str) -> str:
     if text:
         try:
             parse_filter(substitute(text, username="x"), None, False, False, None, False)
-        except Exception as e:
+        except Exception as e:  # ldap3 raises what it happens to, IndexError among it
             raise ValueError(f"{text!r} is no LDAP filter (RFC 4515): {e}") from None
     return text
 

@@ -1,6 +1,6 @@
 """A cache of one kind of object, kept true by list and watch.
 
-One informer watches one kind in the whole cluster (by label selector) or in one namespace. It
+One informer watches one kind in the whole cluster, all of it or what a selector lets through. It
 lists in pages, then watches from there; bookmarks keep its place, 410 makes it list anew, silence
 makes it connect anew, and errors make it wait, ever longer, without end: it never gives up and
 never ends the process. What `transform` trims is never kept.
@@ -23,7 +23,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from ..errors import CollabError, RetryableError
 from .client import KubeClient, Manifest, WatchEvent
@@ -56,10 +56,7 @@ class Change:
         return found
 
 
-def drop_managed_fields(obj: Manifest) -> Manifest:
-    """Default transform: the largest part of most objects, of use to nobody here."""
-    obj["metadata"].pop("managedFields", None)
-    return obj
+ObjectTransform = Callable[[Manifest], Manifest | None]
 
 
 class Informer:
@@ -70,7 +67,8 @@ class Informer:
     on_change
         Called at each change that is news, in the event loop; must be quick and must not raise.
     transform
-        Trims an object that came, in place or not; None: not to be kept.
+        Trims an object that came, in place or not, and gives None for one not to be kept. None: as
+        `without` nothing more.
     stall_s
         Seconds of silence after which a watch counts as broken.
     """
@@ -83,8 +81,7 @@ class Informer:
         on_change: Callable[[Change], None] = lambda _: None,
         label_selector: str | None = None,
         field_selector: str | None = None,
-        namespace: str | None = None,
-        transform: Callable[[Manifest], Manifest | None] = drop_managed_fields,
+        transform: ObjectTransform | None = None,
         page_size: int = 500,
         watch_s: int = 300,
         stall_s: float = 90.0,
@@ -96,11 +93,10 @@ class Informer:
         self._client = client
         self._on_change = on_change
         self._where = {
-            "namespace": namespace,
             "label_selector": label_selector,
             "field_selector": field_selector,
         }
-        self._transform = transform
+        self._transform = transform or without()
         self._page_size, self._watch_s, self._stall_s = page_size, watch_s, stall_s
         self._clock, self._uniform, self._sleep = clock, uniform, sleep
         self._objects: dict[str, dict[str, Manifest]] = {}
@@ -306,13 +302,11 @@ def label_selector(labels: Mapping[str, str]) -> str:
     return ",".join(f"{key}={value}" for key, value in labels.items())
 
 
-ObjectTransform = Callable[[Manifest], Manifest | None]
-
-
 def without(*fields: str) -> ObjectTransform:
-    """Transform that drops managedFields and these top-level fields."""
+    """Transform that drops these top-level fields, and managedFields: the largest part of most
+    objects, of use to nobody here."""
 
-    def transform(obj: dict[str, Any]) -> dict[str, Any] | None:
+    def transform(obj: Manifest) -> Manifest | None:
         obj["metadata"].pop("managedFields", None)
         for field in fields:
             obj.pop(field, None)
