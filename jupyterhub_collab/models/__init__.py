@@ -5,11 +5,12 @@ Whatever comes from outside (a contest manifest, group properties, a namespace's
 the unit, names on the wire are Kubernetes' (``cpu``, ``memory``).
 """
 
-from .contest import Contest, ContestManifest, Member, TeamEntry
+from .contest import Contest, ContestManifest, TeamEntry
 from .dataset import CsiSource, Dataset, NfsSource
 from .document import Document
 from .egress import EgressRule, PortRange, Protocol
 from .entitlement import (
+    HUB_ADMIN,
     ClaimMatch,
     Entitlement,
     EntitlementRules,
@@ -24,11 +25,13 @@ from .facts import Facts, Identity
 from .hub_group import HubGroup
 from .image import AddedToleration, Image, Profile, Toleration
 from .platform import CidrPeer, Endpoint, Platform, PodPeer
+from .roster import Member, NamedIdentity, RosterEntry
 from .team import ContestProperties, Gate, Retention, TeamProperties, TeamSpec
 from .tier import Tier, TierOverrides
 from .volume import Volumes
 
 __all__ = [
+    "HUB_ADMIN",
     "AddedToleration",
     "CidrPeer",
     "ClaimMatch",
@@ -51,6 +54,7 @@ __all__ = [
     "Identity",
     "Image",
     "Member",
+    "NamedIdentity",
     "NfsSource",
     "Pattern",
     "Platform",
@@ -60,6 +64,7 @@ __all__ = [
     "Protocol",
     "Retention",
     "Role",
+    "RosterEntry",
     "Rule",
     "TeamEntry",
     "TeamProperties",

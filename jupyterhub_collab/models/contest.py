@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from .dataset import Dataset
 from .document import Document, Id, Moment, Title
 from .egress import EgressRule
 from .image import Image, Profile
+from .roster import Member
 from .team import Gate, Retention
 from .tier import Tier, TierOverrides
 from .volume import Volumes
-
-Member = Annotated[
-    str, StringConstraints(strict=True, min_length=1, max_length=255, pattern=r"^[^\x00-\x1f/]+$")
-]
-"""A hub user name, as the hub normalises it."""
 
 
 class Contest(Document):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -91,6 +91,9 @@ class Entitlement:
         return "admin of the hub"
 
 
+HUB_ADMIN: Final = Entitlement(role=Role.ADMIN)
+
+
 @dataclass(frozen=True)
 class Granted:
     """An entitlement, and why: in words for the person and the admin."""
@@ -124,7 +127,7 @@ class Entitlements:
     @property
     def is_admin(self) -> bool:
         """Whether the person is the hub's admin."""
-        return any(g.what == Entitlement(role=Role.ADMIN) for g in self.granted)
+        return any(g.what == HUB_ADMIN for g in self.granted)
 
     def has(self, what: Entitlement) -> bool:
         """Whether this is given. A captain is a member too."""

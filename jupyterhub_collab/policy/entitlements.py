@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .. import names
-from ..models import ClaimMatch, EntitlementRules, Facts, Gives, Pattern, Rule
+from ..models import HUB_ADMIN, ClaimMatch, EntitlementRules, Facts, Gives, Pattern, Rule
 from ..models.entitlement import Entitlement, Entitlements, Granted, Role
 from .distinguished_name import MAX_LENGTH, Rdn, fold, parse_dn
 from .document_file import read_document
@@ -30,8 +30,6 @@ KIND: Final = "Entitlements"
 _PLACE = re.compile(r"(\*|\{[^{}]*\})")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _VALUES_MAX: Final = 10_000  # of one claim; a directory's largest groups are smaller
-
-_ADMIN: Final = Entitlement(role=Role.ADMIN)
 
 Captured = Mapping[str, str]
 
@@ -59,12 +57,23 @@ def decide(
             continue
         for captured, because in _matches(rule, facts, notes):
             what = _fill(rule.gives, captured)
-            if what is None or not (what == _ADMIN or exists(what)):
+            if what is None or not (what == HUB_ADMIN or exists(what)):
                 found = _fill_text(_target(rule.gives), captured)
                 notes[f"rule {number} would give {to_found(found)}, which there is not"] = None
             else:
                 granted.setdefault(what, Granted(what, f"{because} (rule {number})"))
     return Entitlements(tuple(granted[what] for what in sorted(granted, key=_order)), tuple(notes))
+
+
+def matching_groups(facts: Facts, rules: EntitlementRules) -> tuple[str, ...]:
+    """Those of a person's groups that some rule of their source looks at, in the facts' order.
+
+    Whether these are still the person's groups decides whether the rules would say the same, as far
+    as groups go: it is what a source is asked in bulk.
+    """
+    wanted = [rule.group for rule in rules.rules if rule.issuer == facts.identity.issuer]
+    matchers = [_to_matcher(group) for group in wanted if group is not None]
+    return tuple(g for g in facts.groups if any(m.match(g) is not None for m in matchers))
 
 
 def explain(entitlements: Entitlements) -> list[str]:
@@ -99,8 +108,7 @@ def _match_group(
 ) -> Iterable[tuple[Captured, list[str]]]:
     if wanted is None:
         return _ANYWAY
-    matcher = _Matcher(wanted.like, is_pattern=True) if isinstance(wanted, Pattern) else None
-    matcher = matcher or _Matcher(str(wanted), is_pattern=False)
+    matcher = _to_matcher(wanted)
     found = ((matcher.match(group), group) for group in facts.groups)
     return [({**c}, [f"member of {group}"]) for c, group in found if c is not None]
 
@@ -207,6 +215,12 @@ class _Matcher:
             return None if found is None else self._steps.match(found)
         m = self._text.fullmatch(text) if len(text) <= MAX_LENGTH else None
         return None if m is None else _ids(m)
+
+
+def _to_matcher(wanted: str | Pattern) -> _Matcher:
+    if isinstance(wanted, Pattern):
+        return _Matcher(wanted.like, is_pattern=True)
+    return _Matcher(wanted, is_pattern=False)
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

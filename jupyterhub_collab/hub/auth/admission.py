@@ -1,0 +1,264 @@
+"""What all authenticators of a hub share: one decider, one throttle, one way to end access.
+
+An authenticator proves who somebody is; from there on the way is the same for all, and it is here:
+the decider is asked, the hub's groups are made as it says, and whatever the user still holds of
+teams they lost is ended (`losing`). The same is done when nobody is at the door: a source was asked
+in the background (`watching`), a roster changed, a portal revoked somebody.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine
+from tornado import web
+
+from ...errors import PermanentError, UserError
+from ...managers.membership import MembershipManager, Standing
+from ...models import EntitlementRules, Facts
+from ...policy.entitlements import explain, parse_entitlement_rules
+from ...policy.spec import is_team_group
+from ...policy.throttling import Throttle, ThrottleSettings
+from ...storage.database import DatabaseError
+from ...storage.identities import Identities, NameTakenError
+from ...storage.memberships import Membership, Memberships
+from ..teams import teams_of
+from .events import Events
+from .losing import AccessEnder
+from .registry import HubRegistry
+
+TRY_AGAIN = "Nobody can say just now who you are here. Try again in a minute."
+log = logging.getLogger(__name__)
+
+
+class RulesFile:
+    """Rules of a file, read again when it has changed.
+
+    A file that has become wrong is told of in the log, and the rules before it go on to count.
+
+    Raises
+    ------
+    PermanentError
+        At the beginning the file cannot be read, or is not right.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path) if path else None
+        self._stamp: tuple[int, int] | None = None
+        self._rules = EntitlementRules.model_validate(
+            {"apiVersion": "jupyterhub-collab.org/v1alpha1", "kind": "Entitlements"}
+        )
+        if self._path is not None:
+            self._stamp, self._rules = self._read(self._path)
+
+    def rules(self) -> EntitlementRules:
+        """The rules as they are now."""
+        if self._path is not None:
+            try:
+                if _stamp_of(self._path) != self._stamp:
+                    self._stamp, self._rules = self._read(self._path)
+                    log.info("The rules in %s were read again", self._path)
+            except (OSError, PermanentError) as e:
+                log.error("The rules of before go on to count: %s", e)
+        return self._rules
+
+    def _read(self, path: Path) -> tuple[tuple[int, int], EntitlementRules]:
+        try:
+            self._stamp = _stamp_of(path)  # even if it is wrong: told once a change
+            return self._stamp, parse_entitlement_rules(path.read_bytes(), file=str(path))
+        except OSError as e:
+            raise PermanentError(f"{path} cannot be read: {e.strerror or e}") from e
+        except UserError as e:
+            raise PermanentError(str(e)) from e
+
+
+def _stamp_of(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+class Admission:
+    """One for a hub.
+
+    Parameters
+    ----------
+    app
+        JupyterHub's application.
+    database_url
+        Where identities, memberships and spent tokens are kept; SQLAlchemy's form.
+    max_staleness
+        How old a source's last word may be where data is protected.
+    is_protected
+        Whether a team has data that is.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        rules_file: str,
+        database_url: str,
+        throttle: ThrottleSettings,
+        max_staleness: timedelta,
+        is_protected: Callable[[Any, str], bool],
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        self.app = app
+        self.now = now
+        self.max_staleness = max_staleness
+        self._is_protected = is_protected
+        self.engine = create_engine(database_url)
+        self.memberships = Memberships(self.engine)
+        identities = Identities(self.engine)
+        identities.create_tables()
+        self.memberships.create_tables()
+        self.registry = HubRegistry(app.db)
+        self.manager = MembershipManager(
+            identities=identities,
+            memberships=self.memberships,
+            registry=self.registry,
+            rules=RulesFile(rules_file).rules,
+            now=now,
+        )
+        self.throttle = Throttle(throttle)
+        self.events = Events(app.eventlog)
+        self.ender = AccessEnder(app, may_use=self.may_use)
+        self._stale: set[str] = set()  # hub users whose protected access is closed
+
+    # -- at the door ----------------------------------------------------------------------------
+
+    async def admit(self, facts: Facts, *, name: str) -> Standing:
+        """Where somebody stands whom a source has just let in.
+
+        Raises
+        ------
+        HTTPError
+            403: the name is another person's. 503: nobody can say who this is here.
+        """
+        try:
+            standing = await self.manager.admit(facts, name=name)
+        except NameTakenError as e:
+            log.warning("%s came as %r: %s", facts.identity, name, e)
+            raise web.HTTPError(403, str(e)) from e
+        except ValueError as e:
+            log.warning("A name or key that cannot be kept: %s", e)
+            raise web.HTTPError(403, "This account has a name that no hub can keep.") from e
+        except DatabaseError as e:
+            log.error("Nobody could be let in: %s", e)
+            raise web.HTTPError(503, TRY_AGAIN) from e
+        for line in () if standing.entitlements is None else explain(standing.entitlements):
+            log.info("%s: %s", standing.name, line)
+        return standing
+
+    def groups_for(self, standing: Standing) -> list[str] | None:
+        """The full list for JupyterHub's sync: teams, and groups that are not teams; None: keep."""
+        teams = standing.teams
+        if teams is None:
+            return None
+        user = self.app.users.get(standing.name)
+        others = [] if user is None else [g.name for g in user.groups if not _is_ours(g)]
+        return sorted({*teams, *others})
+
+    # -- when nobody is at the door -------------------------------------------------------------
+
+    def settle(self, standing: Standing, *, is_admin: bool | None, source: str = "") -> None:
+        """Make the hub as the standing says, and end what is lost.
+
+        Parameters
+        ----------
+        is_admin
+            What the hub's admin flag shall be; None: as it is.
+        """
+        user = self.app.users.get(standing.name)
+        if user is None or standing.entitlements is None:
+            return
+        before = frozenset(teams_of(user))
+        groups = self.groups_for(standing)
+        assert groups is not None
+        user.sync_groups(groups)
+        if is_admin is not None and user.admin != is_admin:
+            user.admin = is_admin
+            self.app.db.commit()
+        after = frozenset(teams_of(user))
+        self.ender.end_lost(user)
+        if before != after:
+            self.events.access(
+                "changed" if after else "ended",
+                username=user.name,
+                source=source,
+                gained=after - before,
+                lost=before - after,
+            )
+        if not standing.entitlements.granted and before:
+            self.ender.log_out(user, servers_too=True)
+
+    async def project(self, teams: Iterable[str], *, admins: frozenset[str] = frozenset()) -> None:
+        """Bring hub users after rosters that have changed, without asking any source.
+
+        Raises
+        ------
+        RetryableError
+            Nobody can say at the moment.
+        """
+        for team in teams:
+            names = set(self.registry.users_of(team))
+            for entry in self.registry.roster_of(team):
+                if isinstance(entry, str):
+                    names.add(entry)
+                else:
+                    identity = entry.to_identity()
+                    found = await self.manager.identities.name_of(identity)
+                    names |= {found} if found else set()
+            for name in sorted(names):
+                membership = await self.memberships.read(name)
+                if membership is not None:
+                    standing = await self.manager.project(membership)
+                    self.settle(standing, is_admin=None, source=membership.identity.issuer)
+
+    async def drop(self, membership: Membership, *, because: str) -> None:
+        """The source lets this person in no more: nothing is left of what they had.
+
+        Raises
+        ------
+        DatabaseError
+            It could not be written down; nothing was done.
+        """
+        log.warning("%s loses everything: %s", membership.name, because)
+        standing = await self.manager.withdraw(membership)
+        user = self.app.users.get(membership.name)
+        self.settle(standing, is_admin=False, source=membership.identity.issuer)
+        if user is not None:
+            self.ender.log_out(user, servers_too=True)
+            self.events.access("logged-out", username=user.name, because=because)
+
+    # -- staleness ------------------------------------------------------------------------------
+
+    def may_use(self, user: Any, team: str) -> bool:
+        """Whether a member may have a server of this team as far as staleness goes."""
+        return user.name not in self._stale or not self._is_protected(user, team)
+
+    def close_stale(self, memberships: Sequence[Membership]) -> frozenset[str]:
+        """Close protected access of those whom a source last spoke of too long ago; open others'.
+
+        Returns the names of those who are closed now.
+        """
+        before = self.now() - self.max_staleness
+        stale = {m.name for m in memberships if m.confirmed_at < before}
+        for name in sorted(stale - self._stale):
+            log.warning("Protected access of %s is closed: the source has not answered", name)
+        self._stale = (self._stale - {m.name for m in memberships}) | stale
+        return frozenset(stale)
+
+    def close(self) -> None:
+        """Give the database back."""
+        self.manager.identities.close()
+        self.memberships.close()
+        self.engine.dispose()
+
+
+def _is_ours(group: Any) -> bool:
+    return is_team_group(group.name, group.properties or {})

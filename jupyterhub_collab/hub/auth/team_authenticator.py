@@ -1,0 +1,346 @@
+"""What the authenticators here share: a source says who somebody is, the decider says as what.
+
+An authenticator of ours is a JupyterHub authenticator with one source behind it. It says how a
+person is let in (`authenticate`) and what the source says of them later (`ask`); names, groups, the
+admin flag and refreshing are the same for all and are here.
+
+Refreshing never answers False for somebody who lost access: JupyterHub would send the browser to
+the login page and go on serving tokens. It answers with everything taken away.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from jupyterhub.auth import Authenticator
+from tornado import web
+from traitlets import Bool, Enum, Float, Integer, TraitError, Unicode, default, validate
+
+from ...errors import PermanentError, RetryableError, SpecError, UserError
+from ...managers.membership import Standing
+from ...models import Facts
+from ...policy.throttling import Budget, ThrottleSettings
+from ...storage.database import DatabaseError
+from ...storage.memberships import Membership
+from ..teams import team_spec
+from .admission import Admission
+from .events import SOURCE_UP, Outcome
+from .handlers import HANDLERS
+from .watching import Watcher
+
+_STANDING: Final = "collab_standing"
+NOBODY: Final = (
+    "{who}, you are known, but no team, contest or role here is yours. Ask the host of your contest"
+    " to put you in a team; they may need this: {identity}."
+)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a source says about somebody it let in before.
+
+    Attributes
+    ----------
+    facts
+        None: it knows them no more, or lets them in no more.
+    auth_state
+        To keep in the place of what was kept; None: keep that.
+    """
+
+    facts: Facts | None
+    auth_state: dict[str, Any] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What a source said of many at once.
+
+    Attributes
+    ----------
+    confirmed
+        Hub users of whom it says what it said before.
+    doubtful
+        Hub users of whom it may not: they are asked about one by one.
+    """
+
+    confirmed: frozenset[str] = frozenset()
+    doubtful: frozenset[str] = frozenset()
+
+
+class CannotAskError(PermanentError):
+    """This source can be asked about nobody who is not at the door."""
+
+
+class TeamAuthenticator(Authenticator):  # type: ignore[misc]
+    """Base of all authenticators here. `c.TeamAuthenticator.<name>` sets it for all of them."""
+
+    rules_file = Unicode(
+        config=True,
+        help="""
+        YAML file of kind Entitlements: which facts of which source give which teams, roles and data
+        sets. It is read again when it changes. Without it only rosters of contests count.
+        """,
+    )
+
+    database_url = Unicode(
+        config=True,
+        help="""
+        Where is kept who is who (SQLAlchemy's form). Default: the hub's own database.
+        """,
+    )
+
+    name_prefix = Unicode(
+        config=True,
+        help="""
+        Put before the names of this source's people, so that two sources cannot give one name to
+        two people: `portal-`. All sources of a hub but one need their own.
+        """,
+    )
+
+    watch_interval = Float(
+        60.0,
+        min=1.0,
+        config=True,
+        help="Seconds between two looks at a source while nobody is at the door.",
+    )
+
+    max_staleness = Float(
+        900.0,
+        min=1.0,
+        config=True,
+        help="""
+        Seconds that a source's last word about somebody counts where data is protected. After it,
+        with the source down, servers of such teams are stopped, until it answers.
+        """,
+    )
+
+    close_when_stale = Enum(
+        ("protected", "all"),
+        "protected",
+        config=True,
+        help="Which teams are closed to people whose source's word is too old.",
+    )
+
+    tries_per_account = Integer(
+        2,
+        min=1,
+        config=True,
+        help="""
+        Wrong passwords in a row for one account from devices that it never logged in on; as many
+        again from each device that it did. Both together must stay below the directory's own
+        lock-out, or a stranger could lock members out of everything.
+        """,
+    )
+
+    tries_per_address = Integer(
+        30, min=1, config=True, help="Tries a minute from one address, over all accounts."
+    )
+
+    retry_after = Float(
+        600.0, min=1.0, config=True, help="Seconds until one wrong password is forgotten."
+    )
+
+    any_allow_config = Bool(
+        True, help="Being in a team, a contest or a role is what lets people in."
+    )
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._admission: Admission | None = None
+
+    @default("manage_groups")
+    def _manage_groups_default(self) -> bool:
+        return True
+
+    @validate("manage_groups")
+    def _validate_manage_groups(self, proposal: Any) -> bool:
+        if not proposal["value"]:
+            raise TraitError("manage_groups must be on: the groups are what these give")
+        return True
+
+    @default("auth_refresh_strict")
+    def _auth_refresh_strict_default(self) -> bool:
+        return True
+
+    @default("refresh_pre_spawn")
+    def _refresh_pre_spawn_default(self) -> bool:
+        return True
+
+    # -- what a source must say -----------------------------------------------------------------
+
+    @property
+    def issuer(self) -> str:
+        """Name of the source, in identities and rules."""
+        raise NotImplementedError
+
+    async def ask(self, user: Any, membership: Membership) -> Asked:
+        """What the source says now about somebody it let in.
+
+        Raises
+        ------
+        CannotAskError
+            It cannot be asked about people who are not at the door.
+        RetryableError, PermanentError
+            It does not answer, or an admin must act: nobody loses anything by that.
+        """
+        raise CannotAskError(f"{self.issuer} cannot be asked")
+
+    async def look_over(self, memberships: Sequence[Membership]) -> Overview:
+        """What the source says in bulk about all whom it let in. Raises as `ask`."""
+        raise CannotAskError(f"{self.issuer} cannot be asked in bulk")
+
+    # -- what is the same for all ---------------------------------------------------------------
+
+    @property
+    def sources(self) -> tuple[TeamAuthenticator, ...]:
+        """All sources that let people in here: this one, or those that it combines."""
+        return (self,)
+
+    @property
+    def admission(self) -> Admission:
+        """What all authenticators of the hub share."""
+        if isinstance(self.parent, TeamAuthenticator):
+            return self.parent.admission
+        if self._admission is None:
+            raise RuntimeError("the hub has not started this authenticator (get_handlers)")
+        return self._admission
+
+    def get_handlers(self, app: Any) -> list[tuple[str, type]]:
+        """Handlers of the login; also the moment at which the hub is there."""
+        if not isinstance(self.parent, TeamAuthenticator):
+            self._start(app)
+            return [*super().get_handlers(app), *HANDLERS]
+        return list(super().get_handlers(app))
+
+    def _start(self, app: Any) -> None:
+        budget = Budget(self.tries_per_account, timedelta(seconds=self.retry_after))
+        self._admission = Admission(
+            app,
+            rules_file=self.rules_file,
+            database_url=self.database_url or app.db_url,
+            throttle=ThrottleSettings(
+                account=budget,
+                device=budget,
+                address=Budget(
+                    self.tries_per_address, timedelta(seconds=60 / self.tries_per_address)
+                ),
+            ),
+            max_staleness=timedelta(seconds=self.max_staleness),
+            is_protected=self._is_protected,
+        )
+        self._watcher = Watcher(self._admission, self, interval_s=self.watch_interval)
+        self._watcher.start()
+
+    async def admit(
+        self, facts: Facts, *, address: str = "", auth_state: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """JupyterHub's model of somebody whom the source has let in.
+
+        Raises
+        ------
+        HTTPError
+            This person gets no further; the text is for them.
+        """
+        name = self.normalize_username(f"{self.name_prefix}{facts.username}")
+        if not name or not self.validate_username(name):
+            log.warning("%s has a user name that the hub does not take: %r", facts.identity, name)
+            raise web.HTTPError(403, "This account's user name cannot be used here. Tell the host.")
+        standing = await self.admission.admit(facts, name=name)
+        SOURCE_UP.labels(self.issuer).set(1)
+        is_admin = self._is_admin(standing)
+        if standing.entitlements is not None:
+            # What they lost meanwhile ends before the login does.
+            self.admission.settle(standing, is_admin=is_admin, source=self.issuer)
+        elif self.admission.app.users.get(standing.name) is None:
+            raise web.HTTPError(503, "Nobody can say just now in which team you are. Try again.")
+        return {
+            "name": standing.name,
+            "admin": is_admin,
+            "groups": self.admission.groups_for(standing),
+            "auth_state": auth_state,
+            _STANDING: (standing, facts, address),
+        }
+
+    def check_allowed(self, username: str, authentication: Any = None) -> Any:
+        """Whoever has something here; and whom the hub's own settings let in."""
+        if authentication is None:
+            return True
+        standing, facts, address = authentication.pop(_STANDING)
+        given = standing.entitlements
+        is_allowed = given is None or bool(given.granted)
+        if not is_allowed and not super().check_allowed(username, authentication):
+            self._tell(Outcome.REFUSED, username, address, "known, but in no team and no role")
+            text = NOBODY.format(who=facts.username, identity=facts.identity)
+            raise web.HTTPError(403, text)
+        self._tell(Outcome.LET_IN, username, address)
+        return True
+
+    async def refresh_user(self, user: Any, handler: Any = None) -> bool | dict[str, Any]:
+        """What has changed for a user, asked at most every `auth_refresh_age` seconds."""
+        try:
+            membership = await self.admission.memberships.read(user.name)
+        except DatabaseError as e:
+            log.error("%s stays as they are: %s", user.name, e)
+            return True
+        if membership is None:
+            return False  # came in another way, before these authenticators
+        source = self.source_of(membership)
+        if source is None:
+            log.error("%s came in through %s, which is no more", user.name, membership.identity)
+            return False
+        return await source.refresh(user, membership)
+
+    def source_of(self, membership: Membership) -> TeamAuthenticator | None:
+        """The source that let somebody in; None: it is not configured any more."""
+        wanted = membership.identity.issuer
+        return next((source for source in self.sources if source.issuer == wanted), None)
+
+    async def refresh(self, user: Any, membership: Membership) -> bool | dict[str, Any]:
+        """Ask this source about somebody it let in, and make the hub as it says.
+
+        True: nothing could be asked, nothing changes.
+        """
+        try:
+            asked = await self.ask(user, membership)
+            SOURCE_UP.labels(self.issuer).set(1)
+            if asked.facts is None:
+                await self.admission.drop(membership, because=f"{self.issuer} lets them in no more")
+                return {"admin": False, "groups": [g.name for g in user.groups]}
+            standing = await self.admission.manager.confirm(user.name, asked.facts)
+        except CannotAskError:
+            standing = await self.admission.manager.project(membership)
+            asked = Asked(None)
+        except (RetryableError, PermanentError, UserError) as e:
+            SOURCE_UP.labels(self.issuer).set(0)
+            log.error("%s stays as they are, for %s cannot be asked: %s", user.name, self.issuer, e)
+            return True
+        self.admission.settle(standing, is_admin=self._is_admin(standing), source=self.issuer)
+        model: dict[str, Any] = {
+            "admin": self._is_admin(standing),
+            "groups": self.admission.groups_for(standing),
+        }
+        return model if asked.auth_state is None else {**model, "auth_state": asked.auth_state}
+
+    def _is_admin(self, standing: Standing) -> bool | None:
+        if standing.is_admin is None:
+            return None
+        return standing.is_admin or standing.name in self.admin_users
+
+    def _is_protected(self, user: Any, team: str) -> bool:
+        if self.close_when_stale == "all":
+            return True
+        try:
+            return any(dataset.protected for dataset in team_spec(user, team).datasets.values())
+        except (SpecError, UserError):
+            return True  # nobody can say
+
+    def _tell(self, outcome: Outcome, username: str, address: str, because: str = "") -> None:
+        known = username if self.admission.app.users.get(username) is not None else None
+        self.admission.events.login(
+            outcome, source=self.issuer, username=known, address=address, because=because
+        )

@@ -1,0 +1,108 @@
+"""Asks the sources again while nobody is at the door, and ends what was lost meanwhile.
+
+JupyterHub asks only when a request comes; a server that runs by itself is never asked about. So
+this looks, every so often, at everybody whom a source let in: in bulk where the source can
+(`TeamAuthenticator.look_over`), one by one where that raises a doubt. A source that does not answer
+takes nothing from anybody, but its last word grows old, and protected access closes after a while
+(`Admission.close_stale`).
+
+Each look also ends what is there and should not be (`losing`), whatever came in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...errors import CollabError, PermanentError, RetryableError
+from ...storage.database import DatabaseError
+from ...storage.memberships import Membership
+from .events import CLOSED, SOURCE_UP, STALENESS
+
+if TYPE_CHECKING:
+    from .admission import Admission
+    from .team_authenticator import TeamAuthenticator
+
+log = logging.getLogger(__name__)
+
+
+class Watcher:
+    """Looks in turn, until it is stopped."""
+
+    def __init__(
+        self, admission: Admission, authenticator: TeamAuthenticator, *, interval_s: float
+    ) -> None:
+        self._admission = admission
+        self._authenticator = authenticator
+        self._interval_s = interval_s
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; the hub's loop runs already."""
+        self._task = asyncio.ensure_future(self._run())
+
+    async def look(self) -> None:
+        """One look at everybody. Never raises."""
+        from .team_authenticator import CannotAskError
+
+        for source in self._authenticator.sources:
+            try:
+                memberships = await self._admission.memberships.list_of(source.issuer)
+            except DatabaseError as e:
+                log.error("Nobody could be asked about: %s", e)
+                return
+            try:
+                await self._look_at(source, [m for m in memberships if m.is_active])
+            except CannotAskError:
+                continue  # it speaks for itself: a portal revokes
+            except (RetryableError, PermanentError) as e:
+                SOURCE_UP.labels(source.issuer).set(0)
+                log.error("%s could not be asked, and nobody loses by it: %s", source.issuer, e)
+            except Exception:  # one source's fault must not keep the others from being asked
+                SOURCE_UP.labels(source.issuer).set(0)
+                log.exception("%s could not be asked", source.issuer)
+            await self._judge_staleness(source)
+        self._end_lost()
+
+    async def _look_at(self, source: TeamAuthenticator, memberships: Sequence[Membership]) -> None:
+        if not memberships:
+            return
+        at = self._admission.now()
+        seen = await source.look_over(memberships)
+        SOURCE_UP.labels(source.issuer).set(1)
+        await self._admission.memberships.confirm(sorted(seen.confirmed - seen.doubtful), at)
+        for membership in memberships:
+            user = self._admission.app.users.get(membership.name)
+            if membership.name in seen.doubtful and user is not None:
+                await source.refresh(user, membership)
+
+    async def _judge_staleness(self, source: TeamAuthenticator) -> None:
+        try:
+            memberships = await self._admission.memberships.list_of(source.issuer)
+        except CollabError as e:
+            log.error("Nobody can say how old the word of %s is: %s", source.issuer, e)
+            return
+        active = [m for m in memberships if m.is_active and self._has_server(m.name)]
+        now = self._admission.now()
+        ages = [(now - m.confirmed_at).total_seconds() for m in active]
+        STALENESS.labels(source.issuer).set(max(ages, default=0.0))
+        CLOSED.labels(source.issuer).set(len(self._admission.close_stale(active)))
+
+    def _end_lost(self) -> None:
+        for user in list(self._admission.app.users.values()):
+            if any(spawner.active for spawner in list(user.spawners.values())):
+                self._admission.ender.end_lost(user)
+
+    def _has_server(self, name: str) -> bool:
+        user = self._admission.app.users.get(name)
+        return user is not None and any(s.active for s in list(user.spawners.values()))
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self.look()
+            except Exception:  # whatever it was: look again
+                log.exception("A look at everybody failed")

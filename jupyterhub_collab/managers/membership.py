@@ -1,0 +1,185 @@
+"""The one decider of membership: from facts about a person to where they stand here.
+
+Facts come from a source that has just let somebody in, or was asked again. A hub user name is bound
+to the identity; rules and rosters say what it may be; the answer is kept for when nobody is at the
+door (the roster changes, a source is asked in bulk). Whoever asked puts the answer into the hub's
+groups.
+
+A registry or database that is away is no decision: the answer is then "unknown", and nothing that
+the hub has is changed for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Protocol
+
+from ..errors import RetryableError
+from ..models import (
+    HUB_ADMIN,
+    Entitlement,
+    EntitlementRules,
+    Entitlements,
+    Facts,
+    Granted,
+    Identity,
+    RosterEntry,
+)
+from ..policy.entitlements import decide, matching_groups
+from ..policy.roster import find_by_roster
+from ..storage.identities import Identities
+from ..storage.memberships import Membership, Memberships
+
+log = logging.getLogger(__name__)
+
+
+class Registry(Protocol):
+    """Teams, contests, data sets and rosters as they are now.
+
+    Raises RetryableError where nobody can say at the moment.
+    """
+
+    def exists(self, what: Entitlement) -> bool:
+        """Whether there is that team, contest or data set."""
+
+    def rosters_with(self, texts: Iterable[str]) -> Mapping[str, tuple[RosterEntry, ...]]:
+        """Rosters, by team, in which one of these texts stands. More than those does no harm."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a hub user stands.
+
+    Attributes
+    ----------
+    entitlements
+        All that is given, by rules and rosters, with reasons. None: unknown; change nothing.
+    """
+
+    name: str
+    entitlements: Entitlements | None
+
+    @property
+    def teams(self) -> frozenset[str] | None:
+        """All teams of the user; None: unknown."""
+        return None if self.entitlements is None else self.entitlements.teams
+
+    @property
+    def is_admin(self) -> bool | None:
+        """Whether a rule makes the user the hub's admin; None: unknown."""
+        return None if self.entitlements is None else self.entitlements.is_admin
+
+
+class MembershipManager:
+    """Decides. One for a hub, whatever number of sources it has.
+
+    Parameters
+    ----------
+    rules
+        The rules as they are now.
+    """
+
+    def __init__(
+        self,
+        *,
+        identities: Identities,
+        memberships: Memberships,
+        registry: Registry,
+        rules: Callable[[], EntitlementRules],
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        self.identities = identities
+        self.memberships = memberships
+        self._registry = registry
+        self._rules = rules
+        self._now = now
+
+    async def admit(self, facts: Facts, *, name: str) -> Standing:
+        """Who came through a source.
+
+        Parameters
+        ----------
+        name
+            Under which the person would be known here, if they are not yet.
+
+        Raises
+        ------
+        NameTakenError
+            The name is another person's.
+        DatabaseError
+            Nobody can say who this is here.
+        """
+        return await self._judge(facts, await self.identities.bind(facts.identity, name))
+
+    async def confirm(self, name: str, facts: Facts) -> Standing:
+        """A source was asked again about somebody it let in."""
+        return await self._judge(facts, name)
+
+    async def withdraw(self, membership: Membership) -> Standing:
+        """The source knows this person no more, or lets them in no more: nothing is left.
+
+        Raises
+        ------
+        DatabaseError
+            It could not be written down, so a changed roster could give something back.
+        """
+        gone = Membership(
+            name=membership.name,
+            identity=membership.identity,
+            granted=(),
+            groups=(),
+            confirmed_at=self._now(),
+            is_active=False,
+        )
+        await self.memberships.write(gone)
+        return Standing(membership.name, Entitlements())
+
+    async def project(self, membership: Membership) -> Standing:
+        """Where somebody stands who is not at the door: their last facts, and rosters of now."""
+        if not membership.is_active:
+            return Standing(membership.name, Entitlements())
+        try:
+            granted = [g for g in membership.granted if self._still_is(g.what)]
+            by_roster = self._by_roster(membership.identity, membership.name)
+        except RetryableError as e:
+            log.warning("The team registry does not answer: %s", e)
+            return Standing(membership.name, None)
+        return Standing(membership.name, _join(Entitlements(tuple(granted)), by_roster))
+
+    async def _judge(self, facts: Facts, name: str) -> Standing:
+        rules = self._rules()
+        try:
+            by_rule = decide(facts, rules, exists=self._registry.exists)
+            by_roster = self._by_roster(facts.identity, name)
+            await self.memberships.write(
+                Membership(
+                    name=name,
+                    identity=facts.identity,
+                    granted=by_rule.granted,
+                    groups=matching_groups(facts, rules),
+                    confirmed_at=facts.at,
+                )
+            )
+        except RetryableError as e:
+            log.warning(
+                "%s keeps what the hub has, for nobody can say what it should be: %s", name, e
+            )
+            return Standing(name, None)
+        return Standing(name, _join(by_rule, by_roster))
+
+    def _still_is(self, what: Entitlement) -> bool:
+        return what == HUB_ADMIN or self._registry.exists(what)
+
+    def _by_roster(self, identity: Identity, name: str) -> tuple[Granted, ...]:
+        rosters = self._registry.rosters_with((name, identity.subject))
+        return find_by_roster(rosters, identity=identity, name=name)
+
+
+def _join(by_rule: Entitlements, by_roster: tuple[Granted, ...]) -> Entitlements:
+    """Both, each thing once; a rule's reason goes before the roster's."""
+    known = {granted.what for granted in by_rule.granted}
+    more = tuple(granted for granted in by_roster if granted.what not in known)
+    return Entitlements((*by_rule.granted, *more), by_rule.notes)

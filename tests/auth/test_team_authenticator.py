@@ -1,0 +1,112 @@
+"""What all sources share, at a real hub: names, teams, roles, loss."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tests.auth.conftest import PaperHub, person
+
+
+def until(is_so: Callable[[], bool], *, timeout_s: float = 15.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.05)
+
+
+def test_rules_give_teams(hub: PaperHub) -> None:
+    hub.write({"ada": person("1", "team-ocean", "team-nowhere", "captains")})
+    browser = hub.browser()
+    assert browser.log_in("ada").status_code == 302
+    assert hub.groups_of("ada") == ["ocean"]
+    assert browser.status() == 200
+    said = hub.api("GET", "collab/membership/ada").json()
+    assert said["issuer"] == "paper"
+    assert said["subject"] == "1"
+    roles = {(e.get("team"), e["role"]) for e in said["entitlements"]}
+    assert roles == {("ocean", "member"), ("ocean", "captain")}
+    assert "captain of team ocean because member of captains (rule 2)" in said["explain"]
+
+
+def test_who_is_in_nothing_is_told_so(hub: PaperHub) -> None:
+    hub.write({"bob": person("2", "others")})
+    answer = hub.browser().log_in("bob")
+    assert answer.status_code == 403
+    assert "no team, contest or role here is yours" in answer.text
+    assert "2 of paper" in answer.text
+    assert hub.api("GET", "users/bob").status_code == 404
+
+
+def test_the_roster_lets_in_by_name_and_by_identity(hub: PaperHub) -> None:
+    members = ["carol", {"issuer": "paper", "subject": "4"}, {"issuer": "other", "subject": "5"}]
+    hub.make_team("river", members=members)
+    hub.write({"carol": person("3"), "dan": person("4"), "eve": person("5")})
+    assert hub.browser().log_in("carol").status_code == 302
+    assert hub.browser().log_in("dan").status_code == 302
+    assert hub.browser().log_in("eve").status_code == 403
+    assert hub.groups_of("carol") == hub.groups_of("dan") == ["river"]
+    # Out again, without anybody logging in.
+    hub.make_team("river", members=["carol"])
+    assert hub.api("POST", "collab/membership", json={"teams": ["river"]}).status_code == 204
+    assert hub.groups_of("dan") == []
+    assert hub.groups_of("carol") == ["river"]
+
+
+def test_what_the_source_takes_is_lost_by_cookie_and_token(hub: PaperHub) -> None:
+    people = {"fay": person("6", "team-ocean", "team-river")}
+    hub.write(people)
+    browser = hub.browser()
+    assert browser.log_in("fay").status_code == 302
+    token = hub.api("POST", "users/fay/tokens", json={}).json()["token"]
+    assert hub.groups_of("fay") == ["ocean", "river"]
+    hub.write({"fay": person("6", "team-river")})
+    until(lambda: hub.groups_of("fay") == ["river"])
+    assert hub.api("GET", "user", token=token).status_code == 200
+    hub.write({})
+    until(lambda: hub.groups_of("fay") == [])
+    assert hub.api("GET", "user", token=token).status_code == 403
+    assert browser.status() == 302
+
+
+def test_an_outage_is_no_loss(hub: PaperHub) -> None:
+    people = {"gil": person("7", "team-ocean", "admins")}
+    hub.write(people)
+    browser = hub.browser()
+    assert browser.log_in("gil").status_code == 302
+    hub.write(people, down=True)
+    time.sleep(2.5)
+    assert browser.status() == 200
+    assert hub.groups_of("gil") == ["ocean"]
+    assert hub.api("GET", "users/gil").json()["admin"] is True
+    assert hub.browser().log_in("gil").status_code == 503
+    hub.write({"gil": person("7", "team-ocean")})
+    until(lambda: hub.api("GET", "users/gil").json()["admin"] is False)
+
+
+def test_a_name_is_one_persons(hub: PaperHub) -> None:
+    hub.write({"hal": person("8", "team-ocean")})
+    assert hub.browser().log_in("hal").status_code == 302
+    hub.write({"hal": person("9", "team-ocean")})
+    answer = hub.browser().log_in("hal")
+    assert answer.status_code == 403
+    assert "belongs to somebody else" in answer.text
+
+
+def test_groups_that_are_no_teams_stay(hub: PaperHub) -> None:
+    hub.write({"ida": person("10", "team-ocean")})
+    assert hub.browser().log_in("ida").status_code == 302
+    hub.api("POST", "groups/chess", json={"users": ["ida"]})
+    assert hub.browser().log_in("ida").status_code == 302
+    assert hub.groups_of("ida") == ["chess", "ocean"]
+
+
+def test_log_out_everywhere(hub: PaperHub) -> None:
+    hub.write({"jo": person("11", "team-ocean")})
+    one, two = hub.browser(), hub.browser()
+    assert one.log_in("jo").status_code == two.log_in("jo").status_code == 302
+    token = hub.api("POST", "users/jo/tokens", json={}).json()["token"]
+    assert hub.api("POST", "collab/logout", json={"name": "jo"}).status_code == 204
+    assert one.status() == two.status() == 302
+    assert hub.api("GET", "user", token=token).status_code == 403
+    assert hub.browser().log_in("jo").status_code == 302
