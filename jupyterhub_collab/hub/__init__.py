@@ -18,6 +18,7 @@ def configure(
     provisioner_url: str = "",
     provisioner_token: str = "",
     credential_key_file: str = "server-credential.key",
+    sessions: str = "workday",
 ) -> None:
     """Set all that a hub with teams needs. Call it early; what you set after it counts.
 
@@ -33,6 +34,14 @@ def configure(
         from the environment variable COLLAB_PROVISIONER_TOKEN instead.
     credential_key_file
         Private key of the server credential; made at the first start.
+    sessions
+        How long log-ins and tokens last: ``protected`` (6 h and 1 h), ``workday`` (12 h both) or
+        ``long`` (14 days and 90). See `hub.auth.sessions`.
+
+    Raises
+    ------
+    ValueError
+        No such kind of session.
 
     Notes
     -----
@@ -47,8 +56,10 @@ def configure(
     if provisioner_token:
         c.TeamSpawner.provisioner_token = provisioner_token
     c.TeamSpawner.credential_key_file = credential_key_file
+    from .auth.sessions import configure_sessions
     from .handlers import HANDLERS  # needs JupyterHub, which whoever configures it has
 
+    configure_sessions(c, sessions)
     c.JupyterHub.extra_handlers.extend(HANDLERS)
     c.JupyterHub.custom_scopes.update(
         {

@@ -18,7 +18,7 @@ from . import INTROSPECT_SCOPE
 from .recovery import AdoptHandler, StraysHandler
 from .settings import settings_of
 from .spawner import TeamSpawner
-from .teams import is_member
+from .teams import closed_because, is_member
 
 
 class JwksHandler(APIHandler):  # type: ignore[misc]
@@ -82,7 +82,10 @@ class IntrospectHandler(APIHandler):  # type: ignore[misc]
         spawner = user.spawners[claims.server_name]
         if not isinstance(spawner, TeamSpawner) or not spawner.is_server(claims):
             return None
-        return spawner if is_member(user, claims.team) else None
+        if not is_member(user, claims.team):
+            return None
+        is_closed = closed_because(self.authenticator, user, claims.team)
+        return None if is_closed else spawner
 
 
 HANDLERS: list[tuple[str, type[APIHandler]]] = [

@@ -46,7 +46,7 @@ from .refusals import SpawnRefusedError, to_refusal
 from .settings import TeamSettings
 from .starting import ServerStart
 from .strays import sweep
-from .teams import team_spec, teams_of
+from .teams import closed_because, team_spec, teams_of
 
 _SYNC_S: Final = 30.0  # a start waits so long for the first list of pods
 _POLL_SYNC_S: Final = 5.0  # a poll so long, when the hub has just started
@@ -154,7 +154,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         try:
             options = to_options(self.user_options)
             self.team = choose_team(options, teams_of(self.user))
-            spec = team_spec(self.user, self.team)
+            spec = self._open_spec()
             choice = choose_server(spec, options)
         except CollabError as e:
             # They are kept as the next start's default: nonsense must not come back.
@@ -183,11 +183,19 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         if self._choice is None:
             raise RuntimeError("no choice yet")
         try:
-            spec = team_spec(self.user, self.team)
+            spec = self._open_spec()
             options = {"image": self._choice.image_id, "profile": self._choice.profile_id}
             self._take_spec(spec, choose_server(spec, options))
         except CollabError as e:
             raise to_refusal(e, team=self.team) from e
+        return spec
+
+    def _open_spec(self) -> TeamSpec:
+        """The team's spec, if the team is open to this user. Raises UserError and SpecError."""
+        spec = team_spec(self.user, self.team)
+        closed = closed_because(self.authenticator, self.user, self.team)
+        if closed:
+            raise UserError(f"{closed[:1].upper()}{closed[1:]}.")
         return spec
 
     def _others_in_team(self) -> list[str]:
@@ -364,7 +372,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             return f"team {self.team} is closed"
         if spec.gate is Gate.FROZEN and self.gate != Gate.FROZEN.value:
             return f"team {self.team} is frozen, and this server can write"
-        return ""
+        return closed_because(self.authenticator, self.user, self.team)
 
     def own(self, view: PodView | None) -> PodView | None:
         """The pod, if it is the one of this very start."""

@@ -35,6 +35,21 @@ def is_member(user: Any, team: str) -> bool:
     return team in teams_of(user)
 
 
+def closed_because(authenticator: Any, user: Any, team: str) -> str:
+    """Why a team that a user is in is closed to them all the same; empty: it is not.
+
+    So it is where the team has protected data and the source that let the user in has not answered
+    for too long (`hub.auth.admission`).
+    """
+    admission = getattr(authenticator, "admission", None)
+    if admission is None or admission.may_use(user, team):
+        return ""
+    return (
+        f"whether {user.name} is still in team {team} could not be asked for too long; it opens"
+        " again by itself when the directory or identity provider answers"
+    )
+
+
 def team_spec(user: Any, team: str) -> TeamSpec:
     """Spec of a team that the user is in now.
 

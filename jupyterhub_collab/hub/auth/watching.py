@@ -16,6 +16,8 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jupyterhub import orm
+
 from ...errors import CollabError, PermanentError, RetryableError
 from ...storage.database import DatabaseError
 from ...storage.memberships import Membership
@@ -91,9 +93,13 @@ class Watcher:
         CLOSED.labels(source.issuer).set(len(self._admission.close_stale(active)))
 
     def _end_lost(self) -> None:
-        for user in list(self._admission.app.users.values()):
-            if any(spawner.active for spawner in list(user.spawners.values())):
-                self._admission.ender.end_lost(user)
+        """End what is there and should not be: of all who have a server or share one."""
+        app = self._admission.app
+        users = [u for u in app.users.values() if any(s.active for s in u.spawners.values())]
+        sharing = app.db.query(orm.Share.user_id).filter(orm.Share.user_id.is_not(None)).distinct()
+        users += [app.users[user_id] for (user_id,) in sharing]
+        for user in dict.fromkeys(users):
+            self._admission.ender.end_lost(user)
 
     def _has_server(self, name: str) -> bool:
         user = self._admission.app.users.get(name)
