@@ -30,5 +30,5 @@ def test_no_token_for_ever(kind: Sessions) -> None:
 
 @pytest.mark.parametrize("kind", ["", "short", "PROTECTED", None, 6])
 def test_nonsense_is_refused_by_name(kind: object) -> None:
-    with pytest.raises(ValueError, match="sessions: .* none of protected, workday, long"):
+    with pytest.raises(ValueError, match=r"sessions: .* none of protected, workday, long"):
         configure_sessions(Config(), kind)  # type: ignore[arg-type]

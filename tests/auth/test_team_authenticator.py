@@ -110,3 +110,45 @@ def test_log_out_everywhere(hub: PaperHub) -> None:
     assert one.status() == two.status() == 302
     assert hub.api("GET", "user", token=token).status_code == 403
     assert hub.browser().log_in("jo").status_code == 302
+
+
+def test_people_see_what_they_are_and_why(hub: PaperHub) -> None:
+    hub.write({"<b>kim</b>": person("12", "team-ocean", "judges")})
+    assert hub.browser().log_in("<b>kim</b>").status_code in (302, 403)
+    hub.write({"kim": person("13", "team-ocean", "judges")})
+    browser = hub.browser()
+    assert browser.client.get("access").status_code == 302, "nobody is shown it without a log-in"
+    assert browser.log_in("kim").status_code == 302
+    page = browser.client.get("access")
+    assert page.status_code == 200
+    assert "member of team ocean" in page.text
+    assert "member of team-ocean (rule 1)" in page.text
+    assert "judge of contest sea" in page.text
+    assert 'href="/hub/access"' in browser.client.get("home").text
+
+
+def test_log_out_everywhere_by_the_page(hub: PaperHub) -> None:
+    hub.write({"lea": person("14", "team-ocean")})
+    here, there = hub.browser(), hub.browser()
+    assert here.log_in("lea").status_code == there.log_in("lea").status_code == 302
+    here.client.get("access")
+    assert here.client.post("access", data={}).status_code == 403, "XSRF"
+    assert there.status() == 200
+    form = {"_xsrf": here.client.cookies["_xsrf"]}
+    answer = here.client.post("access", data=form)
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/hub/login")
+    assert here.status() == there.status() == 302
+
+
+def test_nobody_ends_others_sessions(hub: PaperHub) -> None:
+    hub.write({"max": person("15", "team-ocean"), "nia": person("16", "team-ocean")})
+    one, other = hub.browser(), hub.browser()
+    assert one.log_in("max").status_code == other.log_in("nia").status_code == 302
+    token = hub.api("POST", "users/max/tokens", json={}).json()["token"]
+    refused = hub.api("POST", "collab/logout", json={"name": "nia"}, token=token)
+    assert refused.status_code == 403
+    assert hub.api("GET", "collab/membership/nia", token=token).status_code in (403, 404)
+    assert other.status() == 200
+    for body in ([], {"name": 3}, {"name": ["max"]}):
+        assert hub.api("POST", "collab/logout", json=body).status_code == 400
+    assert hub.api("POST", "collab/logout", json={"name": "nobody"}).status_code == 404

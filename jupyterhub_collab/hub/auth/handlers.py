@@ -82,7 +82,8 @@ class LogOutEverywhereHandler(APIHandler):  # type: ignore[misc]
 
     async def post(self) -> None:
         """Body: ``{"name": ..., "stop_servers": false}``; nobody else's without ``admin:users``."""
-        body = self.get_json_body() or {}
+        body = self.get_json_body()
+        body = {} if body is None else body
         if not isinstance(body, dict) or not isinstance(body.get("name", ""), str):
             raise web.HTTPError(400, "Send name, a hub user's.")
         current = self.current_user

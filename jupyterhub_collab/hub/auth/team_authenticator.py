@@ -14,6 +14,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from jupyterhub.auth import Authenticator
@@ -30,6 +31,8 @@ from ..teams import team_spec
 from .admission import Admission
 from .events import SOURCE_UP, Outcome
 from .handlers import HANDLERS
+from .pages import HANDLERS as PAGES
+from .pages import TEMPLATES
 from .watching import Watcher
 
 _STANDING: Final = "collab_standing"
@@ -152,6 +155,11 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._admission: Admission | None = None
+        if self.parent is not None and self.parent.has_trait("template_paths"):
+            # An admin's own come before ours, and JupyterHub's after them: it appends those.
+            theirs = str(Path(self.parent.data_files_path) / "templates")
+            own = [path for path in self.parent.template_paths if path != theirs]
+            self.parent.template_paths = [*own, str(TEMPLATES)]
 
     @default("manage_groups")
     def _manage_groups_default(self) -> bool:
@@ -214,7 +222,7 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
         """Handlers of the login; also the moment at which the hub is there."""
         if not isinstance(self.parent, TeamAuthenticator):
             self._start(app)
-            return [*super().get_handlers(app), *HANDLERS]
+            return [*super().get_handlers(app), *HANDLERS, *PAGES]
         return list(super().get_handlers(app))
 
     def _start(self, app: Any) -> None:
