@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tests.auth.conftest import PaperHub, person
+from tests.auth.conftest import RULES, PaperHub, person
 
 
 def until(is_so: Callable[[], bool], *, timeout_s: float = 15.0) -> None:
@@ -152,3 +152,22 @@ def test_nobody_ends_others_sessions(hub: PaperHub) -> None:
     for body in ([], {"name": 3}, {"name": ["max"]}):
         assert hub.api("POST", "collab/logout", json=body).status_code == 400
     assert hub.api("POST", "collab/logout", json={"name": "nobody"}).status_code == 404
+
+
+def test_a_changed_rule_counts_for_those_who_are_not_at_the_door(
+    make_hub: Callable[..., PaperHub],
+) -> None:
+    hub = make_hub()
+    hub.make_team("ocean")
+    hub.make_team("river")
+    hub.write({"ola": person("1", "team-ocean", "sailors")})
+    assert hub.browser().log_in("ola").status_code == 302
+    rules = hub.folder / "rules.yaml"
+    gives = "  - {issuer: paper, group: sailors, gives: {team: river}}\n"
+    rules.write_text(RULES + gives)
+    until(lambda: hub.groups_of("ola") == ["ocean", "river"])
+    rules.write_text("apiVersion: nonsense\n")
+    until(lambda: "The rules of before go on to count" in hub.log)
+    assert hub.groups_of("ola") == ["ocean", "river"]
+    rules.write_text(RULES.split("rules:")[0] + "rules:\n" + gives)
+    until(lambda: hub.groups_of("ola") == ["river"])

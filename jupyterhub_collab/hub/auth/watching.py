@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jupyterhub import orm
@@ -39,6 +40,7 @@ class Watcher:
         self._admission = admission
         self._authenticator = authenticator
         self._interval_s = interval_s
+        self._rules_seen: dict[str, int] = {}  # by source; none yet: they may be others than ever
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -71,9 +73,15 @@ class Watcher:
     async def _look_at(self, source: TeamAuthenticator, memberships: Sequence[Membership]) -> None:
         if not memberships:
             return
+        self._admission.rules_file.rules()
+        rules = self._admission.rules_file.version
         at = self._admission.now()
         seen = await source.look_over(memberships)
         SOURCE_UP.labels(source.issuer).set(1)
+        if self._rules_seen.get(source.issuer) != rules:
+            # What nobody looked at before may give something now: everybody's facts are wanted.
+            seen = replace(seen, doubtful=frozenset(m.name for m in memberships))
+            self._rules_seen[source.issuer] = rules
         await self._admission.memberships.confirm(sorted(seen.confirmed - seen.doubtful), at)
         for membership in memberships:
             user = self._admission.app.users.get(membership.name)
