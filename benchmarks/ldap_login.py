@@ -53,7 +53,7 @@ OURS = """
 c.JupyterHub.authenticator_class = "jupyterhub_collab.hub.auth.ldap.LDAPTeamAuthenticator"
 c.TeamAuthenticator.rules_file = {rules!r}
 c.TeamAuthenticator.tries_per_address = 100000
-c.LDAPTeamAuthenticator.directory_name = "bench"
+c.LDAPTeamAuthenticator.name = "bench"
 c.LDAPTeamAuthenticator.servers = ["127.0.0.1:{port}"]
 c.LDAPTeamAuthenticator.ca_file = {ca!r}
 c.LDAPTeamAuthenticator.bind_templates = ["uid={{username}},{people}"]

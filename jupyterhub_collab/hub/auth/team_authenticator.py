@@ -27,7 +27,7 @@ from ...models import Facts
 from ...policy.throttling import Budget, ThrottleSettings
 from ...storage.database import DatabaseError
 from ...storage.memberships import Membership
-from ..teams import team_spec
+from ..teams import team_spec, teams_of
 from .admission import Admission
 from .events import SOURCE_UP, Outcome
 from .handlers import HANDLERS
@@ -280,7 +280,7 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
             return True
         standing, facts, address = authentication.pop(_STANDING)
         given = standing.entitlements
-        is_allowed = given is None or bool(given.granted)
+        is_allowed = self._had_something(username) if given is None else bool(given.granted)
         if not is_allowed and not super().check_allowed(username, authentication):
             self._tell(Outcome.REFUSED, username, address, "known, but in no team and no role")
             text = NOBODY.format(who=facts.username, identity=facts.identity)
@@ -333,6 +333,11 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
             "groups": self.admission.groups_for(standing),
         }
         return model if asked.auth_state is None else {**model, "auth_state": asked.auth_state}
+
+    def _had_something(self, username: str) -> bool:
+        """Whether a hub user has what lets people in, as far as the hub knows."""
+        user = self.admission.app.users.get(username)
+        return user is not None and (bool(user.admin) or bool(teams_of(user)))
 
     def _is_admin(self, standing: Standing) -> bool | None:
         if standing.is_admin is None:
