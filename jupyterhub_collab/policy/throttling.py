@@ -13,6 +13,8 @@ A budget is a leaky bucket: each try fills it by one, time empties it, a success
 once. A try takes its place before the password is looked at, so a thousand guesses sent together
 are not a thousand guesses made. Addresses have a wider budget over all accounts: against one
 password tried on many people. An IPv6 address counts as its /64, which one customer has as a whole.
+A known device is held by its own budget alone: it is known for one account, and whoever guesses from
+the same campus must not keep its people out.
 
 Notes
 -----
@@ -112,17 +114,21 @@ class Throttle:
             back = 1.0 if what == "address" else float(budget.tries)
             self._set(key, max(0.0, self._level(key, budget, now) - back), now)
 
+    def give_back(self, account: str, address: str, *, device: str | None, now: datetime) -> None:
+        """Nobody looked at the password: this try was none."""
+        for key, budget in self._keys(account, address, device).values():
+            self._set(key, max(0.0, self._level(key, budget, now) - 1), now)
+
     def _keys(
         self, account: str, address: str, device: str | None
     ) -> dict[str, tuple[tuple[str, ...], Budget]]:
-        own = (
-            ("account", ("account", account), self._settings.account)
-            if device is None
-            else ("device", ("device", account, device), self._settings.device)
-        )
-        what, key, budget = own
+        if device is not None:
+            return {"device": (("device", account, device), self._settings.device)}
         place = ("address", _network_of(address))
-        return {what: (key, budget), "address": (place, self._settings.address)}
+        return {
+            "account": (("account", account), self._settings.account),
+            "address": (place, self._settings.address),
+        }
 
     def _level(self, key: tuple[str, ...], budget: Budget, now: datetime) -> float:
         level, since = self._levels.get(key, (0.0, now))

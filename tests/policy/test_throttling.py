@@ -66,6 +66,26 @@ def test_a_device_is_known_for_its_own_account_alone() -> None:
     assert attempt(throttle, account="grace", device="laptop").may_try
 
 
+def test_a_stranger_on_the_same_campus_keeps_no_known_device_out() -> None:
+    throttle = Throttle(SETTINGS)
+    while attempt(throttle, account=f"user{len(throttle)}").may_try:
+        pass
+    assert attempt(throttle, account="last").because == "address"
+    assert attempt(throttle, device="laptop").may_try
+
+
+def test_a_try_that_nobody_looked_at_counts_for_nothing() -> None:
+    throttle = Throttle(SETTINGS)
+    for device in (None, "laptop"):
+        for _ in range(50):
+            assert attempt(throttle, device=device).may_try
+            throttle.give_back("ada", HOME, device=device, now=NOW)
+    assert len(throttle) == 0
+    assert attempt(throttle).may_try
+    assert attempt(throttle).may_try
+    assert not attempt(throttle).may_try, "what is given back is one try, not the others"
+
+
 def test_one_password_tried_on_everybody_is_stopped_by_the_address() -> None:
     throttle = Throttle(SETTINGS)
     verdicts = [attempt(throttle, account=f"user{n}").may_try for n in range(8)]
