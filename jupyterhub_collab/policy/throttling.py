@@ -12,9 +12,9 @@ the known one does not.
 A budget is a leaky bucket: each try fills it by one, time empties it, a success empties it at
 once. A try takes its place before the password is looked at, so a thousand guesses sent together
 are not a thousand guesses made. Addresses have a wider budget over all accounts: against one
-password tried on many people. An IPv6 address counts as its /64, which one customer has as a whole.
-A known device is held by its own budget alone: it is known for one account, and whoever guesses from
-the same campus must not keep its people out.
+password tried on many people. An IPv6 address counts as its /64, which one customer has as a
+whole. A known device is held by its own budget alone: it is known for one account, and whoever
+guesses from the same campus must not keep its people out.
 
 Notes
 -----

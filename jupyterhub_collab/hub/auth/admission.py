@@ -27,6 +27,7 @@ from ...storage.database import DatabaseError
 from ...storage.identities import Identities, NameTakenError
 from ...storage.memberships import Membership, Memberships
 from ..teams import teams_of
+from .brake import LoginBrake
 from .events import Events
 from .losing import AccessEnder
 from .registry import HubRegistry
@@ -107,6 +108,7 @@ class Admission:
         throttle: ThrottleSettings,
         max_staleness: timedelta,
         is_protected: Callable[[Any, str], bool],
+        trust_x_real_ip: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
         self.app = app
@@ -128,6 +130,7 @@ class Admission:
             now=now,
         )
         self.throttle = Throttle(throttle)
+        self.brake = LoginBrake(self.throttle, now=now, trust_x_real_ip=trust_x_real_ip)
         self.events = Events(app.eventlog)
         self.ender = AccessEnder(app, may_use=self.may_use)
         self._stale: set[str] = set()  # hub users whose protected access is closed

@@ -36,6 +36,7 @@ from .pages import TEMPLATES
 from .watching import Watcher
 
 _STANDING: Final = "collab_standing"
+_NAME_MAX: Final = 255  # characters of a hub user's name, as JupyterHub's database has them
 NOBODY: Final = (
     "{who}, you are known, but no team, contest or role here is yours. Ask the host of your contest"
     " to put you in a team; they may need this: {identity}."
@@ -73,6 +74,41 @@ class Overview:
 
     confirmed: frozenset[str] = frozenset()
     doubtful: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was tried, and how it went. `text` is for an admin.
+
+    Attributes
+    ----------
+    is_fine
+        None: nothing is wrong, and it should be known.
+    """
+
+    step: str
+    is_fine: bool | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was tried at a source.
+
+    Attributes
+    ----------
+    facts
+        What the source says of the person that was asked about; None: nobody, or nobody to be
+        found.
+    """
+
+    found: tuple[Finding, ...] = ()
+    facts: Facts | None = None
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether nothing is wrong."""
+        return all(finding.is_fine is not False for finding in self.found)
 
 
 class CannotAskError(PermanentError):
@@ -148,6 +184,16 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
         600.0, min=1.0, config=True, help="Seconds until one wrong password is forgotten."
     )
 
+    trust_x_real_ip = Bool(
+        False,
+        config=True,
+        help="""
+        Whether a proxy before the hub's own (an ingress) sets the header X-Real-Ip on each request.
+        JupyterHub's proxy passes it on as the browser sent it, so without such a proxy whoever
+        guesses could claim another address for each try.
+        """,
+    )
+
     any_allow_config = Bool(
         True, help="Being in a team, a contest or a role is what lets people in."
     )
@@ -202,6 +248,19 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
         """What the source says in bulk about all whom it let in. Raises as `ask`."""
         raise CannotAskError(f"{self.issuer} cannot be asked in bulk")
 
+    async def check(self, username: str | None = None) -> Findings:
+        """Try the source out, without a hub (`jupyterhub-collab doctor auth`).
+
+        Never raises for what it finds, and leaves nothing open.
+
+        Parameters
+        ----------
+        username
+            Somebody to look up, as they would type their name.
+        """
+        text = "nothing here can be tried while nobody is at the door"
+        return Findings((Finding("source", None, text),))
+
     # -- what is the same for all ---------------------------------------------------------------
 
     @property
@@ -240,6 +299,7 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
             ),
             max_staleness=timedelta(seconds=self.max_staleness),
             is_protected=self._is_protected,
+            trust_x_real_ip=self.trust_x_real_ip,
         )
         self._watcher = Watcher(self._admission, self, interval_s=self.watch_interval)
         self._watcher.start()
@@ -257,8 +317,14 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
         name = self.normalize_username(f"{self.name_prefix}{facts.username}")
         if not name or not self.validate_username(name):
             log.warning("%s has a user name that the hub does not take: %r", facts.identity, name)
+            self.tell(Outcome.REFUSED, address=address, because="a name that the hub does not take")
             raise web.HTTPError(403, "This account's user name cannot be used here. Tell the host.")
-        standing = await self.admission.admit(facts, name=name)
+        try:
+            standing = await self.admission.admit(facts, name=name)
+        except web.HTTPError as e:
+            outcome = Outcome.REFUSED if e.status_code < 500 else Outcome.UNAVAILABLE
+            self.tell(outcome, username=name, address=address, because="not admitted")
+            raise
         SOURCE_UP.labels(self.issuer).set(1)
         is_admin = self._is_admin(standing)
         if standing.entitlements is not None:
@@ -282,10 +348,11 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
         given = standing.entitlements
         is_allowed = self._had_something(username) if given is None else bool(given.granted)
         if not is_allowed and not super().check_allowed(username, authentication):
-            self._tell(Outcome.REFUSED, username, address, "known, but in no team and no role")
+            because = "known, but in no team and no role"
+            self.tell(Outcome.REFUSED, username=username, address=address, because=because)
             text = NOBODY.format(who=facts.username, identity=facts.identity)
             raise web.HTTPError(403, text)
-        self._tell(Outcome.LET_IN, username, address)
+        self.tell(Outcome.LET_IN, username=username, address=address)
         return True
 
     async def refresh_user(self, user: Any, handler: Any = None) -> bool | dict[str, Any]:
@@ -352,8 +419,27 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
         except (SpecError, UserError):
             return True  # nobody can say
 
-    def _tell(self, outcome: Outcome, username: str, address: str, because: str = "") -> None:
-        known = username if self.admission.app.users.get(username) is not None else None
+    def tell(
+        self, outcome: Outcome, *, username: str = "", address: str = "", because: str = ""
+    ) -> None:
+        """Tell of a log-in through this source (`events`).
+
+        Parameters
+        ----------
+        username
+            A hub user's name, or what somebody typed: it goes into the event only if there is such
+            a hub user.
+        """
         self.admission.events.login(
-            outcome, source=self.issuer, username=known, address=address, because=because
+            outcome,
+            source=self.issuer,
+            username=username if self._is_user(username) else None,
+            address=address,
+            because=because,
         )
+
+    def _is_user(self, name: str) -> bool:
+        """Whether there is a hub user of that name, which may be anything."""
+        if not 0 < len(name) <= _NAME_MAX or not name.isprintable():
+            return False
+        return self.admission.app.users.get(name) is not None
