@@ -13,7 +13,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, delete, insert, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    delete,
+    insert,
+    select,
+)
 from sqlalchemy.exc import IntegrityError
 
 from ..errors import UserError
@@ -102,6 +113,22 @@ class Identities:
         except IntegrityError:
             return False
 
+    async def unlink(self, identity: Identity) -> str | None:
+        """An identity is nobody here any more. Returns the hub user it was; None: nobody.
+
+        The name stays its hub user's, also without any identity left: only `forget` frees it.
+        Raises DatabaseError and ValueError.
+        """
+        key = _key_of(identity)
+
+        def work(connection: Connection) -> str | None:
+            name = _find_name(connection, key)
+            if name is not None:
+                connection.execute(delete(_identities).where(*_is(key)))
+            return name
+
+        return await self._database.run(work)
+
     async def identities_of(self, name: str) -> tuple[Identity, ...]:
         """All identities that are this hub user, sorted. Raises DatabaseError."""
         columns = select(_identities.c.issuer, _identities.c.subject)
@@ -124,9 +151,12 @@ class Identities:
 
 
 def _find_name(connection: Connection, key: dict[str, str]) -> str | None:
-    where = (_identities.c.issuer == key["issuer"], _identities.c.subject == key["subject"])
-    found = connection.execute(select(_identities.c.name).where(*where)).scalar()
+    found = connection.execute(select(_identities.c.name).where(*_is(key))).scalar()
     return None if found is None else str(found)
+
+
+def _is(key: dict[str, str]) -> tuple[ColumnElement[bool], ...]:
+    return (_identities.c.issuer == key["issuer"], _identities.c.subject == key["subject"])
 
 
 def _key_of(identity: Identity) -> dict[str, str]:

@@ -241,6 +241,17 @@ class Admission:
             self.ender.log_out(user, servers_too=True)
             self.events.access("logged-out", username=user.name, because=because)
 
+    async def forget(self, name: str) -> None:
+        """A hub user is deleted: whoever comes under the name next is somebody else.
+
+        Raises
+        ------
+        DatabaseError
+            Some of it may still be known; to be asked again.
+        """
+        await self.memberships.forget(name)
+        await self.manager.identities.forget(name)
+
     # -- staleness ------------------------------------------------------------------------------
 
     def may_use(self, user: Any, team: str) -> bool:

@@ -31,6 +31,7 @@ from ..teams import team_spec, teams_of
 from .admission import Admission
 from .events import SOURCE_UP, Outcome
 from .handlers import HANDLERS
+from .identities import HANDLERS as IDENTITY_HANDLERS
 from .pages import HANDLERS as PAGES
 from .pages import TEMPLATES
 from .watching import Watcher
@@ -141,6 +142,14 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
         """,
     )
 
+    title = Unicode(
+        config=True,
+        help="""
+        What people call this source, on the login page: `University of Genoa`. Default: the name of
+        the login service, else the source's name in rules.
+        """,
+    )
+
     watch_interval = Float(
         60.0,
         min=1.0,
@@ -232,6 +241,11 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
         """Name of the source, in identities and rules."""
         raise NotImplementedError
 
+    @property
+    def label(self) -> str:
+        """What people call this source."""
+        return str(self.title or self.login_service or self.issuer)
+
     async def ask(self, user: Any, membership: Membership) -> Asked:
         """What the source says now about somebody it let in.
 
@@ -269,19 +283,28 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
         return (self,)
 
     @property
+    def root(self) -> TeamAuthenticator:
+        """The hub's authenticator: this one, or the one that combines it with others."""
+        return self.parent.root if isinstance(self.parent, TeamAuthenticator) else self
+
+    def may_name(self, source: TeamAuthenticator, name: str) -> bool:
+        """Whether a source here may give somebody this hub user name. Asked of the root."""
+        return True
+
+    @property
     def admission(self) -> Admission:
         """What all authenticators of the hub share."""
-        if isinstance(self.parent, TeamAuthenticator):
-            return self.parent.admission
+        if self.root is not self:
+            return self.root.admission
         if self._admission is None:
             raise RuntimeError("the hub has not started this authenticator (get_handlers)")
         return self._admission
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
         """Handlers of the login; also the moment at which the hub is there."""
-        if not isinstance(self.parent, TeamAuthenticator):
+        if self.root is self:
             self._start(app)
-            return [*super().get_handlers(app), *HANDLERS, *PAGES]
+            return [*super().get_handlers(app), *HANDLERS, *IDENTITY_HANDLERS, *PAGES]
         return list(super().get_handlers(app))
 
     def _start(self, app: Any) -> None:
@@ -315,7 +338,8 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
             This person gets no further; the text is for them.
         """
         name = self.normalize_username(f"{self.name_prefix}{facts.username}")
-        if not name or not self.validate_username(name):
+        is_valid = name and self.validate_username(name) and self.root.may_name(self, name)
+        if not is_valid:
             log.warning("%s has a user name that the hub does not take: %r", facts.identity, name)
             self.tell(Outcome.REFUSED, address=address, because="a name that the hub does not take")
             raise web.HTTPError(403, "This account's user name cannot be used here. Tell the host.")
@@ -346,8 +370,12 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
             return True
         standing, facts, address = authentication.pop(_STANDING)
         given = standing.entitlements
-        is_allowed = self._had_something(username) if given is None else bool(given.granted)
-        if not is_allowed and not super().check_allowed(username, authentication):
+        is_allowed = (
+            (self._had_something(username) if given is None else bool(given.granted))
+            or super().check_allowed(username, authentication)
+            or Authenticator.check_allowed(self.root, username)
+        )
+        if not is_allowed:
             because = "known, but in no team and no role"
             self.tell(Outcome.REFUSED, username=username, address=address, because=because)
             text = NOBODY.format(who=facts.username, identity=facts.identity)
@@ -355,8 +383,32 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
         self.tell(Outcome.LET_IN, username=username, address=address)
         return True
 
+    def check_blocked_users(self, username: str, authentication: Any = None) -> Any:
+        """Not whom this source's settings block, nor the hub's."""
+        is_welcome = super().check_blocked_users(username, authentication)
+        if self.root is self:
+            return is_welcome
+        return is_welcome and self.root.check_blocked_users(username, authentication)
+
+    async def delete_user(self, user: Any) -> None:
+        """Forget who a hub user was: the name is free. JupyterHub asks before it deletes.
+
+        Raises
+        ------
+        HTTPError
+            503: it cannot be forgotten now. JupyterHub then deletes nobody.
+        """
+        try:
+            await self.admission.forget(user.name)
+        except DatabaseError as e:
+            log.error("%s cannot be forgotten: %s", user.name, e)
+            raise web.HTTPError(503, "The database does not answer. Nobody was deleted.") from e
+        super().delete_user(user)
+
     async def refresh_user(self, user: Any, handler: Any = None) -> bool | dict[str, Any]:
         """What has changed for a user, asked at most every `auth_refresh_age` seconds."""
+        if self.root is not self:
+            return await self.root.refresh_user(user, handler)  # whoever let them in is asked
         try:
             membership = await self.admission.memberships.read(user.name)
         except DatabaseError as e:
@@ -409,7 +461,7 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
     def _is_admin(self, standing: Standing) -> bool | None:
         if standing.is_admin is None:
             return None
-        return standing.is_admin or standing.name in self.admin_users
+        return standing.is_admin or standing.name in self.admin_users | self.root.admin_users
 
     def _is_protected(self, user: Any, team: str) -> bool:
         if self.close_when_stale == "all":
