@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jupyterhub.auth import Authenticator
+from jupyterhub.utils import maybe_future
 from tornado import web
 from traitlets import Bool, Enum, Float, Integer, TraitError, Unicode, default, validate
 
@@ -55,10 +56,13 @@ class Asked:
         None: it knows them no more, or lets them in no more.
     auth_state
         To keep in the place of what was kept; None: keep that.
+    because
+        Where they are let in no more: why, for the log and the record of events.
     """
 
     facts: Facts | None
     auth_state: dict[str, Any] | None = field(default=None, repr=False)
+    because: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,13 @@ class Findings:
 
 class CannotAskError(PermanentError):
     """This source can be asked about nobody who is not at the door."""
+
+
+class SessionOverError(PermanentError):
+    """What this source gave to ask by is used up: the person has to log in anew.
+
+    It says nothing about their teams; but nobody can go on unasked, so all they have open ends.
+    """
 
 
 class TeamAuthenticator(Authenticator):  # type: ignore[misc]
@@ -253,6 +264,8 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
         ------
         CannotAskError
             It cannot be asked about people who are not at the door.
+        SessionOverError
+            It cannot be asked about this person until they log in again.
         RetryableError, PermanentError
             It does not answer, or an admin must act: nobody loses anything by that.
         """
@@ -364,18 +377,17 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
             _STANDING: (standing, facts, address),
         }
 
-    def check_allowed(self, username: str, authentication: Any = None) -> Any:
+    async def check_allowed(self, username: str, authentication: Any = None) -> bool:
         """Whoever has something here; and whom the hub's own settings let in."""
         if authentication is None:
             return True
         standing, facts, address = authentication.pop(_STANDING)
         given = standing.entitlements
-        is_allowed = (
-            (self._had_something(username) if given is None else bool(given.granted))
-            or super().check_allowed(username, authentication)
-            or Authenticator.check_allowed(self.root, username)
-        )
+        is_allowed = self._had_something(username) if given is None else bool(given.granted)
         if not is_allowed:
+            # A coroutine where a source's class is also OAuthenticator; that alone would be true.
+            is_allowed = await maybe_future(super().check_allowed(username, authentication))
+        if not is_allowed and not Authenticator.check_allowed(self.root, username):
             because = "known, but in no team and no role"
             self.tell(Outcome.REFUSED, username=username, address=address, because=because)
             text = NOBODY.format(who=facts.username, identity=facts.identity)
@@ -436,12 +448,18 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
             asked = await self.ask(user, membership)
             SOURCE_UP.labels(self.issuer).set(1)
             if asked.facts is None:
-                await self.admission.drop(membership, because=f"{self.issuer} lets them in no more")
+                because = asked.because or f"{self.issuer} lets them in no more"
+                await self.admission.drop(membership, because=because)
                 return {"admin": False, "groups": [g.name for g in user.groups]}
             standing = await self.admission.manager.confirm(user.name, asked.facts)
         except CannotAskError:
             standing = await self.admission.manager.project(membership)
             asked = Asked(None)
+        except SessionOverError as e:
+            log.info("All sessions of %s end: %s", user.name, e)
+            self.admission.ender.log_out(user, servers_too=True)
+            self.admission.events.access("logged-out", username=user.name, because=str(e))
+            return False
         except (RetryableError, PermanentError, UserError) as e:
             SOURCE_UP.labels(self.issuer).set(0)
             log.error("%s stays as they are, for %s cannot be asked: %s", user.name, self.issuer, e)

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jupyterhub import orm
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .admission import Admission
     from .team_authenticator import TeamAuthenticator
 
+_AT_ONCE: Final = 8  # people whom a source is asked about at the same time
 log = logging.getLogger(__name__)
 
 
@@ -83,10 +84,22 @@ class Watcher:
             seen = replace(seen, doubtful=frozenset(m.name for m in memberships))
             self._rules_seen[source.issuer] = rules
         await self._admission.memberships.confirm(sorted(seen.confirmed - seen.doubtful), at)
-        for membership in memberships:
+        doubtful = iter([m for m in memberships if m.name in seen.doubtful])
+        workers = [self._ask_each(source, doubtful) for _ in range(_AT_ONCE)]
+        for outcome in await asyncio.gather(*workers, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _ask_each(self, source: TeamAuthenticator, doubtful: Iterator[Membership]) -> None:
+        """Ask about one after the other, until nobody is left."""
+        for membership in doubtful:
             user = self._admission.app.users.get(membership.name)
-            if membership.name in seen.doubtful and user is not None:
-                await source.refresh(user, membership)
+            if user is None:
+                continue
+            model = await source.refresh(user, membership)
+            # At the door JupyterHub keeps it.
+            if isinstance(model, dict) and "auth_state" in model:
+                await user.save_auth_state(model["auth_state"])
 
     async def _judge_staleness(self, source: TeamAuthenticator) -> None:
         try:
