@@ -351,6 +351,8 @@ class Directory:
             at=self._now(),
             groups=find_groups(settings, link, entry, username),
             claims={**claims, "dn": [entry.dn]},
+            # The directory's own word: who may write it there is for its admin to say.
+            emails=tuple(claims.get("mail", ())),
         )
 
     def _check(self, session: Session, username: str | None, steps: list[Finding]) -> None:

@@ -455,7 +455,18 @@ def to_facts(
         at=at if at is not None else to_moment(issued or 0.0),
         groups=found or (),
         claims=everything,
+        emails=_vouched_email(told if "email" in told else claims),
     )
+
+
+def _vouched_email(said: Mapping[str, Any]) -> tuple[str, ...]:
+    """The address, where the same document says that it is verified: the other may mean another.
+
+    Some providers write the boolean as a text.
+    """
+    email, verified = said.get("email"), said.get("email_verified")
+    is_verified = verified is True or verified == "true"
+    return (email,) if is_verified and isinstance(email, str) else ()
 
 
 def _access_token_hash(access_token: str, algorithm: str) -> str:

@@ -190,7 +190,15 @@ class PortalVerifier:
             at=to_moment(float(claims["iat"])),
             groups=groups or (),
             claims={key: value for key, value in claims.items() if key not in _OF_THE_TOKEN},
+            emails=_vouched_email(claims),
         )
+
+
+def _vouched_email(claims: Mapping[str, Any]) -> tuple[str, ...]:
+    """The address that the portal registered; unless it says that it has not verified it."""
+    email = claims.get("email")
+    is_doubted = claims.get("email_verified", True) is not True
+    return (email,) if isinstance(email, str) and not is_doubted else ()
 
 
 def make_portal_token(

@@ -50,6 +50,9 @@ class Facts:
         a token's claims, of any JSON shape.
     at
         When the source said so.
+    emails
+        Addresses of which the source vouches that they are this person's, as it writes them. What
+        somebody may type in for themselves is not among them.
     """
 
     identity: Identity
@@ -57,3 +60,4 @@ class Facts:
     at: datetime
     groups: tuple[str, ...] = ()
     claims: Mapping[str, Any] = field(default_factory=dict)
+    emails: tuple[str, ...] = ()

@@ -57,6 +57,7 @@ async def test_a_person_gets_in_as_what_the_directory_says(directory):
     assert facts.claims == {
         "cn": ["ada of Contest"], "mail": ["ada@contest.test"], "dn": [s.person_dn("ada")]
     }  # fmt: skip
+    assert facts.emails == ("ada@contest.test",)
     assert short(facts.groups) == {"ocean"}
 
 

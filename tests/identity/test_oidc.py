@@ -541,6 +541,30 @@ def test_userinfo_was_asked_later():
     assert to_facts(ADA, userinfo={"sub": "7"}).groups == ("a",)
 
 
+@pytest.mark.parametrize(
+    ("token", "userinfo", "emails"),
+    [
+        ({}, None, ()),
+        ({"email": "a@x.org"}, None, ()),
+        ({"email": "a@x.org", "email_verified": False}, None, ()),
+        ({"email": "a@x.org", "email_verified": "false"}, None, ()),
+        ({"email": "a@x.org", "email_verified": 1}, None, ()),
+        ({"email": ["a@x.org"], "email_verified": True}, None, ()),
+        ({"email": "A@x.org", "email_verified": True}, None, ("A@x.org",)),
+        ({"email": "a@x.org", "email_verified": "true"}, None, ("a@x.org",)),
+        ({}, {"email": "b@x.org", "email_verified": True}, ("b@x.org",)),
+        # One document's word does not verify the other's address.
+        ({"email": "a@x.org", "email_verified": True}, {"email": "b@x.org"}, ()),
+        ({"email_verified": True}, {"email": "b@x.org"}, ()),
+        ({"email": "a@x.org"}, {"email_verified": True}, ()),
+        ({"email": "a@x.org", "email_verified": True}, {"name": "Ada"}, ("a@x.org",)),
+    ],
+)
+def test_addresses_that_the_provider_vouches_for(token, userinfo, emails):
+    told = None if userinfo is None else {"sub": "7", **userinfo}
+    assert to_facts({**ADA, **token}, userinfo=told).emails == emails
+
+
 @pytest.mark.parametrize("told", [{}, {"sub": "8"}, {"sub": None}, {"sub": 7}])
 def test_userinfo_of_another_person(told):
     with pytest.raises(TokenRefusedError) as refused:

@@ -135,6 +135,22 @@ async def test_says_who_has_come(portal, spent, key):
     assert spent.seen == {(ISSUER, "token-1"): NOW + timedelta(seconds=90)}
 
 
+@pytest.mark.parametrize(
+    ("claims", "emails"),
+    [
+        ({}, ()),
+        ({"email": "ada@x.org"}, ("ada@x.org",)),
+        ({"email": "ada@x.org", "email_verified": True}, ("ada@x.org",)),
+        ({"email": "ada@x.org", "email_verified": False}, ()),
+        ({"email": "ada@x.org", "email_verified": None}, ()),
+        ({"email": ["ada@x.org"]}, ()),
+    ],
+)
+async def test_addresses_that_the_portal_vouches_for(portal, claims, emails):
+    facts = await portal.verify(make(claims=claims), contest="ocean-2027", nonce=NONCE)
+    assert facts.emails == emails
+
+
 async def test_is_spent_once_and_what_is_refused_is_not_spent(portal, spent):
     token = make()
     await refuse(portal, token, nonce="another")
