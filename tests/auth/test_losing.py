@@ -167,6 +167,27 @@ def test_who_is_gone_from_the_source_is_gone_from_here(ground: Ground) -> None:
     browser.client.close()
 
 
+def test_an_outage_closes_those_without_a_server_too(ground: Ground) -> None:
+    ground.write(gwen=person("8", "team-ocean"))
+    browser = ground.log_in("gwen")
+    ground.write(down=True)
+    until(lambda: "Protected access of" in ground.hub.log)
+
+    def is_refused() -> bool:
+        return "could not be asked for too long" in ground.hub.spawn("gwen", team="ocean").text
+
+    until(is_refused)
+    assert browser.status() == 200
+    ground.write()
+    assert ground.log_in("gwen").client.close() is None
+    answer = ground.hub.spawn("gwen", team="ocean")
+    assert answer.status_code in (201, 202), "a log-in opens at once"
+    ground.hub.wait_ready("gwen")
+    ground.hub.stop_server("gwen")
+    ground.hub.wait_stopped("gwen")
+    browser.client.close()
+
+
 def test_a_lasting_outage_closes_and_opens_again(ground: Ground) -> None:
     ground.write(dora=person("4", "team-ocean"))
     browser = ground.log_in("dora")

@@ -156,6 +156,7 @@ class Admission:
         except DatabaseError as e:
             log.error("Nobody could be let in: %s", e)
             raise web.HTTPError(503, TRY_AGAIN) from e
+        self.open_again(standing.name)
         for line in () if standing.entitlements is None else explain(standing.entitlements):
             log.info("%s: %s", standing.name, line)
         return standing
@@ -261,20 +262,32 @@ class Admission:
     def close_stale(self, memberships: Sequence[Membership]) -> frozenset[str]:
         """Close protected access of those whom a source last spoke of too long ago; open others'.
 
-        Returns the names of those who are closed now.
+        Returns the names of those who are closed now, people who have not been here for long too.
         """
         before = self.now() - self.max_staleness
         stale = {m.name for m in memberships if m.confirmed_at < before}
-        for name in sorted(stale - self._stale):
-            log.warning("Protected access of %s is closed: the source has not answered", name)
+        news = stale - self._stale
+        if news:
+            log.warning("Protected access of %s is closed: no word of them", _to_words(news))
         self._stale = (self._stale - {m.name for m in memberships}) | stale
         return frozenset(stale)
+
+    def open_again(self, name: str) -> None:
+        """The source has just spoken of this hub user."""
+        self._stale.discard(name)
 
     def close(self) -> None:
         """Give the database back."""
         self.manager.identities.close()
         self.memberships.close()
         self.engine.dispose()
+
+
+def _to_words(names: Iterable[str]) -> str:
+    """A few names and how many more."""
+    found = sorted(names)
+    shown = ", ".join(found[:5])
+    return shown if len(found) <= 5 else f"{shown} and {len(found) - 5} more"
 
 
 def _is_ours(group: Any) -> bool:

@@ -452,6 +452,7 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
                 await self.admission.drop(membership, because=because)
                 return {"admin": False, "groups": [g.name for g in user.groups]}
             standing = await self.admission.manager.confirm(user.name, asked.facts)
+            self.admission.open_again(user.name)
         except CannotAskError:
             standing = await self.admission.manager.project(membership)
             asked = Asked(None)

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jupyterhub import orm
 
@@ -107,24 +107,26 @@ class Watcher:
         except CollabError as e:
             log.error("Nobody can say how old the word of %s is: %s", source.issuer, e)
             return
-        active = [m for m in memberships if m.is_active and self._has_server(m.name)]
+        active = [m for m in memberships if m.is_active]
+        here = {user.name for user in self._with_servers()}
         now = self._admission.now()
-        ages = [(now - m.confirmed_at).total_seconds() for m in active]
+        ages = [(now - m.confirmed_at).total_seconds() for m in active if m.name in here]
         STALENESS.labels(source.issuer).set(max(ages, default=0.0))
         CLOSED.labels(source.issuer).set(len(self._admission.close_stale(active)))
 
     def _end_lost(self) -> None:
         """End what is there and should not be: of all who have a server or share one."""
         app = self._admission.app
-        users = [u for u in app.users.values() if any(s.active for s in u.spawners.values())]
+        users = self._with_servers()
         sharing = app.db.query(orm.Share.user_id).filter(orm.Share.user_id.is_not(None)).distinct()
         users += [app.users[user_id] for (user_id,) in sharing]
         for user in dict.fromkeys(users):
             self._admission.ender.end_lost(user)
 
-    def _has_server(self, name: str) -> bool:
-        user = self._admission.app.users.get(name)
-        return user is not None and any(s.active for s in list(user.spawners.values()))
+    def _with_servers(self) -> list[Any]:
+        """Hub users who have a server. The hub holds all of them in memory anyway."""
+        users = list(self._admission.app.users.values())
+        return [user for user in users if any(s.active for s in user.spawners.values())]
 
     async def _run(self) -> None:
         while True:
