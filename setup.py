@@ -90,6 +90,9 @@ setup(
     },
     entry_points={
         "console_scripts": ["jupyterhub-collab = jupyterhub_collab.cli.main:main"],
+        "jupyterhub.authenticators": [
+            "collab-ldap = jupyterhub_collab.hub.auth.ldap:LDAPTeamAuthenticator",
+        ],
         "jupyterhub.spawners": ["collab = jupyterhub_collab.hub.spawner:TeamSpawner"],
     },
     classifiers=[

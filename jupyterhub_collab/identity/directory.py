@@ -8,10 +8,11 @@ longer than that limit, a thread. Passwords go to the directory and nowhere else
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -41,7 +42,7 @@ from .directory_errors import (
     Refusal,
     to_refusal,
 )
-from .directory_groups import attributes_of_person, find_groups, find_members
+from .directory_groups import attributes_of_person, find_groups, find_members, find_people
 from .directory_link import Deadline, Link, make_tls_context
 from .directory_servers import Servers, Session
 from .directory_settings import DirectorySettings, Server
@@ -183,6 +184,32 @@ class Directory:
 
         return await self._run(work, timeout_s=self.settings.bulk_timeout_s)
 
+    async def active_among(self, subjects: Iterable[str]) -> frozenset[Identity]:
+        """Those of these people whom the directory shows as active. Raises as `look_up`."""
+        terms = []
+        for subject in subjects:
+            with contextlib.suppress(ValueError):  # of another directory: nobody here
+                terms.append(to_identity_filter(self.settings.identity_attribute, subject))
+        if not terms:
+            return frozenset()
+
+        def work(session: Session) -> frozenset[Identity]:
+            entries = find_people(self.settings, session.reader(), terms)
+            return frozenset(self._identity(entry) for entry in entries)
+
+        return await self._run(work, timeout_s=self.settings.bulk_timeout_s)
+
+    async def shows_people(self) -> bool:
+        """Whether our account sees any active person at all. Raises as `look_up`."""
+        everybody = substitute(self.settings.user_filter, username="*")
+        full = all_of(everybody, self.settings.active_filter)
+
+        def work(session: Session) -> bool:
+            bases, reader = self.settings.user_bases, session.reader()
+            return any(reader.search(base, full, [], limit=1) for base in bases)
+
+        return await self._run(work)
+
     async def check(self, username: str | None = None) -> tuple[Finding, ...]:
         """Try every server with new connections, step by step; never raises for what it finds.
 
@@ -230,9 +257,14 @@ class Directory:
                 return await asyncio.wrap_future(future)
         except TIMED_OUT as e:
             deadline.cut()
-            raise DirectoryDownError(
+            late = DirectoryDownError(
                 f"directory {settings.name} did not answer within {limit_s:g} s"
-            ) from e
+            )
+            late.password_shown = deadline.password_shown
+            raise late from e
+        except DirectoryDownError as e:
+            e.password_shown = deadline.password_shown
+            raise
         except asyncio.CancelledError:
             deadline.cut(given_up=True)
             raise

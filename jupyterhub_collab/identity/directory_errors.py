@@ -96,7 +96,15 @@ class BadCredentialsError(UserError):
 
 
 class DirectoryDownError(RetryableError):
-    """No server of the directory answered, or not in time, or not with LDAP."""
+    """No server of the directory answered, or not in time, or not with LDAP.
+
+    Attributes
+    ----------
+    password_shown
+        A person's password was sent before that, so the directory may have counted it.
+    """
+
+    password_shown: bool = False
 
 
 class DirectorySettingsError(PermanentError):

@@ -190,6 +190,15 @@ def _people(
     return found
 
 
+def find_people(settings: DirectorySettings, link: Link, terms: Sequence[str]) -> list[Entry]:
+    """People whom one of these filters fits, and user_filter and active_filter."""
+    wanted = [settings.identity_attribute]
+    found = []
+    for some in _chunks(terms):
+        found += _people(settings, link, any_of(some), wanted)
+    return found
+
+
 def _of_primary(
     settings: DirectorySettings, link: Link, groups: Iterable[Entry], attributes: Sequence[str]
 ) -> list[Entry]:

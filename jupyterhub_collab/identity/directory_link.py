@@ -45,6 +45,8 @@ class Deadline:
     ----------
     given_up
         Its caller went away: nothing it says tells anything about a server.
+    password_shown
+        The connection for a person's password stood.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
@@ -53,7 +55,7 @@ class Deadline:
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         self._cut = False
-        self.given_up = False
+        self.given_up = self.password_shown = False
 
     def remaining_s(self) -> float:
         """Seconds that are left.

@@ -132,6 +132,7 @@ class Session:
         """Connection to show a person's password on."""
         if self._person is None:
             self._person = self._take(self._servers.persons)
+            self._deadline.password_shown = True
         return self._person
 
     def _take(self, kept: _Kept) -> Link:

@@ -125,8 +125,12 @@ class Memberships:
         """All who came in through a source, sorted by name. Raises DatabaseError."""
         wanted = select(_memberships).where(_memberships.c.issuer == issuer)
         ordered = wanted.order_by(_memberships.c.name)
-        rows = await self._database.run(lambda connection: connection.execute(ordered).all())
-        return tuple(_to_membership(row) for row in rows)
+
+        def work(connection: Connection) -> tuple[Membership, ...]:
+            # In the thread: thousands of rows take longer than the hub's loop may.
+            return tuple(_to_membership(row) for row in connection.execute(ordered))
+
+        return await self._database.run(work)
 
     async def forget(self, name: str) -> None:
         """Drop a hub user's row; none there is fine. Raises DatabaseError."""

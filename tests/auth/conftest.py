@@ -97,6 +97,10 @@ class Browser:
 
     def log_in(self, username: str, password: str = "pw") -> httpx.Response:
         self.client.get("login")
+        return self.log_in_now(username, password)
+
+    def log_in_now(self, username: str, password: str = "pw") -> httpx.Response:
+        """Sends the form of a page that was got before."""
         form = {"username": username, "password": password, "_xsrf": self.client.cookies["_xsrf"]}
         return self.client.post("login", data=form)
 

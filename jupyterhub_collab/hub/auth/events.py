@@ -1,6 +1,6 @@
 """Log-ins and changes of access as events (JupyterHub's event log) and as metrics.
 
-Whoever wants to keep events configures handlers of `c.EventLog`. Metrics are on the hub's own
+Whoever wants to keep events configures handlers of `c.EventLogger`. Metrics are on the hub's own
 ``/hub/metrics``.
 """
 
