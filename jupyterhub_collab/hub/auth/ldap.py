@@ -10,6 +10,7 @@ the browser.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
@@ -63,6 +64,9 @@ class LDAPTeamAuthenticator(DirectoryTraits, TeamAuthenticator):
         settings = self.to_settings()
         self.directory = self._open(settings)
         self._overview = DirectoryOverview(self.directory)
+        # All who waited for a silent directory are told at one moment: each in a turn of the loop
+        # of their own, or everybody else waits for all of their pages.
+        self._one_by_one = asyncio.Lock()
         if settings.tls == "insecure":
             self.log.warning(
                 "PASSWORDS GO TO THE DIRECTORY IN THE CLEAR: c.%s.tls is insecure",
@@ -101,6 +105,8 @@ class LDAPTeamAuthenticator(DirectoryTraits, TeamAuthenticator):
             self.tell(Outcome.REFUSED, username=known_as, address=taken.address, because=because)
             raise web.HTTPError(403, str(e)) from e
         except CollabError as e:
+            async with self._one_by_one:
+                await asyncio.sleep(0)
             self._count_failure(taken, e, known_as)
             is_down = isinstance(e, DirectoryDownError)
             raise web.HTTPError(503, DOWN if is_down else MISCONFIGURED) from e
