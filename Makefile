@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CLUSTER ?= embedded
+AUTH ?= demo
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help demo test lint cluster cluster-down campaign bench docs constraints clean
@@ -9,9 +10,9 @@ MAKEFLAGS += --no-print-directory
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
-demo: ## the whole thing on this machine: a hub, two contests, teams (CLUSTER=node: real Kubernetes)
+demo: ## the whole thing on this machine: a hub, two contests, teams (CLUSTER=node: real Kubernetes; AUTH=ldap: a real directory)
 	@$(PYTHON) tools/bootstrap.py demo
-	@$(BIN)/python tools/demo.py --cluster $(CLUSTER)
+	@$(BIN)/python tools/demo.py --cluster $(CLUSTER) --auth $(AUTH)
 
 test: ## lint, then every test; installs what it can, says loudly what it could not prove
 	@$(PYTHON) tools/bootstrap.py test

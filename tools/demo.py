@@ -20,6 +20,7 @@ PROGRAM = Path(sys.executable).parent / "jupyterhub-collab"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cluster", choices=("embedded", "node"), default="embedded")
+    parser.add_argument("--auth", choices=("demo", "ldap"), default="demo")
     parser.add_argument("--port", default="8000")
     arguments = parser.parse_args()
     if arguments.cluster == "embedded":
@@ -27,7 +28,7 @@ def main() -> None:
     else:
         options = [f"--data={ROOT / 'demo-data-node'}", *start_node()]
     # Becomes the program, so that Ctrl-C and its exit code are its own.
-    command = [str(PROGRAM), "up", f"--port={arguments.port}", *options]
+    command = [str(PROGRAM), "up", f"--port={arguments.port}", f"--auth={arguments.auth}", *options]
     os.execv(PROGRAM, command)  # noqa: S606 - our own command line
 
 

@@ -7,6 +7,7 @@ It must not: decide anything; what a command does lives below it.
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,13 @@ Kubeconfig = Annotated[
 ]
 
 
+class Auth(str, Enum):
+    """Ways to let people in to a run of `up`."""
+
+    DEMO = "demo"
+    LDAP = "ldap"
+
+
 @app.command()
 def up(
     manifests: Annotated[
@@ -55,6 +63,9 @@ def up(
     platform: Annotated[
         Path | None, typer.Option(help="File of further platform settings for that cluster.")
     ] = None,
+    auth: Annotated[
+        Auth, typer.Option(help="Who lets people in; ldap starts a directory (slapd) of its own.")
+    ] = Auth.DEMO,
     image: Annotated[str, typer.Option(help="Image of the sample contests.")] = DEFAULT_IMAGE,
     sample_driver: Annotated[
         str, typer.Option(help="CSI driver that mounts the sample data sets.")
@@ -72,6 +83,7 @@ def up(
         provisioner_kubeconfig=provisioner_kubeconfig,
         hub_address=hub_address,
         platform=platform,
+        auth=auth.value,
         image=image,
         sample_driver=sample_driver,
         sample_datasets=sample_datasets,

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from . import configure
-from .demo_authenticator import DemoAuthenticator
-from .demo_settings import ENVIRONMENT_VARIABLE, DemoSettings, read_demo_settings
-
-HOST_ACCOUNT = "host"
-"""The demo's admin: whoever organises the contests."""
+from .demo_accounts import HOST_ACCOUNT
+from .demo_settings import (
+    ENVIRONMENT_VARIABLE,
+    DemoDirectorySettings,
+    DemoSettings,
+    read_demo_settings,
+)
 
 _TEMPLATES = Path(__file__).parent / "templates" / "demo"
 
@@ -56,12 +58,36 @@ def _configure_addresses(c: Any, settings: DemoSettings) -> None:
 def _configure_accounts(c: Any, settings: DemoSettings, data: Path) -> None:
     c.JupyterHub.db_url = f"sqlite:///{data / 'hub' / 'jupyterhub.sqlite'}"
     c.JupyterHub.cookie_secret_file = str(data / "hub" / "cookie_secret")
+    if settings.directory is None:
+        _configure_demo_accounts(c)
+    else:
+        _configure_directory(c, settings.directory)
+    c.DemoAccounts.accounts_file = str(data / "demo-accounts.json")
+    c.DemoAccounts.public_url = settings.public_url
+    c.DemoAccounts.warning = settings.warning or ""
+
+
+def _configure_demo_accounts(c: Any) -> None:
+    from .demo_authenticator import DemoAuthenticator
+
     c.JupyterHub.authenticator_class = DemoAuthenticator
-    c.DemoAuthenticator.accounts_file = str(data / "demo-accounts.json")
-    c.DemoAuthenticator.public_url = settings.public_url
-    c.DemoAuthenticator.warning = settings.warning or ""
     c.DemoAuthenticator.admin_users = {HOST_ACCOUNT}
     c.DemoAuthenticator.any_allow_config = True  # check_allowed decides
+
+
+def _configure_directory(c: Any, directory: DemoDirectorySettings) -> None:
+    """As an admin would with a directory of their own."""
+    from .demo_ldap_authenticator import DemoLDAPAuthenticator
+
+    c.JupyterHub.authenticator_class = DemoLDAPAuthenticator
+    c.TeamAuthenticator.rules_file = directory.rules_file
+    c.LDAPTeamAuthenticator.name = directory.name
+    c.LDAPTeamAuthenticator.servers = [f"127.0.0.1:{directory.port}"]
+    c.LDAPTeamAuthenticator.ca_file = directory.ca_file
+    c.LDAPTeamAuthenticator.bind_dn = directory.bind_dn
+    c.LDAPTeamAuthenticator.bind_password_file = directory.password_file
+    c.LDAPTeamAuthenticator.user_bases = [directory.people]
+    c.LDAPTeamAuthenticator.group_bases = [directory.groups]
 
 
 def _configure_services(c: Any, settings: DemoSettings, data: Path) -> None:

@@ -14,6 +14,20 @@ ENVIRONMENT_VARIABLE = "COLLAB_DEMO_SETTINGS"  # names the file
 
 
 @dataclass(frozen=True)
+class DemoDirectorySettings:
+    """The directory of a run with ``--auth ldap``: where it is, and how the hub reads it."""
+
+    name: str
+    port: int
+    ca_file: str
+    password_file: str
+    rules_file: str
+    bind_dn: str
+    people: str
+    groups: str
+
+
+@dataclass(frozen=True)
 class DemoSettings:
     """Addresses, ports and files of one run.
 
@@ -29,6 +43,8 @@ class DemoSettings:
         The cluster that the spawner talks to.
     warning
         What people must know of the cluster, None when there is nothing.
+    directory
+        None: the demo accounts are the hub's own.
     """
 
     data: str
@@ -42,6 +58,7 @@ class DemoSettings:
     platform_file: str
     embedded: bool
     warning: str | None = None
+    directory: DemoDirectorySettings | None = None
 
     @property
     def domain(self) -> str:
@@ -75,4 +92,7 @@ class DemoSettings:
 
 def read_demo_settings(path: Path) -> DemoSettings:
     """Settings of the run that wrote ``path``."""
-    return DemoSettings(**json.loads(path.read_text()))
+    said = json.loads(path.read_text())
+    directory = said.pop("directory")
+    found = None if directory is None else DemoDirectorySettings(**directory)
+    return DemoSettings(**said, directory=found)

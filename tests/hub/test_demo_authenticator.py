@@ -15,12 +15,12 @@ from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 from traitlets.config import Config, LoggingConfigurable
 
-from jupyterhub_collab.hub.demo_authenticator import (
-    DemoAuthenticator,
+from jupyterhub_collab.hub.demo_accounts import (
     is_from_this_machine,
     is_loopback_url,
     make_password,
 )
+from jupyterhub_collab.hub.demo_authenticator import DemoAuthenticator
 
 LOCAL = ("127.0.0.1", "127.0.0.1")
 

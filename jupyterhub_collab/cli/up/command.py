@@ -16,10 +16,12 @@ from shlex import quote
 
 from rich.console import Console
 
+from ...hub.demo_accounts import HOST_ACCOUNT
 from ...hub.demo_settings import DemoSettings
 from ...models import ContestManifest, Platform
 from .contests import apply_manifest, read_manifest
 from .data_folder import DataFolder, choose_ports, open_data_folder, write_file
+from .directory import make_directory_program, put_directory
 from .ground import (
     Ground,
     ensure_hub_namespace,
@@ -51,6 +53,8 @@ class UpOptions:
         A real cluster; None: the embedded one.
     platform
         File of further platform settings, for a real cluster.
+    auth
+        ``demo``: accounts of the hub's own; ``ldap``: a real directory, started with the rest.
     sample_driver, sample_datasets
         CSI driver that mounts the samples' data on a real cluster, and their place there.
     """
@@ -62,6 +66,7 @@ class UpOptions:
     provisioner_kubeconfig: Path | None = None
     hub_address: str | None = None
     platform: Path | None = None
+    auth: str = "demo"
     image: str = DEFAULT_IMAGE
     sample_driver: str = CSI_DRIVER
     sample_datasets: str | None = None
@@ -101,7 +106,9 @@ def _end_leftovers(folder: DataFolder, console: Console) -> None:
 
 def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepared:
     check_port(BIND_ADDRESS, options.port, option="--port")
-    local = {"proxy_api": "127.0.0.1", "provisioner": "127.0.0.1"}
+    local = {"proxy_api": BIND_ADDRESS, "provisioner": BIND_ADDRESS}
+    if options.auth == "ldap":
+        local["directory"] = BIND_ADDRESS
     if options.kubeconfig is None:
         wanted = {**local, "hub": "127.0.0.1", "cluster": "127.0.0.1"}
         ports = choose_ports(folder, wanted, public_port=options.port)
@@ -114,6 +121,16 @@ def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepa
         )
         wanted = {**local, "hub": ground.hub_address}
         ports = choose_ports(folder, wanted, public_port=options.port)
+    platform = make_platform(
+        ground, hub_port=ports["hub"], port=options.port, extra=options.platform
+    )
+    sample = SampleSettings(options.image, options.sample_driver, options.sample_datasets)
+    files = list(options.manifests) or put_samples(folder, sample)
+    manifests = [read_manifest(file, platform) for file in files]
+    directory = None
+    if options.auth == "ldap":
+        port = ports["directory"]
+        directory = put_directory(folder, manifests, host=HOST_ACCOUNT, port=port)
     settings = DemoSettings(
         data=str(folder.root),
         bind_address=BIND_ADDRESS,
@@ -126,19 +143,16 @@ def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepa
         platform_file=str(folder.platform),
         embedded=ground.embedded,
         warning=ground.warning,
-    )
-    platform = make_platform(
-        ground, hub_port=ports["hub"], port=options.port, extra=options.platform
+        directory=directory and directory.to_settings(),
     )
     write_file(folder.platform, platform.model_dump_json(by_alias=True, exclude_none=True))
     write_file(folder.settings, settings.to_json())
     write_file(folder.root / "run" / "environment", _environment(folder, settings))
-    sample = SampleSettings(options.image, options.sample_driver, options.sample_datasets)
-    files = list(options.manifests) or put_samples(folder, sample)
-    manifests = [read_manifest(file, platform) for file in files]
     with console.status("Installing the proxy (first start only)"):
         script = install_proxy(tell=lambda line: _say(console, f"[dim]{line}[/]"))
     programs = make_programs(folder, settings, ground, proxy_script=script)
+    if directory is not None:
+        programs.insert(0, make_directory_program(directory))
     return _Prepared(folder, settings, ground, programs, manifests, platform)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
+from ...timeouts import TIMED_OUT, timeout
 from .program import IsReady
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
@@ -102,6 +103,24 @@ def all_of(*probes: IsReady) -> IsReady:
         for probe in probes:
             if not await probe():
                 return False
+        return True
+
+    return is_ready
+
+
+def tls_probe(address: str, port: int, *, ca_file: Path) -> IsReady:
+    """Ready when a server there shows a certificate that this authority signed."""
+
+    async def is_ready() -> bool:
+        try:
+            context = ssl.create_default_context(cafile=str(ca_file))
+            opening = asyncio.open_connection(address, port, ssl=context, server_hostname=address)
+            async with timeout(3):
+                _, writer = await opening
+            writer.close()
+            await writer.wait_closed()
+        except (OSError, TIMED_OUT):
+            return False
         return True
 
     return is_ready
