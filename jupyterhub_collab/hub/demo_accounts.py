@@ -30,7 +30,7 @@ _WORDS = 3  # of 12 bits each, and two digits: 43 bits, behind a login for this 
 _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 
 
-class DemoAccounts(Configurable):  # type: ignore[misc]
+class DemoAccounts(Configurable):
     """What an authenticator of the demo has besides its own: accounts that are shown."""
 
     accounts_file = Unicode(

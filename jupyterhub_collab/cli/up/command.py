@@ -143,7 +143,7 @@ def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepa
         platform_file=str(folder.platform),
         embedded=ground.embedded,
         warning=ground.warning,
-        directory=directory and directory.to_settings(),
+        directory=None if directory is None else directory.to_settings(),
     )
     write_file(folder.platform, platform.model_dump_json(by_alias=True, exclude_none=True))
     write_file(folder.settings, settings.to_json())
