@@ -18,6 +18,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -269,6 +270,10 @@ class RemoteKeys:
             raise _unknown_key(key_id, self.url, found)
         return key
 
+    async def load(self) -> KeySet:
+        """All of them. Raises SourceUnavailableError and SourceMisconfiguredError."""
+        return await self._set.get()
+
     async def close(self) -> None:
         """Stop a read that is on its way."""
         await self._set.close()
@@ -286,7 +291,8 @@ class RemoteKeys:
 
 
 class KeyFile:
-    """A key set in a file, read again when the file changes.
+    """A key set in a file, read again when the file changes: a JSON Web Key Set, or public keys in
+    PEM, whose ids are their thumbprints.
 
     Whoever can write it can sign in as anybody, so only its owner may.
     """
@@ -298,11 +304,15 @@ class KeyFile:
 
     async def find(self, key_id: str | None, algorithm: str) -> PublicKey:
         """See `KeySource.find`."""
-        found = await asyncio.to_thread(self._load)
+        found = await self.load()
         key = found.find(key_id, algorithm)
         if key is None:
             raise _unknown_key(key_id, str(self.path), found)
         return key
+
+    async def load(self) -> KeySet:
+        """All of them. Raises SourceMisconfiguredError."""
+        return await asyncio.to_thread(self._load)
 
     def _load(self) -> KeySet:
         try:
@@ -326,7 +336,8 @@ class KeyFile:
         try:
             if len(data) > MAX_BYTES:
                 raise ValueError(f"it has more than {MAX_BYTES} bytes")
-            found = parse_key_set(parse_object(data), algorithms=self.algorithms)
+            document = to_key_set(*_read_pem(data)) if _is_pem(data) else parse_object(data)
+            found = parse_key_set(document, algorithms=self.algorithms)
         except ValueError as e:
             raise SourceMisconfiguredError(
                 f"The key file {self.path} is no key set: {e}."
@@ -335,6 +346,33 @@ class KeyFile:
             log.info("Keys of %s that are not used: %s", self.path, "; ".join(found.skipped))
         self._read = (version, found)
         return found
+
+
+_PEM_BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
+
+
+def _is_pem(data: bytes) -> bool:
+    return b"-----BEGIN" in data and not data.lstrip().startswith(b"{")
+
+
+def _read_pem(data: bytes) -> list[PublicKey]:
+    """Public keys. Raises ValueError."""
+    keys: list[PublicKey] = []
+    for block in _PEM_BLOCK.finditer(data):
+        if block[1] != b"PUBLIC KEY":
+            raise ValueError(
+                f"it holds a {block[1].decode()} in PEM; only PUBLIC KEY belongs there"
+            )
+        try:
+            key = serialization.load_pem_public_key(block[0])
+        except UnsupportedAlgorithm as e:
+            raise ValueError("it holds a public key of an unknown kind") from e
+        if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey):
+            raise ValueError("it holds a public key that signs nothing here")
+        keys.append(key)
+    if not keys:
+        raise ValueError("its PEM is cut off")
+    return keys
 
 
 def _unknown_key(key_id: str | None, where: str, found: KeySet) -> TokenRefusedError:

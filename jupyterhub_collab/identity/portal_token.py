@@ -28,7 +28,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import jwt
@@ -63,11 +63,28 @@ LIFETIME_S: Final = 60
 _OF_THE_TOKEN: Final = frozenset({"iss", "aud", "sub", "jti", "iat", "exp", "nbf", "nonce"})
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
+PortalKey: TypeAlias = Ed25519PrivateKey | EllipticCurvePrivateKey
 Spend = Callable[[str, str, datetime], Awaitable[bool]]
 
 
 def to_audience(hub_url: str, contest: str) -> str:
     """``aud`` of tokens for this contest on this hub: ``https://hub.example.org#ocean-2027``.
+
+    The address is as `to_hub_audience` has it.
+
+    Raises
+    ------
+    SourceMisconfiguredError
+        One of the two is none.
+    """
+    hub = to_hub_audience(hub_url)
+    if not is_team_id(contest):
+        raise SourceMisconfiguredError(f"contest: {contest!r} is none: {TEAM_ID_RULE}")
+    return f"{hub}#{contest}"
+
+
+def to_hub_audience(hub_url: str) -> str:
+    """``aud`` of what is for a hub and no contest: ``https://hub.example.org``.
 
     The address is what people have in their browsers' bars, up to and with the hub's base path;
     scheme and host in lower case, no default port, no slash at the end.
@@ -75,17 +92,36 @@ def to_audience(hub_url: str, contest: str) -> str:
     Raises
     ------
     SourceMisconfiguredError
-        One of the two is none.
+        It is none.
     """
     parts = urlsplit(check_address(hub_url, "hub address", plain_http=True))
     if parts.query or hub_url.endswith("?"):
         raise SourceMisconfiguredError("hub address: holds a query")
-    if not is_team_id(contest):
-        raise SourceMisconfiguredError(f"contest: {contest!r} is none: {TEAM_ID_RULE}")
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
     port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}#{contest}"
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
+async def open_portal_token(
+    token: object, *, keys: KeySource, token_type: str, max_bytes: int
+) -> dict[str, Any]:
+    """Claims that one of the portal's keys signed, as this type of token; not checked yet.
+
+    Raises
+    ------
+    TokenRefusedError
+        It is no such token.
+    SourceUnavailableError, SourceMisconfiguredError
+        The keys cannot be had.
+    """
+    read = read_token(token, max_bytes=max_bytes)
+    check_algorithm(read, ALGORITHMS)
+    if read.type != token_type:
+        raise TokenRefusedError(f"header typ: not {token_type}")
+    if read.key_id is None:
+        raise TokenRefusedError("header kid: missing")
+    return read.open(await keys.find(read.key_id, read.algorithm))
 
 
 class PortalVerifier:
@@ -144,13 +180,9 @@ class PortalVerifier:
         """
         if not nonce:
             raise ValueError("a login without a nonce cannot be told from a replay")
-        read = read_token(token, max_bytes=MAX_BYTES)
-        check_algorithm(read, ALGORITHMS)
-        if read.type != TYPE:
-            raise TokenRefusedError(f"header typ: not {TYPE}")
-        if read.key_id is None:
-            raise TokenRefusedError("header kid: missing")
-        claims = read.open(await self._keys.find(read.key_id, read.algorithm))
+        claims = await open_portal_token(
+            token, keys=self._keys, token_type=TYPE, max_bytes=MAX_BYTES
+        )
         expires = self._check(claims, audience=to_audience(self._hub_url, contest), nonce=nonce)
         facts = self._to_facts(claims)
         # Last of all: a token that is refused for something else is not spent.
@@ -202,7 +234,7 @@ def _vouched_email(claims: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def make_portal_token(
-    key: Ed25519PrivateKey | EllipticCurvePrivateKey,
+    key: PortalKey,
     *,
     issuer: str,
     hub_url: str,
@@ -234,12 +266,6 @@ def make_portal_token(
         The key is neither Ed25519 nor P-256, the lifetime not up to 120 s, or a claim of ours is
         among ``claims``.
     """
-    if isinstance(key, EllipticCurvePrivateKey):
-        if not isinstance(key.curve, SECP256R1):
-            raise ValueError("an elliptic curve key for portal tokens is a P-256 one")
-        algorithm = "ES256"
-    else:
-        algorithm = "EdDSA"
     if not 1 <= lifetime_s <= LIFETIME_MAX_S:
         raise ValueError(f"lifetime_s is from 1 to {LIFETIME_MAX_S}")
     issued = int(now.timestamp())
@@ -257,5 +283,24 @@ def make_portal_token(
     payload |= {"groups": listed} if listed else {}
     if claims and set(claims) & set(payload):
         raise ValueError("claims: names one that is given by itself")
-    headers = {"kid": key_id or thumbprint(key.public_key()), "typ": TYPE}
-    return jwt.encode({**payload, **(claims or {})}, key, algorithm=algorithm, headers=headers)
+    return sign(key, {**payload, **(claims or {})}, token_type=TYPE, key_id=key_id)
+
+
+def sign(
+    key: PortalKey, payload: Mapping[str, Any], *, token_type: str, key_id: str | None = None
+) -> str:
+    """A token of a portal's, signed. The key's id is its thumbprint unless given.
+
+    Raises
+    ------
+    ValueError
+        The key is neither Ed25519 nor P-256.
+    """
+    if isinstance(key, EllipticCurvePrivateKey):
+        if not isinstance(key.curve, SECP256R1):
+            raise ValueError("an elliptic curve key for portal tokens is a P-256 one")
+        algorithm = "ES256"
+    else:
+        algorithm = "EdDSA"
+    headers = {"kid": key_id or thumbprint(key.public_key()), "typ": token_type}
+    return jwt.encode(dict(payload), key, algorithm=algorithm, headers=headers)

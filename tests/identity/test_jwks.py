@@ -7,6 +7,7 @@ import os
 
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
@@ -491,3 +492,41 @@ def test_strict_json_is_an_object_or_a_value_error_that_repeats_nothing(data):
     if error is not None:
         assert str(error).startswith("it ")
         assert error.__cause__ is None
+
+
+def pem_of(key):
+    return key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+async def test_a_file_of_public_keys_in_pem(tmp_path):
+    path = tmp_path / "keys.pem"
+    path.write_bytes(b"# both\n" + pem_of(ED_KEY) + pem_of(EC_KEY))
+    path.chmod(0o644)
+    keys = jwks.KeyFile(path, algorithms=["EdDSA", "ES256"])
+    for key, algorithm in ((ED_KEY, "EdDSA"), (EC_KEY, "ES256")):
+        found = await keys.find(jwks.thumbprint(key.public_key()), algorithm)
+        assert found == key.public_key()
+    assert len((await keys.load()).keys) == 2
+
+
+@pytest.mark.parametrize("what", ["private", "cut off", "garbage"])
+async def test_pem_that_is_no_public_key_is_refused(tmp_path, what):
+    private = ED_KEY.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    good = pem_of(ED_KEY)
+    data = {
+        "private": good + private,
+        "cut off": good[:60],
+        "garbage": b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+    }[what]
+    path = tmp_path / "keys.pem"
+    path.write_bytes(data)
+    path.chmod(0o644)
+    with pytest.raises(SourceMisconfiguredError) as refused:
+        await jwks.KeyFile(path, algorithms=["EdDSA"]).load()
+    assert private.decode().split("\n")[1] not in str(refused.value)
