@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..errors import CollabError
-from . import cluster, contest, install, recover
+from . import cluster, contest, install, portal, recover
 from .doctor import DoctorOptions, run_doctor
 from .up.command import DEFAULT_IMAGE, UpOptions, run_up
 from .up.samples import CSI_DRIVER
@@ -103,6 +103,7 @@ contest.register(app)
 cluster.register(app)
 recover.register(app)
 install.register(app)
+portal.register(app)
 
 
 def main() -> None:
