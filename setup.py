@@ -92,6 +92,8 @@ setup(
         "console_scripts": ["jupyterhub-collab = jupyterhub_collab.cli.main:main"],
         "jupyterhub.authenticators": [
             "collab-ldap = jupyterhub_collab.hub.auth.ldap:LDAPTeamAuthenticator",
+            "collab-portal = jupyterhub_collab.hub.auth.portal:PortalAuthenticator",
+            "collab-several = jupyterhub_collab.hub.auth.several:SeveralAuthenticators",
         ],
         "jupyterhub.spawners": ["collab = jupyterhub_collab.hub.spawner:TeamSpawner"],
     },

@@ -70,3 +70,6 @@ class PaperAuthenticator(TeamAuthenticator):
             and m.identity.subject in people
         }
         return Overview(frozenset(same), frozenset(m.name for m in memberships) - same)
+
+    async def leave(self, user: Any, handler: Any) -> str | None:
+        return "https://sso.genoa.example.org/bye" if self.paper_name == "genoa" else None

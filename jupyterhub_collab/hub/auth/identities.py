@@ -48,7 +48,8 @@ class IdentitiesHandler(APIHandler):  # type: ignore[misc]
         identities = self.authenticator.admission.manager.identities
         try:
             known = await identities.name_of(identity)
-            if known is None and not await identities.link(identity, user.name):
+            is_new = known is None
+            if is_new and not await identities.link(identity, user.name):
                 # Nobody has come under this name yet, or somebody linked it at this moment.
                 known = await identities.bind(identity, user.name)
         except NameTakenError as e:
@@ -60,7 +61,7 @@ class IdentitiesHandler(APIHandler):  # type: ignore[misc]
                 409, f"That identity is hub user {known}. Take it away there first."
             )
         log.info("%s is hub user %s now, by word of %s", identity, user.name, self._who())
-        self.set_status(201 if known is None else 200)
+        self.set_status(201 if is_new else 200)
         self._answer(user.name, await identities.identities_of(user.name))
 
     @needs_scope("admin:users")  # type: ignore[untyped-decorator]

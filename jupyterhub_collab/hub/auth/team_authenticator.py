@@ -275,6 +275,13 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
         """What the source says in bulk about all whom it let in. Raises as `ask`."""
         raise CannotAskError(f"{self.issuer} cannot be asked in bulk")
 
+    async def leave(self, user: Any, handler: Any) -> str | None:
+        """Where a browser goes that has logged out here, to log out of the source too.
+
+        None: nowhere.
+        """
+        return None
+
     async def check(self, username: str | None = None) -> Findings:
         """Try the source out, without a hub (`jupyterhub-collab doctor auth`).
 
