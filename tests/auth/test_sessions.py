@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from traitlets import TraitError
 from traitlets.config import Config
 
 from jupyterhub_collab.hub.auth.sessions import LIFETIMES, Sessions, configure_sessions
+from tests.auth.paper_authenticator import PaperAuthenticator
 
 
 def test_where_data_is_protected_sessions_are_short() -> None:
@@ -32,3 +34,12 @@ def test_no_token_for_ever(kind: Sessions) -> None:
 def test_nonsense_is_refused_by_name(kind: object) -> None:
     with pytest.raises(ValueError, match=r"sessions: .* none of protected, workday, long"):
         configure_sessions(Config(), kind)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("manage_groups", False), ("username_map", {"ada": "root"})]
+)
+def test_settings_that_would_break_the_answer_are_refused(name: str, value: object) -> None:
+    config = Config({"PaperAuthenticator": {name: value}})
+    with pytest.raises(TraitError, match=name):
+        PaperAuthenticator(config=config)

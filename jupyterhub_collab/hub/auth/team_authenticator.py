@@ -220,6 +220,8 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if not self.manage_groups:  # traitlets validates no value that is the trait's own default
+            raise TraitError("manage_groups must be on: the groups are what these give")
         self._admission: Admission | None = None
         if self.parent is not None and self.parent.has_trait("template_paths"):
             # An admin's own come before ours, and JupyterHub's after them: it appends those.
@@ -231,11 +233,15 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
     def _manage_groups_default(self) -> bool:
         return True
 
-    @validate("manage_groups")
-    def _validate_manage_groups(self, proposal: Any) -> bool:
-        if not proposal["value"]:
-            raise TraitError("manage_groups must be on: the groups are what these give")
-        return True
+    @validate("username_map")
+    def _validate_username_map(self, proposal: Any) -> Any:
+        if proposal["value"]:
+            # JupyterHub maps the answer once more: somebody could come in as another person.
+            raise TraitError(
+                "username_map cannot be used: a name is bound to who first came under it. To let"
+                " somebody be an existing hub user, link their identity (docs/auth-several.md)"
+            )
+        return proposal["value"]
 
     @default("auth_refresh_strict")
     def _auth_refresh_strict_default(self) -> bool:
