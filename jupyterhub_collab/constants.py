@@ -41,6 +41,11 @@ FIELD_MANAGER: Final = "jupyterhub-collab"  # server-side apply
 CONTEST_GROUP_PREFIX: Final = "contest."
 PROPERTIES_KEY: Final = "collab"  # our corner of a group's properties
 TEAM_PROPERTIES_MAX_BYTES: Final = 4096  # a page of 200 teams stays below 1 MiB
+ROSTER_KEY: Final = "members"  # in our corner; who is in the team is no part of what it is
+# A class of a school is a team, a country is not. The roster is read whole with its group, so the
+# bytes bound what one team costs each reader: the hub at a log-in, the provisioner at a page.
+ROSTER_MAX_ENTRIES: Final = 1000
+ROSTER_MAX_BYTES: Final = 64 * 1024
 
 # In a member's pod.
 HOME: Final = "/home/jovyan"

@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import names
-from ..models import Retention
+from ..models import Retention, RosterEntry
 from ..policy.contest_manifest import Action, ContestPlan, FieldChange, GroupChange
+from ..policy.roster import to_text
 
 _NAMES_SHOWN = 10  # of members in one cell
 _WIDTH_SHOWN = 60  # of a value
@@ -39,8 +40,8 @@ def make_summary(plan: ContestPlan) -> str:
     if plan.is_empty:
         return "No changes: the hub is as the manifest says."
     created = sum(change.action is Action.CREATE for change in plan.changes)
-    joining = sum(len(change.add) for change in plan.changes)
-    leaving = sum(len(change.remove) for change in plan.changes)
+    joining = sum(len(_coming(change)) for change in plan.changes)
+    leaving = sum(len(_going(change)) for change in plan.changes)
     return (
         f"Groups: {created} to create, {len(plan.changes) - created} to change. "
         f"Memberships: {joining} to add, {leaving} to remove."
@@ -87,13 +88,25 @@ def _add_rows(table: Table, change: GroupChange) -> None:
         (field.field, _plain(field.before), _plain(field.after))
         for field in (_summarize(change.fields) if is_new else change.fields)
     ]
-    if change.add:
-        rows.append(("members", "", f"+ {_some(change.add)}"))
-    if change.remove:
-        rows.append(("members", f"- {_some(change.remove)}", ""))
+    if coming := _coming(change):
+        rows.append(("members", "", f"+ {_some(coming)}"))
+    if going := _going(change):
+        rows.append(("members", f"- {_some(going)}", ""))
     for number, row in enumerate(rows or [("(form of the properties)", "", "")]):
         first = (sign, to_label(change.group)) if number == 0 else ("", "")
         table.add_row(*(Text(_printable(cell), style=style) for cell in (*first, *row)))
+
+
+def _coming(change: GroupChange) -> tuple[str, ...]:
+    return (*change.add, *_texts(change.joining))
+
+
+def _going(change: GroupChange) -> tuple[str, ...]:
+    return (*change.remove, *_texts(change.leaving))
+
+
+def _texts(entries: Iterable[RosterEntry]) -> tuple[str, ...]:
+    return tuple(to_text(entry) for entry in entries)
 
 
 def _summarize(fields: Iterable[FieldChange]) -> list[FieldChange]:

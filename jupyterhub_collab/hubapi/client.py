@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 from yarl import URL
 
-from ..models import HubGroup
+from ..models import HubDecider, HubGroup
 from .errors import HubRefusedError, HubUnavailableError
 
 NAMES_PER_CALL: Final = 20
@@ -31,7 +31,8 @@ _LIST_TRIES: Final = 4
 _PAGES: Final = "application/jupyterhub-pagination+json"
 _NO_ANSWER = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
 _SCOPES: Final = (
-    "it needs the scopes list:groups, admin:groups, groups, read:groups and admin:users"
+    "it needs the scopes list:groups, read:groups, admin:groups and groups; and admin:users where"
+    " this program makes the users"
 )
 
 
@@ -175,6 +176,27 @@ class HubClient:
         """Make sure that these users exist."""
         for some in _chunks(users):
             await self._call("POST", "users", {"usernames": some}, fine=(409,))
+
+    async def read_decider(self) -> HubDecider | None:
+        """Whether the hub itself makes members of rosters; None: whoever writes groups does."""
+        try:
+            answer = await self._call("GET", "collab/membership")
+        except HubRefusedError as e:
+            if e.status == 404:
+                return None
+            raise
+        try:
+            if answer["decider"] != "hub":
+                raise ValueError("an unknown decider")
+            return HubDecider(frozenset(str(source) for source in answer["sources"]))
+        except (KeyError, TypeError, ValueError) as e:
+            message = f"{self.api_url} does not say who decides about members"
+            raise HubRefusedError(f"{message}: is it newer than this program?") from e
+
+    async def project_rosters(self, teams: Iterable[str]) -> None:
+        """Have the hub make members of these teams' rosters now. It looks by itself too, later."""
+        for some in _chunks(teams):
+            await self._call("POST", "collab/membership", {"teams": some})
 
     async def list_strays(self) -> list[dict[str, str]]:
         """Pods that run and that no server in the hub's database belongs to.

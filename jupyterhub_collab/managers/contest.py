@@ -1,5 +1,8 @@
 """Plan and apply a contest manifest on the hub.
 
+Who is in which team is decided by the hub where its authenticator does so: then rosters are
+written, and no users. Elsewhere the groups' users are written themselves.
+
 Apply repeats safely: each step makes a thing as it should be, so a run that was interrupted is
 finished by the next. Groups are written in an order that leaves no team without valid settings on
 the way (`policy.contest_order`). Nothing is deleted but memberships.
@@ -8,12 +11,12 @@ the way (`policy.contest_order`). Nothing is deleted but memberships.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
 from ..errors import PermanentError, RetryableError
 from ..hubapi.client import HubClient
-from ..models import ContestManifest, HubGroup
+from ..models import ContestManifest, HubDecider, HubGroup
 from ..policy.contest_manifest import ContestPlan, GroupChange, plan_contest
 from ..policy.contest_order import order_writes
 
@@ -42,8 +45,29 @@ class TeamRegistry:
         """All groups by name, also those that are not ours."""
         return await self._retry(self._hub.list_groups)
 
+    async def read_decider(self) -> HubDecider | None:
+        """The hub, where it makes members of rosters itself; None: `write` has to."""
+        return await self._retry(self._hub.read_decider)
+
+    async def tell(self, changes: Iterable[GroupChange]) -> None:
+        """Have the hub make members of rosters that were written.
+
+        Raises
+        ------
+        PermanentError
+            It did not say that it has. It looks by itself, so nothing is lost.
+        """
+        teams = [c.group for c in changes if c.joining or c.leaving]
+        try:
+            await self._retry(lambda: self._hub.project_rosters(teams))
+        except (PermanentError, RetryableError) as e:
+            raise PermanentError(
+                f"the rosters are written, but the hub was not told of all: {e}. It looks by itself"
+                " every minute or so (TeamAuthenticator.watch_interval); members come and go then"
+            ) from e
+
     async def write(self, change: GroupChange) -> None:
-        """Make one group as it should be. Members who are no users yet become users."""
+        """Make one group as it should be. Users to add who are none yet become users."""
         hub, group = self._hub, change.group
         if not change.exists:
             await self._retry(lambda: hub.create_group(group))
@@ -76,7 +100,8 @@ class ContestManager:
 
     async def plan(self, manifest: ContestManifest) -> ContestPlan:
         """What would change. Raises SpecError as `plan_contest`."""
-        return plan_contest(manifest, await self._registry.read())
+        decider = await self._registry.read_decider()
+        return plan_contest(manifest, await self._registry.read(), decider)
 
     async def apply(
         self, manifest: ContestManifest, *, report: Report = lambda change: None
@@ -95,8 +120,9 @@ class ContestManager:
         PermanentError
             The hub refused, or still differs afterwards. What was done stays done; apply again.
         """
+        decider = await self._registry.read_decider()
         current = await self._registry.read()
-        plan = plan_contest(manifest, current)
+        plan = plan_contest(manifest, current, decider)
         steps = order_writes(plan, current).steps
         last = {change.group: change for step in steps for change in step}
         room = asyncio.Semaphore(AT_ONCE)
@@ -107,16 +133,25 @@ class ContestManager:
             if change is last[change.group]:
                 report(change)
 
+        untold: list[PermanentError] = []
         for step in steps:
             # One team's refusal does not keep its like from what is theirs. What comes after
             # counts on it, and could take away what the team still names.
             results = await asyncio.gather(*map(write, step), return_exceptions=True)
             failures = [result for result in results if isinstance(result, BaseException)]
+            written = [c for c, r in zip(step, results, strict=True) if r is None]
+            try:
+                await self._registry.tell(written)
+            except PermanentError as e:
+                untold.append(e)
             for failure in failures:
                 if not isinstance(failure, (PermanentError, RetryableError)):
                     raise failure
             if failures:
-                raise PermanentError("\n".join(dict.fromkeys(str(error) for error in failures)))
+                said = dict.fromkeys(str(error) for error in (*failures, *untold))
+                raise PermanentError("\n".join(said))
+        if untold:
+            raise untold[0]
         rest = await self.plan(manifest) if plan.changes else plan
         if not rest.is_empty:
             groups = ", ".join(change.group for change in rest.changes)

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Protocol
+from typing import Final, Protocol
 
 from ..errors import RetryableError
 from ..models import (
@@ -26,13 +26,16 @@ from ..models import (
     Facts,
     Granted,
     Identity,
+    NamedIdentity,
     RosterEntry,
 )
 from ..policy.entitlements import decide, matching_groups
-from ..policy.roster import find_by_roster
+from ..policy.roster import find_by_roster, fold_email, invitations_to
 from ..storage.identities import Identities
+from ..storage.invitations import Invitations
 from ..storage.memberships import Membership, Memberships
 
+_EMAILS_MAX: Final = 50  # of one person; each is looked for in all rosters
 log = logging.getLogger(__name__)
 
 
@@ -45,8 +48,10 @@ class Registry(Protocol):
     def exists(self, what: Entitlement) -> bool:
         """Whether there is that team, contest or data set."""
 
-    def rosters_with(self, texts: Iterable[str]) -> Mapping[str, tuple[RosterEntry, ...]]:
-        """Rosters, by team, in which one of these texts stands. More than those does no harm."""
+    def rosters_with(
+        self, *, name: str = "", subject: str = "", emails: Iterable[str] = ()
+    ) -> Mapping[str, tuple[RosterEntry, ...]]:
+        """Rosters, by team, in which one of these stands. More than those does no harm."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +91,14 @@ class MembershipManager:
         self,
         *,
         identities: Identities,
+        invitations: Invitations,
         memberships: Memberships,
         registry: Registry,
         rules: Callable[[], EntitlementRules],
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
         self.identities = identities
+        self.invitations = invitations
         self.memberships = memberships
         self._registry = registry
         self._rules = rules
@@ -142,18 +149,36 @@ class MembershipManager:
         if not membership.is_active:
             return Standing(membership.name, Entitlements())
         try:
+            taken = await self.invitations.taken_by(membership.identity)
+            # Nothing is awaited from here on: whoever asked acts on rosters as they are.
             granted = [g for g in membership.granted if self._still_is(g.what)]
-            by_roster = self._by_roster(membership.identity, membership.name)
+            by_roster = self._by_roster(membership.identity, membership.name, taken)
         except RetryableError as e:
             log.warning("The team registry does not answer: %s", e)
             return Standing(membership.name, None)
         return Standing(membership.name, _join(Entitlements(tuple(granted)), by_roster))
 
+    async def name_of(self, entry: RosterEntry) -> str | None:
+        """Hub user whom an entry of a roster names; None: nobody who ever came.
+
+        Raises
+        ------
+        DatabaseError
+            Nobody knows.
+        """
+        if isinstance(entry, str):
+            return entry
+        if isinstance(entry, NamedIdentity):
+            return await self.identities.name_of(entry.to_identity())
+        taker = await self.invitations.taker_of(entry.issuer, fold_email(entry.email))
+        return None if taker is None else await self.identities.name_of(taker)
+
     async def _judge(self, facts: Facts, name: str) -> Standing:
         rules = self._rules()
         try:
             by_rule = decide(facts, rules, exists=self._registry.exists)
-            by_roster = self._by_roster(facts.identity, name)
+            taken, notes = await self._take_invitations(facts)
+            self._registry.rosters_with()  # whether it answers: else the row of before stays
             await self.memberships.write(
                 Membership(
                     name=name,
@@ -163,19 +188,47 @@ class MembershipManager:
                     confirmed_at=facts.at,
                 )
             )
+            # Read last, with nothing awaited after it: a roster that changed meanwhile counts.
+            by_roster = self._by_roster(facts.identity, name, taken)
         except RetryableError as e:
             log.warning(
                 "%s keeps what the hub has, for nobody can say what it should be: %s", name, e
             )
             return Standing(name, None)
-        return Standing(name, _join(by_rule, by_roster))
+        known = Entitlements(by_rule.granted, (*by_rule.notes, *notes))
+        return Standing(name, _join(known, by_roster))
+
+    async def _take_invitations(self, facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Addresses whose invitations are this person's now; and what of it an admin should know.
+
+        Raises RetryableError.
+        """
+        identity = facts.identity
+        taken = await self.invitations.taken_by(identity)
+        vouched = {fold_email(email) for email in facts.emails[:_EMAILS_MAX]} - set(taken)
+        if not vouched:
+            return taken, ()
+        rosters = self._registry.rosters_with(emails=vouched)
+        notes: list[str] = []
+        for email in invitations_to(rosters, issuer=identity.issuer, emails=vouched):
+            if await self.invitations.take(identity, email):
+                log.info("%s took the invitation of an e-mail address", identity)
+                taken = (*taken, email)
+            else:
+                notes.append(
+                    f"the invitation of {email} was taken by another person of {identity.issuer};"
+                    " name this one by issuer and subject instead, if they are meant"
+                )
+        return taken, tuple(notes)
 
     def _still_is(self, what: Entitlement) -> bool:
         return what == HUB_ADMIN or self._registry.exists(what)
 
-    def _by_roster(self, identity: Identity, name: str) -> tuple[Granted, ...]:
-        rosters = self._registry.rosters_with((name, identity.subject))
-        return find_by_roster(rosters, identity=identity, name=name)
+    def _by_roster(
+        self, identity: Identity, name: str, emails: tuple[str, ...]
+    ) -> tuple[Granted, ...]:
+        rosters = self._registry.rosters_with(name=name, subject=identity.subject, emails=emails)
+        return find_by_roster(rosters, identity=identity, name=name, emails=emails)
 
 
 def _join(by_rule: Entitlements, by_roster: tuple[Granted, ...]) -> Entitlements:

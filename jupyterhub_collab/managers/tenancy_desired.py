@@ -1,7 +1,8 @@
 """Which teams there should be, and what each should have: the hub's groups, remembered raw.
 
-Only raw properties are kept; a spec is merged when it is needed (a contest's images and profiles
-stand once in memory, not once a team), and contests as they were read. It does no I/O.
+Only raw properties are kept, and no rosters: who is in a team changes nothing here. A spec is
+merged when it is needed (a contest's images and profiles stand once in memory, not once a team),
+and contests as they were read. It does no I/O.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..policy.spec import (
     merge_team_spec,
     read_contest,
     to_team_properties,
+    without_roster,
 )
 
 Properties = Mapping[str, Any]
@@ -124,8 +126,8 @@ class DesiredTeams:
             _set(self._contests, contest, properties)
             self._read_contests.pop(contest, None)
             return {team for team in self._teams if self.contest_of(team) == contest}
-        if properties is not None and not is_team_group(name, properties):
-            properties = None
+        if properties is not None:
+            properties = without_roster(properties) if is_team_group(name, properties) else None
         if self._teams.get(name) == properties:
             return set()
         _set(self._teams, name, properties)

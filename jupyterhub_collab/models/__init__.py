@@ -25,7 +25,7 @@ from .facts import Facts, Identity
 from .hub_group import HubGroup
 from .image import AddedToleration, Image, Profile, Toleration
 from .platform import CidrPeer, Endpoint, Platform, PodPeer
-from .roster import Member, NamedIdentity, RosterEntry
+from .roster import HubDecider, Invitation, Member, NamedIdentity, RosterEntry
 from .team import ContestProperties, Gate, Retention, TeamProperties, TeamSpec
 from .tier import Tier, TierOverrides
 from .volume import Volumes
@@ -50,9 +50,11 @@ __all__ = [
     "Gate",
     "Gives",
     "Granted",
+    "HubDecider",
     "HubGroup",
     "Identity",
     "Image",
+    "Invitation",
     "Member",
     "NamedIdentity",
     "NfsSource",

@@ -10,7 +10,7 @@ from .dataset import Dataset
 from .document import Document, Id, Moment, Title
 from .egress import EgressRule
 from .image import Image, Profile
-from .roster import Member
+from .roster import RosterEntry
 from .team import Gate, Retention
 from .tier import Tier, TierOverrides
 from .volume import Volumes
@@ -40,8 +40,10 @@ class TeamEntry(Document):
         description="destroy: delete the team's namespace with every volume in it, for good, once "
         "the cluster releases it; keep: whatever the contest says. Absent: as the contest says.",
     )
-    members: tuple[Member, ...] = Field(
-        (), description="All who are in the team. Left out or empty: everybody leaves it."
+    members: tuple[RosterEntry, ...] = Field(
+        (),
+        description="All who are in the team: hub user names, identities, invitations. Left out or"
+        " empty: everybody leaves it.",
     )
 
 

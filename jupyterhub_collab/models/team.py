@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from .dataset import Dataset
 from .document import Count, Document, Id, Moment, Title
 from .egress import EgressRule
 from .image import Image, Profile
+from .roster import RosterEntry
 from .tier import Tier, TierOverrides
 from .volume import Volumes
 
@@ -31,7 +32,7 @@ class Retention(str, Enum):
 
 
 class TeamProperties(Document):
-    """Our corner of a team group's properties; at most 4 KiB. Members are the group's users."""
+    """Our corner of a team group's properties; at most 4 KiB besides the roster."""
 
     schema_version: Literal[1] = Field(1, alias="schema")
     generation: Count = Field(description="Raised by one at each change.")
@@ -45,6 +46,18 @@ class TeamProperties(Document):
         Retention.KEEP,
         description="destroy: closes the gate, and deletes all that the team has in the cluster.",
     )
+    members: tuple[RosterEntry, ...] = Field(
+        (),
+        description="The roster, where the hub makes members of it. No part of the spec: who is in"
+        " the team is nothing to the cluster.",
+    )
+
+    def to_wire(self) -> dict[str, Any]:
+        """As of any document; without a roster where it names nobody."""
+        wire = super().to_wire()
+        if not self.members:
+            del wire["members"]
+        return wire
 
 
 class ContestProperties(Document):

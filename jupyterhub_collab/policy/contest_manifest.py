@@ -15,20 +15,23 @@ from ipaddress import ip_network
 from typing import Any, Final
 
 from .. import names
-from ..constants import PROPERTIES_KEY, TEAM_PROPERTIES_MAX_BYTES
+from ..constants import PROPERTIES_KEY, ROSTER_KEY, TEAM_PROPERTIES_MAX_BYTES
 from ..errors import Problem, SpecError
 from ..models import (
     Contest,
     ContestManifest,
     ContestProperties,
+    HubDecider,
     HubGroup,
     Platform,
+    RosterEntry,
     TeamEntry,
     TeamProperties,
 )
 from . import egress
 from .document_file import read_document
 from .problems import FieldProblem, Path, to_field, to_found
+from .roster import check_decider, check_roster, read_roster, to_key, to_stored
 from .spec import (
     SPEC_MAX_BYTES,
     check_contest,
@@ -99,8 +102,16 @@ def to_contest_properties(manifest: ContestManifest, *, generation: int) -> Cont
     )
 
 
-def to_team_properties(contest: Contest, entry: TeamEntry, *, generation: int) -> TeamProperties:
-    """What goes into a team's group."""
+def to_team_properties(
+    contest: Contest, entry: TeamEntry, *, generation: int, with_roster: bool = False
+) -> TeamProperties:
+    """What goes into a team's group.
+
+    Parameters
+    ----------
+    with_roster
+        The hub makes members of it; without, they are the group's users.
+    """
     return TeamProperties(
         generation=generation,
         contest=contest.id,
@@ -110,16 +121,24 @@ def to_team_properties(contest: Contest, entry: TeamEntry, *, generation: int) -
         datasets=entry.datasets,
         gate=entry.gate,
         retention=entry.retention or contest.retention,
+        members=to_stored(entry.members) if with_roster else (),
     )
 
 
-def to_groups(manifest: ContestManifest) -> dict[str, HubGroup]:
-    """The groups that the manifest wants, by name, the contest's first; generation 0 in each."""
+def to_groups(manifest: ContestManifest, decider: HubDecider | None = None) -> dict[str, HubGroup]:
+    """The groups that the manifest wants, by name, the contest's first; generation 0 in each.
+
+    Where the hub decides, groups have rosters and no users: those are the hub's own to write.
+    """
     shared = to_contest_properties(manifest, generation=0)
     groups = [_to_group(names.contest_group(manifest.contest.id), shared.to_wire(), ())]
     for team, entry in manifest.teams.items():
-        corner = to_team_properties(manifest.contest, entry, generation=0).to_wire()
-        groups.append(_to_group(team, corner, entry.members))
+        has_roster = decider is not None
+        properties = to_team_properties(
+            manifest.contest, entry, generation=0, with_roster=has_roster
+        )
+        users = () if has_roster else tuple(m for m in entry.members if isinstance(m, str))
+        groups.append(_to_group(team, properties.to_wire(), users))
     return {group.name: group for group in groups}
 
 
@@ -149,6 +168,10 @@ class GroupChange:
         All properties to write, ours and what others keep there; None: they are right.
     exists
         The group is there; otherwise it has to be made first.
+    add, remove
+        The group's users, where `apply` writes them.
+    joining, leaving
+        Entries that come into and go out of the roster, where the hub makes members of it.
     """
 
     group: str
@@ -158,6 +181,8 @@ class GroupChange:
     fields: tuple[FieldChange, ...]
     add: tuple[str, ...]
     remove: tuple[str, ...]
+    joining: tuple[RosterEntry, ...] = ()
+    leaving: tuple[RosterEntry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,24 +202,39 @@ class ContestPlan:
         return not self.changes
 
 
-def plan_contest(manifest: ContestManifest, current: Mapping[str, HubGroup]) -> ContestPlan:
+def plan_contest(
+    manifest: ContestManifest,
+    current: Mapping[str, HubGroup],
+    decider: HubDecider | None = None,
+) -> ContestPlan:
     """What has to change. Applying it and planning again gives an empty plan.
+
+    Parameters
+    ----------
+    decider
+        The hub's own authenticator makes members; None: `apply` does, of names alone.
 
     Raises
     ------
     SpecError
-        A group of a team's name is another contest's, or nobody of ours made it.
+        A group of a team's name is another contest's, or nobody of ours made it; or members by
+        whom nobody could ever get in on that hub.
     """
     contest = manifest.contest.id
-    wanted = to_groups(manifest)
+    wanted = to_groups(manifest, decider)
     problems = [
+        Problem(to_field(("teams", team, "members", *p.path)), p.found, p.expected)
+        for team, entry in manifest.teams.items()
+        for p in check_decider(entry.members, decider)
+    ]
+    problems += [
         problem
         for name in wanted
         if name in current and (problem := _conflict(name, contest, current[name])) is not None
     ]
     if problems:
         raise SpecError(problems)
-    changes = [_plan_group(group, current.get(name)) for name, group in wanted.items()]
+    changes = [_plan_group(group, current.get(name), decider) for name, group in wanted.items()]
     gone = [
         name
         for name, group in current.items()
@@ -230,7 +270,9 @@ def _conflict(name: str, contest: str, group: HubGroup) -> Problem | None:
     return Problem("contest.id" if is_contest else f"teams.{name}", found, expected)
 
 
-def _plan_group(wanted: HubGroup, current: HubGroup | None) -> GroupChange | None:
+def _plan_group(
+    wanted: HubGroup, current: HubGroup | None, decider: HubDecider | None
+) -> GroupChange | None:
     before = dict(_corner(current)) if current else {}
     after = dict(_corner(wanted))
     generation = before.pop("generation", 0)
@@ -240,7 +282,7 @@ def _plan_group(wanted: HubGroup, current: HubGroup | None) -> GroupChange | Non
     if json.dumps(before) != json.dumps(after):
         after["generation"] = generation + 1 if isinstance(generation, int) else 1
         properties = {**(current.properties if current else {}), PROPERTIES_KEY: after}
-    users = current.users if current else ()
+    users = current.users if current and decider is None else ()
     add = tuple(user for user in wanted.users if user not in set(users))
     remove = tuple(user for user in users if user not in set(wanted.users))
     if properties is None and not add and not remove:
@@ -253,7 +295,16 @@ def _plan_group(wanted: HubGroup, current: HubGroup | None) -> GroupChange | Non
         fields=_diff(before, dict(_corner(wanted))),
         add=add,
         remove=remove,
+        joining=() if decider is None else _entries_besides(wanted, current),
+        leaving=() if decider is None else _entries_besides(current, wanted),
     )
+
+
+def _entries_besides(group: HubGroup | None, other: HubGroup | None) -> tuple[RosterEntry, ...]:
+    """Entries of a group's roster that the other's does not have."""
+    entries = read_roster(group.properties) if group else ()
+    known = {to_key(entry) for entry in read_roster(other.properties)} if other else set()
+    return tuple(entry for entry in entries if to_key(entry) not in known)
 
 
 def _diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[FieldChange, ...]:
@@ -261,7 +312,7 @@ def _diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[FieldCha
     changed = [
         FieldChange(to_field(path), old.get(path), new.get(path))
         for path in {**new, **old}
-        if old.get(path) != new.get(path) and path[0] not in ("generation", "schema")
+        if old.get(path) != new.get(path) and path[0] not in ("generation", "schema", ROSTER_KEY)
     ]
     for key in ("images", "profiles"):
         orders = [list(x.get(key, {})) for x in (before, after)]
@@ -307,21 +358,10 @@ def _check_references(manifest: ContestManifest, platform: Platform | None) -> l
         if platform is not None:
             for p in check_namespace(team, platform):
                 problems.append(FieldProblem(where, p.found, p.expected))
-        problems += _check_members(where, entry.members)
-    return problems
-
-
-def _check_members(where: Path, members: tuple[str, ...]) -> list[FieldProblem]:
-    problems: list[FieldProblem] = []
-    seen: set[str] = set()
-    for i, member in enumerate(members):
-        path = (*where, "members", i)
-        if member in seen:
-            problems.append(FieldProblem(path, f"{to_found(member)} again", "each member once"))
-        if member != member.strip():
-            expected = "a user name without spaces around it"
-            problems.append(FieldProblem(path, to_found(member), expected))
-        seen.add(member)
+        problems += [
+            FieldProblem((*where, ROSTER_KEY, *p.path), p.found, p.expected)
+            for p in check_roster(entry.members)
+        ]
     return problems
 
 

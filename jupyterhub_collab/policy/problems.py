@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
 from .. import names
 from ..models import Document
+from ..models.roster import ENTRY_TAGS
 
 Path = tuple[str | int, ...]
 """Where in a document: mapping keys and list positions."""
@@ -31,6 +32,8 @@ MOMENT_RULE = "a date and time with its zone, such as 2027-01-31T18:00:00Z"
 NETWORK_RULE = "a network without host bits, such as 151.101.0.0/16"
 _IMAGE_RULE = "an image with a tag or a digest, such as registry.example.org/basic:1.0"
 _MEMBER_RULE = "a user name of 1 to 255 characters without slashes and control characters"
+_KEY_RULE = "1 to 512 characters without control characters"
+_EMAIL_RULE = "an e-mail address and nothing else, such as ada@example.org"
 _BARE = re.compile(r"[A-Za-z0-9_-]+|\(YAML\)")
 
 D = TypeVar("D", bound=Document)
@@ -110,18 +113,19 @@ def to_problems(error: ValidationError, model: type[BaseModel]) -> list[FieldPro
     problems: list[FieldProblem] = []
     for item in error.errors(include_url=False):
         loc = tuple(item["loc"])
-        path = loc[:-1] if loc[-1:] == ("[key]",) else loc
+        loc = loc[:-1] if loc[-1:] == ("[key]",) else loc
+        path = tuple(part for part in loc if part not in ENTRY_TAGS)
         kind = str(item["type"])
         value = item["input"]
         if kind == "too_short" and len(value) >= item["ctx"]["min_length"]:
             continue  # pydantic counts what is left after other errors, which are told anyway
         if kind == "extra_forbidden":
-            known = _field_names(_model_at(model, path[:-1]))
+            known = _field_names(_model_at(model, loc[:-1]))
             found, expected = "an unknown field", one_of(path[-1], known)
         elif kind == "missing":
-            found, expected = "nothing", _expected_of(model, path)
+            found, expected = "nothing", _expected_of(model, loc)
         else:
-            found, expected = to_found(value), _expected(kind, item, model, path)
+            found, expected = to_found(value), _expected(kind, item, model, loc)
         problem = FieldProblem(path, found, expected)
         if problem not in problems:
             problems.append(problem)
@@ -168,6 +172,10 @@ def _pattern_rule(pattern: str) -> str:
         return names.TEAM_ID_RULE
     if "sha256" in pattern:
         return _IMAGE_RULE
+    if "@" in pattern:
+        return _EMAIL_RULE
+    if pattern == r"^[^\x00-\x1f]+$":
+        return _KEY_RULE
     if r"\x00" in pattern:
         return _MEMBER_RULE
     if pattern == "^/":
@@ -240,6 +248,9 @@ def _annotation_at(model: type[BaseModel], path: Path) -> Any:
             current = get_args(inner)[1]
         elif origin is tuple:
             current = get_args(inner)[0]
+        elif part in ENTRY_TAGS:
+            tagged = [a for a in get_args(inner) if Tag(str(part)) in get_args(a)[1:]]
+            current = get_args(tagged[0])[0] if tagged else Any
         else:
             return Any
     return current

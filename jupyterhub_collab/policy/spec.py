@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .. import names
-from ..constants import HOME_PRIORITY_CLASS, PROPERTIES_KEY, TEAM_PROPERTIES_MAX_BYTES
+from ..constants import (
+    HOME_PRIORITY_CLASS,
+    PROPERTIES_KEY,
+    ROSTER_KEY,
+    TEAM_PROPERTIES_MAX_BYTES,
+)
 from ..errors import Problem, SpecError
 from ..models import (
     ContestProperties,
@@ -48,14 +53,26 @@ def is_team_group(name: str, properties: Mapping[str, Any]) -> bool:
 
 
 def to_team_properties(team: str, properties: Mapping[str, Any]) -> TeamProperties:
-    """Our corner of a team group's properties. Raises SpecError."""
-    corner = _corner(f"groups.{team}", properties)
+    """Our corner of a team group's properties, without the roster. Raises SpecError."""
+    corner = _corner(f"groups.{team}", without_roster(properties))
     size = len(json.dumps(corner, separators=(",", ":"), ensure_ascii=False).encode())
     if size > TEAM_PROPERTIES_MAX_BYTES:
         field = f"groups.{team}.{PROPERTIES_KEY}"
         expected = f"at most {TEAM_PROPERTIES_MAX_BYTES}"
         raise SpecError([Problem(field, f"{size} bytes", expected)])
     return _to_document(TeamProperties, corner, where=f"groups.{team}")
+
+
+def without_roster(properties: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A team group's properties without who is in the team; the same object if they say nothing.
+
+    What a team is in the cluster does not depend on who is in it, nor on whether that can be read.
+    """
+    corner = properties.get(PROPERTIES_KEY)
+    if not isinstance(corner, Mapping) or ROSTER_KEY not in corner:
+        return properties
+    less = {key: value for key, value in corner.items() if key != ROSTER_KEY}
+    return {**properties, PROPERTIES_KEY: less}
 
 
 def to_contest_properties(contest: str, properties: Mapping[str, Any]) -> ContestProperties:

@@ -44,6 +44,7 @@ class PaperAuthenticator(TeamAuthenticator):
             at=datetime.now(timezone.utc),
             groups=tuple(said.get("groups", ())),
             claims=said.get("claims", {}),
+            emails=tuple(said.get("emails", ())),
         )
 
     async def authenticate(self, handler: Any, data: dict[str, str]) -> dict[str, Any] | None:

@@ -68,7 +68,7 @@ async def test_apply_then_apply_again(clean_hub: RealHub) -> None:
         await check(hub, parse())
         hub.calls = 0
         assert (await manager.apply(parse())).is_empty
-        assert hub.calls == 1, "one list, and nothing written"
+        assert hub.calls == 2, "who decides, one list, and nothing written"
 
 
 async def test_members_leave_and_teams_stay(clean_hub: RealHub) -> None:
@@ -230,6 +230,9 @@ async def test_retry_after_is_kept_to_and_an_end_comes() -> None:
         waits.append(seconds)
 
     class Busy(HubClient):
+        async def read_decider(self) -> None:
+            return None
+
         async def list_groups(self) -> Any:
             raise HubUnavailableError("busy", retry_after_s=[3.0, 0.0, 9999.0][len(waits) % 3])
 
@@ -273,3 +276,13 @@ async def test_somebody_else_who_writes_the_groups_is_noticed(clean_hub: RealHub
 
         with pytest.raises(PermanentError, match="still differs in: ice"):
             await ContestManager(Undone(hub)).apply(parse())
+
+
+async def test_a_hub_that_does_not_decide_takes_names_alone(clean_hub: RealHub) -> None:
+    """It knows no sources: whom an identity means, nobody there could tell."""
+    text = replaced("members: [ada, bob]", "members: [ada, {issuer: lab, subject: x}]")
+    async with HubClient(clean_hub.api_url, clean_hub.token) as hub:
+        assert await hub.read_decider() is None
+        with pytest.raises(SpecError, match=r"teams.ocean.members\[1\]: found an identity"):
+            await ContestManager(TeamRegistry(hub)).apply(parse(text))
+        assert await hub.list_groups() == {}

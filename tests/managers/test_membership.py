@@ -18,12 +18,14 @@ from jupyterhub_collab.models import (
     EntitlementRules,
     Facts,
     Identity,
+    Invitation,
     NamedIdentity,
     Role,
     RosterEntry,
 )
 from jupyterhub_collab.policy.entitlements import parse_entitlement_rules
 from jupyterhub_collab.storage.identities import Identities, NameTakenError
+from jupyterhub_collab.storage.invitations import Invitations
 from jupyterhub_collab.storage.memberships import Memberships
 
 AT = datetime(2027, 1, 1, tzinfo=timezone.utc)
@@ -51,7 +53,9 @@ class Registry:
             raise RetryableError("away")
         return what.team in self.teams if what.team else what.contest == "sea"
 
-    def rosters_with(self, texts: Iterable[str]) -> Mapping[str, tuple[RosterEntry, ...]]:
+    def rosters_with(
+        self, *, name: str = "", subject: str = "", emails: Iterable[str] = ()
+    ) -> Mapping[str, tuple[RosterEntry, ...]]:
         if self.is_away:
             raise RetryableError("away")
         return self.rosters
@@ -65,24 +69,26 @@ def registry() -> Registry:
 @pytest.fixture
 def manager(tmp_path: Path, registry: Registry) -> Iterator[MembershipManager]:
     engine = create_engine(f"sqlite:///{tmp_path}/x.sqlite")
-    identities, memberships = Identities(engine), Memberships(engine)
-    identities.create_tables()
-    memberships.create_tables()
+    stores = Identities(engine), Invitations(engine), Memberships(engine)
+    identities, invitations, memberships = stores
+    for store in stores:
+        store.create_tables()
     rules: EntitlementRules = parse_entitlement_rules(RULES, file="rules.yaml")
     yield MembershipManager(
         identities=identities,
+        invitations=invitations,
         memberships=memberships,
         registry=registry,
         rules=lambda: rules,
         now=lambda: AT,
     )
-    identities.close()
-    memberships.close()
+    for store in stores:
+        store.close()
     engine.dispose()
 
 
-def facts(*groups: str, identity: Identity = ADA) -> Facts:
-    return Facts(identity=identity, username="ada", at=AT, groups=groups)
+def facts(*groups: str, identity: Identity = ADA, emails: tuple[str, ...] = ()) -> Facts:
+    return Facts(identity=identity, username="ada", at=AT, groups=groups, emails=emails)
 
 
 async def test_the_answer_is_always_the_full_set(
@@ -174,3 +180,81 @@ async def test_a_name_is_one_person_s(manager: MembershipManager) -> None:
     await manager.admit(facts("t-ocean"), name="ada")
     with pytest.raises(NameTakenError):
         await manager.admit(facts("t-ocean", identity=Identity("portal", "1")), name="ada")
+
+
+INVITED = Invitation(issuer="institute", email="Ada@X.org")
+BOB = Identity("institute", "2")
+
+
+async def test_an_invitation_is_the_first_s_for_good(
+    manager: MembershipManager, registry: Registry
+) -> None:
+    registry.rosters = {"ocean": (INVITED,), "reef": (INVITED,)}
+    assert (await manager.admit(facts(), name="ada")).teams == frozenset(), "nobody vouches"
+    standing = await manager.admit(facts(emails=("ada@x.ORG",)), name="ada")
+    assert standing.teams == {"ocean", "reef"}
+    assert standing.entitlements is not None
+    assert standing.entitlements.granted[0].because == "the team's roster invites Ada@X.org"
+    # The address is another's now; the invitation is not.
+    other = await manager.admit(facts(identity=BOB, emails=("ada@x.org",)), name="bob")
+    assert other.teams == frozenset()
+    assert other.entitlements is not None
+    assert "was taken by another person of institute" in other.entitlements.notes[0]
+    assert (await manager.confirm("ada", facts())).teams == {"ocean", "reef"}
+    row = await manager.memberships.read("ada")
+    assert row is not None
+    assert (await manager.project(row)).teams == {"ocean", "reef"}
+    assert await manager.name_of(INVITED) == "ada"
+    # Withdrawn, it is lost; given again, it is the same person's.
+    registry.rosters = {"reef": (INVITED,)}
+    assert (await manager.project(row)).teams == {"reef"}
+    registry.rosters = {}
+    assert (await manager.confirm("ada", facts(emails=("ada@x.org",)))).teams == frozenset()
+    registry.rosters = {"ocean": (INVITED,)}
+    assert (await manager.confirm("bob", facts(identity=BOB, emails=("ada@x.org",)))).teams == set()
+    assert (await manager.project(row)).teams == {"ocean"}
+
+
+@pytest.mark.parametrize(
+    ("identity", "emails"),
+    [
+        (Identity("portal", "1"), ("ada@x.org",)),  # another source says so
+        (ADA, ("bda@x.org",)),
+        (ADA, ("ada@x.org.evil.org",)),
+        (ADA, ("\N{KELVIN SIGN}@x.org",)),
+    ],
+)
+async def test_an_invitation_is_nobody_else_s(
+    manager: MembershipManager,
+    registry: Registry,
+    identity: Identity,
+    emails: tuple[str, ...],
+) -> None:
+    registry.rosters = {"ocean": (INVITED, Invitation(issuer="institute", email="k@x.org"))}
+    standing = await manager.admit(facts(identity=identity, emails=emails), name="ada")
+    assert standing.teams == frozenset()
+    assert await manager.name_of(INVITED) is None
+
+
+async def test_what_is_not_invited_is_not_written_down(
+    manager: MembershipManager, registry: Registry
+) -> None:
+    """Else whoever comes first would hold addresses that are invited later."""
+    await manager.admit(facts(emails=("ada@x.org",)), name="ada")
+    assert await manager.invitations.taken_by(ADA) == ()
+    registry.rosters = {"ocean": (INVITED,)}
+    assert (await manager.admit(facts(identity=BOB, emails=("ada@x.org",)), name="bob")).teams
+
+
+async def test_a_roster_that_changes_during_a_log_in_counts(
+    manager: MembershipManager, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.rosters = {"ocean": ("ada",)}
+    write = manager.memberships.write
+
+    async def change_meanwhile(membership: object) -> None:
+        await write(membership)  # type: ignore[arg-type]
+        registry.rosters = {"reef": ("ada",)}
+
+    monkeypatch.setattr(manager.memberships, "write", change_meanwhile)
+    assert (await manager.admit(facts(), name="ada")).teams == {"reef"}

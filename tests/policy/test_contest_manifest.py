@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jupyterhub_collab.errors import SpecError
-from jupyterhub_collab.models import HubGroup, Platform
+from jupyterhub_collab.models import HubDecider, HubGroup, Platform
 from jupyterhub_collab.policy.contest_manifest import (
     Action,
     ContestPlan,
@@ -25,6 +25,7 @@ from jupyterhub_collab.policy.contest_manifest import (
 )
 from jupyterhub_collab.policy.located_yaml import MAX_BYTES, parse_yaml
 from jupyterhub_collab.policy.problems import DocumentError
+from jupyterhub_collab.policy.roster import to_text
 from jupyterhub_collab.policy.spec import merge_team_spec
 
 from .manifests import MANIFEST, replaced
@@ -556,3 +557,138 @@ def test_the_example_of_the_guide_is_right() -> None:
     assert manifest.teams["ice"].overrides.memory_bytes == 24 << 30
     schema = jsonschema.Draft202012Validator(contest_schema())
     assert schema.is_valid(parse_yaml(blocks[0])[0])
+
+
+ROSTER_PROBLEMS = [
+    (
+        "[ada, {issuer: lab}]",
+        "members[1].subject: found nothing; expected text",
+    ),
+    (
+        "[{issuer: lab, subjct: x, subject: y}]",
+        "members[0].subjct: found an unknown field; expected one of: issuer, subject"
+        ' (did you mean "subject"?)',
+    ),
+    (
+        "[{issuer: lab, email: ada, }]",
+        'members[0].email: found "ada"; expected an e-mail address and nothing else, such as ada@',
+    ),
+    (
+        "[{issuer: lab, email: a@x.org, subject: y}]",
+        "members[0].subject: found an unknown field; expected one of: email, issuer",
+    ),
+    ("[{issuer: lab, subject: 7}]", "members[0].subject: found 7; expected text (in quotes"),
+    ("[{}]", "members[0].issuer: found nothing; expected text"),
+    ("[[ada]]", "members[0]: found a list; expected text (in quotes"),
+    ("[12]", "members[0]: found 12; expected text (in quotes"),
+    ("[a/b]", 'members[0]: found "a/b"; expected a user name of 1 to 255 characters without'),
+    (
+        "[{issuer: lab, email: A@x.org}, {issuer: lab, email: a@X.org}]",
+        'members[1]: found "a@X.org of lab (invited)" again; expected each member once',
+    ),
+    (
+        "[{issuer: lab, subject: x}, {subject: x, issuer: lab}]",
+        'members[1]: found "x of lab" again; expected each member once',
+    ),
+]
+
+
+@pytest.mark.parametrize(("members", "said"), ROSTER_PROBLEMS)
+def test_a_wrong_entry_of_a_roster_is_told_by_field_and_line(members: str, said: str) -> None:
+    found = refusals(replaced(MEMBERS, f"members: {members}"))
+    assert found[0].startswith(f"contest.yaml:28: teams.ocean.{said}"), found[0]
+
+
+def test_entries_on_lines_of_their_own_have_those_lines() -> None:
+    text = """members:
+      - ada
+      - issuer: lab
+        email: nobody
+      - {issuer: lab, subject: "4711"}
+      - issuer: lab
+        subject: "4711"
+"""
+    found = refusals(replaced(MEMBERS, text.rstrip()))
+    assert found[0].startswith("contest.yaml:31: teams.ocean.members[1].email: ")
+
+
+def test_the_schema_takes_what_the_parser_takes_of_rosters() -> None:
+    text = replaced(MEMBERS, "members: [ada, {issuer: lab, subject: x}, {issuer: lab, email: a@b}]")
+    parse(text)
+    schema = contest_schema()
+    value, _ = parse_yaml(text)
+    jsonschema.validate(value, schema)
+    for bad, _ in ROSTER_PROBLEMS[:8]:
+        value, _ = parse_yaml(replaced(MEMBERS, f"members: {bad}"))
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(value, schema)
+
+
+HUB = HubDecider(frozenset({"lab"}))
+MIXED = "members: [bob, {issuer: lab, email: A@x.org}, ada, {issuer: lab, subject: x}]"
+
+
+def test_where_the_hub_decides_groups_have_rosters_and_no_users() -> None:
+    groups = to_groups(parse(replaced(MEMBERS, MIXED)), HUB)
+    assert groups["ocean"].users == ()
+    assert groups["ocean"].properties["collab"]["members"] == [
+        {"issuer": "lab", "subject": "x"},
+        {"issuer": "lab", "email": "a@x.org"},
+        "ada",
+        "bob",
+    ]
+    nobody = to_groups(parse(replaced(MEMBERS, "members: []")), HUB)["ocean"]
+    assert "members" not in nobody.properties["collab"]
+    without = to_groups(parse(), None)["ocean"]
+    assert "members" not in without.properties["collab"]
+    assert without.users == ("ada", "bob")
+
+
+def test_a_roster_is_no_part_of_what_a_team_is() -> None:
+    """Neither its spec, nor its hash, nor the bound on the rest know of it."""
+    crowd = ", ".join(f"{{issuer: lab, subject: person-{i}}}" for i in range(900))
+    specs = set()
+    for members in ("members: [ada]", MIXED, f"members: [{crowd}]"):
+        groups = to_groups(parse(replaced(MEMBERS, members)), HUB)
+        shared = groups["contest.forecast"].properties
+        specs.add(merge_team_spec("ocean", groups["ocean"].properties, shared).hash())
+    assert len(specs) == 1
+
+
+def test_plans_of_rosters() -> None:
+    def names_of(change: Any) -> tuple[set[str], set[str]]:
+        return tuple({to_text(e) for e in entries} for entries in (change.joining, change.leaving))
+
+    manifest = parse(replaced(MEMBERS, MIXED))
+    first = plan_contest(manifest, {}, HUB)
+    ocean = next(change for change in first.changes if change.group == "ocean")
+    assert names_of(ocean) == ({"bob", "ada", "x of lab", "a@x.org of lab (invited)"}, set())
+    assert (ocean.add, ocean.remove) == ((), ())
+    assert not [field for field in ocean.fields if field.field.startswith("members")]
+    # Whom the hub put in besides is not the plan's to see.
+    current = {
+        c.group: HubGroup(c.group, c.properties or {}, ("zoe",) if c.group == "ocean" else ())
+        for c in first.changes
+    }
+    assert plan_contest(manifest, current, HUB).is_empty
+    less = parse(replaced(MEMBERS, "members: [ada, eve, {issuer: lab, email: A@X.ORG}]"))
+    (change,) = plan_contest(less, current, HUB).changes
+    assert names_of(change) == ({"eve"}, {"bob", "x of lab"})
+    assert change.properties is not None
+    assert change.properties["collab"]["generation"] == 2
+    # A hub that does not decide any more: users again, and no roster left behind.
+    (ocean, ice) = plan_contest(parse(), current, None).changes
+    assert (ocean.add, ocean.remove, ice.add) == (("ada", "bob"), ("zoe",), ("ada",))
+    assert ocean.properties is not None
+    assert "members" not in ocean.properties["collab"]
+
+
+def test_identities_need_a_hub_that_knows_sources() -> None:
+    with pytest.raises(SpecError) as error:
+        plan_contest(parse(replaced(MEMBERS, MIXED)), {})
+    found = [str(problem) for problem in error.value.problems]
+    assert found[0].startswith(
+        'teams.ocean.members[1]: found an invitation ("A@x.org of lab (invited)"); expected a user'
+        " name: this hub's authenticator does not decide who is in which team"
+    )
+    assert found[1].startswith('teams.ocean.members[3]: found an identity ("x of lab")')

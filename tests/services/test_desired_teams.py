@@ -84,3 +84,22 @@ def test_any_properties_can_stand_there(corner: object) -> None:
     assert teams.contest_of("ocean") == ""
     with pytest.raises(SpecError):
         teams.spec_of("ocean")
+
+
+def test_who_is_in_a_team_changes_nothing() -> None:
+    """Also a roster that nobody can read: the team's namespace does not hang on it."""
+    teams = DesiredTeams()
+    teams.replace_all([REEF, OCEAN], asked_at=1)
+    spec = teams.spec_of("ocean").hash()
+    before = teams.source_of("ocean")
+    rosters: list[Any] = [["ada"], ["ada", {"issuer": "i", "subject": "s"}], ["x" * 70_000], 7, []]
+    for number, members in enumerate(rosters, start=2):
+        changed = group("ocean", team(members=members))
+        assert teams.replace_all([REEF, changed], asked_at=number) == (set(), set())
+        assert teams.replace_one("ocean", changed.properties, asked_at=number) == set()
+        assert teams.source_of("ocean")[0] is before[0], "the very same object"
+    assert teams.spec_of("ocean").hash() == spec
+    assert "ada" not in teams.spec_of("ocean").to_canonical_json()
+    tide = group("tide", team(members=["ada"]))
+    teams.replace_all([REEF, OCEAN, tide], asked_at=20)
+    assert "ada" not in str(teams.source_of("tide"))

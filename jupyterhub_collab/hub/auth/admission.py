@@ -12,26 +12,31 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import create_engine
 from tornado import web
 
-from ...errors import PermanentError, UserError
+from ...errors import PermanentError, RetryableError, UserError
 from ...managers.membership import MembershipManager, Standing
-from ...models import EntitlementRules, Facts
-from ...policy.entitlements import explain, parse_entitlement_rules
+from ...models import EntitlementRules, Entitlements, Facts
+from ...policy.entitlements import parse_entitlement_rules
+from ...policy.roster import hash_roster
 from ...policy.spec import is_team_group
 from ...policy.throttling import Throttle, ThrottleSettings
 from ...storage.database import DatabaseError
 from ...storage.identities import Identities, NameTakenError
+from ...storage.invitations import Invitations
 from ...storage.memberships import Membership, Memberships
+from ...storage.rosters import Rosters
 from ..teams import teams_of
 from .brake import LoginBrake
 from .events import Events
 from .losing import AccessEnder
 from .registry import HubRegistry
 
+_TEAMS_A_LOOK: Final = 500  # that a look at rosters brings the hub after; the next has the rest
+_NOBODY: Final = hash_roster(())
 TRY_AGAIN = "Nobody can say just now who you are here. Try again in a minute."
 log = logging.getLogger(__name__)
 
@@ -118,12 +123,15 @@ class Admission:
         self.engine = create_engine(database_url)
         self.memberships = Memberships(self.engine)
         identities = Identities(self.engine)
-        identities.create_tables()
-        self.memberships.create_tables()
+        invitations = Invitations(self.engine)
+        self._rosters = Rosters(self.engine)
+        for store in (identities, invitations, self.memberships, self._rosters):
+            store.create_tables()
         self.registry = HubRegistry(app.db)
         self.rules_file = RulesFile(rules_file)
         self.manager = MembershipManager(
             identities=identities,
+            invitations=invitations,
             memberships=self.memberships,
             registry=self.registry,
             rules=self.rules_file.rules,
@@ -157,8 +165,11 @@ class Admission:
             log.error("Nobody could be let in: %s", e)
             raise web.HTTPError(503, TRY_AGAIN) from e
         self.open_again(standing.name)
-        for line in () if standing.entitlements is None else explain(standing.entitlements):
-            log.info("%s: %s", standing.name, line)
+        given = standing.entitlements or Entitlements()
+        for granted in given.granted:
+            log.info("%s: %s", standing.name, granted)
+        for note in given.notes:
+            log.warning("%s: %s", standing.name, note)
         return standing
 
     def groups_for(self, standing: Standing) -> list[str] | None:
@@ -203,7 +214,7 @@ class Admission:
         if not standing.entitlements.granted and before:
             self.ender.log_out(user, servers_too=True)
 
-    async def project(self, teams: Iterable[str], *, admins: frozenset[str] = frozenset()) -> None:
+    async def project(self, teams: Iterable[str]) -> None:
         """Bring hub users after rosters that have changed, without asking any source.
 
         Raises
@@ -212,19 +223,44 @@ class Admission:
             Nobody can say at the moment.
         """
         for team in teams:
+            entries = self.registry.roster_of(team)
             names = set(self.registry.users_of(team))
-            for entry in self.registry.roster_of(team):
-                if isinstance(entry, str):
-                    names.add(entry)
-                else:
-                    identity = entry.to_identity()
-                    found = await self.manager.identities.name_of(identity)
-                    names |= {found} if found else set()
+            for entry in entries:
+                name = await self.manager.name_of(entry)
+                names |= {name} if name else set()
             for name in sorted(names):
                 membership = await self.memberships.read(name)
-                if membership is not None:
-                    standing = await self.manager.project(membership)
-                    self.settle(standing, is_admin=None, source=membership.identity.issuer)
+                if membership is None:
+                    continue  # never came through a source; at the first log-in all is worked out
+                standing = await self.manager.project(membership)
+                if standing.entitlements is None:
+                    raise RetryableError(f"where {name} stands cannot be said just now")
+                self.settle(standing, is_admin=None, source=membership.identity.issuer)
+            await self._rosters.write({team: hash_roster(entries)})
+
+    async def catch_up(self) -> None:
+        """Find rosters that changed without the hub being brought after them, and do so.
+
+        Whoever wrote them tells the hub (`project`), but that word can be lost, and the hub killed
+        half way.
+
+        Raises
+        ------
+        RetryableError
+            Nobody can say at the moment. The next look begins where this one ended.
+        """
+        known = await self._rosters.read()
+        behind: list[str] = []
+        gone = set(known)
+        async for team, roster in self.registry.list_rosters():
+            gone.discard(team)
+            if known.get(team, _NOBODY) != roster:
+                behind.append(team)
+        if gone:
+            await self._rosters.forget(gone)
+        for team in behind[:_TEAMS_A_LOOK]:
+            log.info("The hub is brought after the roster of %s", team)
+            await self.project([team])
 
     async def drop(self, membership: Membership, *, because: str) -> None:
         """The source lets this person in no more: nothing is left of what they had.
@@ -279,7 +315,9 @@ class Admission:
     def close(self) -> None:
         """Give the database back."""
         self.manager.identities.close()
+        self.manager.invitations.close()
         self.memberships.close()
+        self._rosters.close()
         self.engine.dispose()
 
 

@@ -33,7 +33,7 @@ class MembershipHandler(APIHandler):  # type: ignore[misc]
 
     @needs_scope("admin:groups")  # type: ignore[untyped-decorator]
     async def post(self) -> None:
-        """Body: ``{"teams": [...]}``, those whose rosters changed; at most 100."""
+        """Body: ``{"teams": [...]}``, those whose rosters changed; at most 100. May be repeated."""
         body = self.get_json_body()
         teams = body.get("teams") if isinstance(body, dict) else None
         if not isinstance(teams, list) or not all(isinstance(team, str) for team in teams):

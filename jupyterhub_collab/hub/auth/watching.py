@@ -6,7 +6,8 @@ this looks, every so often, at everybody whom a source let in: in bulk where the
 takes nothing from anybody, but its last word grows old, and protected access closes after a while
 (`Admission.close_stale`).
 
-Each look also ends what is there and should not be (`losing`), whatever came in between.
+Each look also brings the hub after rosters that nobody told it of (`Admission.catch_up`), and ends
+what is there and should not be (`losing`), whatever came in between.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class Watcher:
         """One look at everybody. Never raises."""
         from .team_authenticator import CannotAskError
 
+        try:
+            await self._admission.catch_up()
+        except RetryableError as e:
+            log.error("Rosters that changed are looked at again: %s", e)
         for source in self._authenticator.sources:
             try:
                 memberships = await self._admission.memberships.list_of(source.issuer)
