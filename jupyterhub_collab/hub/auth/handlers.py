@@ -52,11 +52,14 @@ class StandingHandler(APIHandler):  # type: ignore[misc]
     """What one hub user is here."""
 
     @needs_scope("read:users:groups")  # type: ignore[untyped-decorator]
-    async def get(self, name: str) -> None:
-        """Teams, roles and data sets, with the reasons; and when the source last said so."""
+    async def get(self, user_name: str) -> None:
+        """Teams, roles and data sets, with the reasons; and when the source last said so.
+
+        JupyterHub finds by the parameter's name whether it is the asking user's own.
+        """
         admission = self.authenticator.admission
         try:
-            membership = await admission.memberships.read(name)
+            membership = await admission.memberships.read(user_name)
             if membership is None:
                 raise web.HTTPError(404, "Nobody of that name came in through a source.")
             standing = await admission.manager.project(membership)
@@ -64,7 +67,7 @@ class StandingHandler(APIHandler):  # type: ignore[misc]
             raise web.HTTPError(503, str(e)) from e
         given = standing.entitlements
         answer: dict[str, Any] = {
-            "name": name,
+            "name": user_name,
             "issuer": membership.identity.issuer,
             "subject": membership.identity.subject,
             "confirmed_at": membership.confirmed_at.isoformat(),
