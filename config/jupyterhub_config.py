@@ -55,6 +55,7 @@ c.JupyterHub.load_roles = [
         "name": "contests",
         "description": "Makes teams and members as the contest manifests say.",
         "services": ["contests"],
-        "scopes": ["admin:groups", "admin:users", "list:users"],
+        # admin:users goes where one of our authenticators decides who is in which team.
+        "scopes": ["admin:groups", "admin:users"],
     },
 ]

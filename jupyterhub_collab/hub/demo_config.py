@@ -119,7 +119,8 @@ def _configure_services(c: Any, settings: DemoSettings, data: Path) -> None:
             "name": "contests",
             "description": "Makes teams and members as the contest manifests say.",
             "services": ["contests"],
-            "scopes": ["admin:groups", "admin:users", "list:users"],
+            # Where the hub makes members of rosters, nobody makes users for it.
+            "scopes": ["admin:groups", *(["admin:users"] if settings.directory is None else [])],
         },
     ]
 

@@ -22,7 +22,7 @@ class DemoLDAPAuthenticator(DemoAccounts, LDAPTeamAuthenticator):
 
     def teams_of(self, name: str, user: Any) -> set[str]:
         """Those of the rosters too, for people who have not come yet."""
-        rosters = self.admission.registry.rosters_with((name,))
+        rosters = self.admission.registry.rosters_with(name=name)
         named = {team for team, entries in rosters.items() if name in entries}
         return super().teams_of(name, user) | named
 
