@@ -57,6 +57,8 @@ class Watcher:
             await self._admission.catch_up()
         except RetryableError as e:
             log.error("Rosters that changed are looked at again: %s", e)
+        except Exception:  # the sources are asked all the same
+            log.exception("Rosters could not be looked at")
         for source in self._authenticator.sources:
             try:
                 memberships = await self._admission.memberships.list_of(source.issuer)
