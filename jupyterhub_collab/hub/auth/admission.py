@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Final
 
+from jupyterhub import roles
 from sqlalchemy import create_engine
 from tornado import web
 
@@ -201,6 +202,8 @@ class Admission:
         if is_admin is not None and user.admin != is_admin:
             user.admin = is_admin
             self.app.db.commit()
+            # The flag alone is a word: it is the role that lets them do everything.
+            roles.assign_default_roles(self.app.db, entity=user.orm_user)
         after = frozenset(teams_of(user))
         self.ender.end_lost(user)
         if before != after:
