@@ -188,6 +188,10 @@ class _OneServer:
             raise
         return link
 
+    def close_idle(self) -> None:
+        self.readers.close_idle()
+        self.persons.close_idle()
+
     def close(self, *, for_good: bool) -> None:
         self.readers.close(for_good=for_good)
         self.persons.close(for_good=for_good)
@@ -219,6 +223,8 @@ class Servers:
             Those that answered could not prove who they are.
         """
         with self._turn:
+            for one in self._servers:  # those that nothing is asked of now, too
+                one.close_idle()
             for one in self._servers:
                 if not deadline.is_over() and one.breaker.may_try():
                     try:
