@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from jupyterhub import orm
-from sqlalchemy import Text, false, or_, type_coerce
+from sqlalchemy import Integer, String, Text, column, false, or_, select, table
 from sqlalchemy.exc import SQLAlchemyError
 
 from ... import names
@@ -26,6 +26,8 @@ from ...policy.roster import count_unread, hash_roster, read_roster
 from ...policy.spec import is_team_group, to_contest_properties
 from ..database import roll_back
 
+# JupyterHub's own type for the properties makes SQLAlchemy compile each statement anew, and say so.
+_groups = table("groups", column("id", Integer), column("name", String), column("properties", Text))
 _PAGE: Final = 50  # groups; the hub serves nobody while it reads them, up to 5 ms
 log = logging.getLogger(__name__)
 
@@ -87,12 +89,11 @@ class HubRegistry:
 
     def _find(self, texts: Iterable[str]) -> list[tuple[str, str]]:
         """Teams in whose roster one of these texts stands, with their properties as stored."""
-        stored = type_coerce(orm.Group.properties, Text)
-        likes = [stored.like(_like(text), escape="/") for text in texts]
+        likes = [_groups.c.properties.like(_like(text), escape="/") for text in texts]
+        columns = select(_groups.c.name, _groups.c.properties)
+        teams = columns.where(~_groups.c.name.startswith(CONTEST_GROUP_PREFIX))
         with self._translated():
-            columns = self._db.query(orm.Group.name, stored)
-            teams = columns.filter(~orm.Group.name.startswith(CONTEST_GROUP_PREFIX))
-            found = teams.filter(or_(false(), *likes)).all()
+            found = self._db.execute(teams.where(or_(false(), *likes))).all()
         return [(team, text) for team, text in found if names.is_team_id(team)]
 
     async def list_rosters(self) -> AsyncIterator[tuple[str, str]]:
@@ -103,11 +104,9 @@ class HubRegistry:
         last = 0
         known, self._hashes = self._hashes, {}
         while True:
-            stored = type_coerce(orm.Group.properties, Text)
+            after = select(_groups).where(_groups.c.id > last).order_by(_groups.c.id)
             with self._translated():
-                columns = self._db.query(orm.Group.id, orm.Group.name, stored)
-                after = columns.filter(orm.Group.id > last).order_by(orm.Group.id)
-                page = after.limit(_PAGE).all()
+                page = self._db.execute(after.limit(_PAGE)).all()
             for number, name, text in page:
                 last = number
                 if not text or not names.is_team_id(name):
@@ -133,9 +132,10 @@ class HubRegistry:
             return () if group is None else tuple(sorted(user.name for user in group.users))
 
     def _properties_of(self, group: str) -> Mapping[str, Any]:
+        wanted = select(_groups.c.properties).where(_groups.c.name == group)
         with self._translated():
-            row = self._db.query(orm.Group.properties).filter(orm.Group.name == group).first()
-        return (row[0] or {}) if row else {}
+            text = self._db.execute(wanted).scalar()
+            return (json.loads(text) or {}) if text else {}
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
