@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..errors import CollabError
-from . import cluster, contest, install, portal, recover
+from . import cluster, contest, doctor_auth, install, portal, recover
 from .doctor import DoctorOptions, run_doctor
 from .up.command import DEFAULT_IMAGE, UpOptions, run_up
 from .up.samples import CSI_DRIVER
@@ -91,14 +91,29 @@ def up(
     run_up(options, Console(highlight=False, soft_wrap=True))
 
 
-@app.command()
-def doctor(data: Data = DEFAULT_DATA, port: Port = 8000, kubeconfig: Kubeconfig = None) -> None:
-    """Check what `up` needs; one line each. Exit code 1 when something is wrong."""
+doctors = typer.Typer(invoke_without_command=True)
+app.add_typer(doctors, name="doctor")
+
+
+@doctors.callback()
+def doctor(
+    context: typer.Context,
+    data: Data = DEFAULT_DATA,
+    port: Port = 8000,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Check what `up` needs; one line each. Exit code 1 when something is wrong.
+
+    `doctor auth` checks how people log in to a hub.
+    """
+    if context.invoked_subcommand is not None:
+        return
     options = DoctorOptions(data=data, port=port, kubeconfig=kubeconfig)
     if not run_doctor(options, Console(highlight=False, soft_wrap=True)):
         raise typer.Exit(1)
 
 
+doctor_auth.register(doctors)
 contest.register(app)
 cluster.register(app)
 recover.register(app)

@@ -156,7 +156,7 @@ class MembershipManager:
         except RetryableError as e:
             log.warning("The team registry does not answer: %s", e)
             return Standing(membership.name, None)
-        return Standing(membership.name, _join(Entitlements(tuple(granted)), by_roster))
+        return Standing(membership.name, join(Entitlements(tuple(granted)), by_roster))
 
     async def name_of(self, entry: RosterEntry) -> str | None:
         """Hub user whom an entry of a roster names; None: nobody who ever came.
@@ -196,7 +196,7 @@ class MembershipManager:
             )
             return Standing(name, None)
         known = Entitlements(by_rule.granted, (*by_rule.notes, *notes))
-        return Standing(name, _join(known, by_roster))
+        return Standing(name, join(known, by_roster))
 
     async def _take_invitations(self, facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Addresses whose invitations are this person's now; and what of it an admin should know.
@@ -231,7 +231,7 @@ class MembershipManager:
         return find_by_roster(rosters, identity=identity, name=name, emails=emails)
 
 
-def _join(by_rule: Entitlements, by_roster: tuple[Granted, ...]) -> Entitlements:
+def join(by_rule: Entitlements, by_roster: tuple[Granted, ...]) -> Entitlements:
     """Both, each thing once; a rule's reason goes before the roster's."""
     known = {granted.what for granted in by_rule.granted}
     more = tuple(granted for granted in by_roster if granted.what not in known)
