@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.auth.conftest import TEAM, PaperHub
+from tests.auth.conftest import PaperHub
 from tests.identity import slapd as s
 from tests.identity.conftest import started
 
@@ -84,7 +84,7 @@ class LdapHub(PaperHub):
         self.more = f"""
 import logging
 c.JupyterHub.authenticator_class = {self.authenticator!r}
-c.EventLogger.handlers = [logging.FileHandler({events!r})]
+c.EventLogger.handlers = [logging.FileHandler({events!r}, delay=True)]
 c.Authenticator.auth_refresh_age = 100000
 c.Authenticator.allow_all = False
 {chr(10).join(lines)}
@@ -113,9 +113,6 @@ c.Authenticator.allow_all = False
         self.api("POST", "groups/contest.sea")
         contest = {"collab": {"schema": 1, "generation": 1, "title": "Sea"}}
         self.api("PUT", "groups/contest.sea/properties", json=contest)
-
-
-assert TEAM
 
 
 @contextmanager
@@ -168,6 +165,11 @@ class Switch:
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
+
+    @property
+    def open(self) -> int:
+        """Connections that are there now."""
+        return len(self._wires)
 
     def set(self, mode: str) -> None:
         self.mode = mode

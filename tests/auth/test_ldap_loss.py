@@ -202,3 +202,22 @@ def test_a_directory_that_is_down_uses_up_nobodys_tries(
     finally:
         switch.set("pass")
     until(lambda: hub.browser().log_in("yia", s.PASSWORD).status_code == 302)
+
+
+def test_a_word_too_old_closes_what_people_have_until_the_source_speaks_again(
+    hub: LdapHub, slapd: s.Slapd, switch: Switch
+) -> None:
+    """Here all teams close (close_when_stale) after 5 s; servers end with `AccessEnder`."""
+    let_in(hub, slapd, "zia", "ocean")
+    stale, closed = "collab_source_staleness_seconds", "collab_stale_users"
+    assert hub.metric(f'{closed}{{source="ldap"}}') == 0
+    switch.set("dead")
+    try:
+        until(lambda: hub.metric(f'{closed}{{source="ldap"}}') > 0)
+        assert "Protected access of " in hub.log
+        assert hub.groups_of("zia") == ["ocean"], "closed is not lost"
+        # Nobody here has a server: the age is of those who do.
+        assert hub.metric(f'{stale}{{source="ldap"}}') == 0
+    finally:
+        switch.set("pass")
+    until(lambda: hub.metric(f'{closed}{{source="ldap"}}') == 0)

@@ -13,6 +13,8 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +105,9 @@ async def _answer(question: dict[str, Any]) -> Any:
     }
 
 
-def _main(folder: Path) -> None:
-    asked = json.load(sys.stdin)
+@contextmanager
+def running(folder: Path, ldif: str) -> Iterator[None]:
+    """The server, with these entries added. In a network namespace of its own."""
     subprocess.run([str(find("ip")), "link", "set", "lo", "up"], check=True)
     server = subprocess.Popen(
         [str(find("samba")), "-F", "--no-process-group", "-M", "single", "-s",
@@ -122,20 +125,31 @@ def _main(folder: Path) -> None:
                 except subprocess.TimeoutExpired:
                     continue
                 raise RuntimeError("samba ended at once") from None
-        subprocess.run(
-            [str(find("ldapmodify")), "-x", "-H", "ldaps://127.0.0.1", "-D",
-             "ADCONTEST\\Administrator", "-w", PASSWORD],
-            input=asked["ldif"].encode(), check=True, stdout=sys.stderr,
-            env={"LDAPTLS_CACERT": str(folder / "tls" / "ca.crt")},
-        )  # fmt: skip
-
-        async def everything() -> list[Any]:
-            return [await _answer(question) for question in asked["questions"]]
-
-        print(json.dumps(asyncio.run(everything())))
+        modify(folder, ldif)
+        yield
     finally:
         server.terminate()
         server.wait(timeout=20)
+
+
+def modify(folder: Path, ldif: str) -> None:
+    """As its administrator, while it runs, from within its network namespace."""
+    subprocess.run(
+        [str(find("ldapmodify")), "-x", "-H", "ldaps://127.0.0.1", "-D",
+         "ADCONTEST\\Administrator", "-w", PASSWORD],
+        input=ldif.encode(), check=True, stdout=sys.stderr,
+        env={"LDAPTLS_CACERT": str(folder / "tls" / "ca.crt")},
+    )  # fmt: skip
+
+
+def _main(folder: Path) -> None:
+    asked = json.load(sys.stdin)
+
+    async def everything() -> list[Any]:
+        return [await _answer(question) for question in asked["questions"]]
+
+    with running(folder, asked["ldif"]):
+        print(json.dumps(asyncio.run(everything())))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 Asking about each person each minute would be thousands of searches. So the groups are asked who is
 in them, one after the other, and whoever is in no such group is looked for by identity, many in one
 search. Whoever is not as they were is doubtful, and the watcher asks about them alone. What bulk
-cannot tell (claims, groups that nobody here was in yet, rules that have changed) is found by asking
-about some people each time, in turn.
+cannot tell (claims, groups that nobody here was in yet) is found by asking about some people each
+time, in turn.
 
 It decides nothing, and takes nothing from anybody: a group that cannot be seen, or two answers that
 do not fit together, are reasons to ask.
@@ -65,7 +65,6 @@ class DirectoryOverview:
         self, directory: Directory, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._directory, self._clock = directory, clock
-        self._rules: EntitlementRules | None = None
         self._asked: dict[str, float] = {}  # hub user, and when their turn was
         self._gained: dict[tuple[str, Key], datetime] = {}  # since when bulk and row disagree
         self._told: set[Key] = set()  # groups not seen, which the log knows
@@ -93,9 +92,6 @@ class DirectoryOverview:
         DirectoryDownError, DirectorySettingsError
             Nobody can say: nobody loses anything.
         """
-        if rules is not self._rules:
-            self._rules = rules
-            self._asked.clear()
         issuer = self._directory.settings.name
         keys = _keys_of(memberships)
         wanted = {keys[group]: group for m in memberships for group in m.groups}
@@ -109,12 +105,7 @@ class DirectoryOverview:
         seen = Seen(members, unseen, frozenset(active))
         has_claims = any(r.claim is not None for r in rules.rules if r.issuer == issuer)
         turn = self._whose_turn(
-            [
-                m.name
-                for m in memberships
-                if has_claims or not m.groups or m.name not in self._asked
-            ],
-            everybody={m.name for m in memberships},
+            [m.name for m in memberships if has_claims or not m.groups],
             share=min(1.0, interval_s / max(interval_s, within_s - interval_s)),
         )
         # In a thread: thousands of people take longer than the hub's loop may.
@@ -145,14 +136,11 @@ class DirectoryOverview:
             raise failure  # not one group's fault
         return members, frozenset(unseen)
 
-    def _whose_turn(
-        self, candidates: Sequence[str], *, everybody: set[str], share: float
-    ) -> frozenset[str]:
+    def _whose_turn(self, candidates: Sequence[str], *, share: float) -> frozenset[str]:
         """Those who waited longest, as many as it takes for all to come in time."""
-        self._asked = {name: at for name, at in self._asked.items() if name in everybody}
-        # Of everybody, not of the candidates: those get fewer, and must not take ever longer.
-        number = math.ceil(len(everybody) * share)
-        ordered = sorted(candidates, key=lambda name: self._asked.get(name, -math.inf))
+        self._asked = {name: self._asked.get(name, -math.inf) for name in candidates}
+        number = math.ceil(len(candidates) * share)
+        ordered = sorted(candidates, key=lambda name: self._asked[name])
         turn = frozenset(ordered[:number])
         self._asked.update(dict.fromkeys(turn, self._clock()))
         return turn
