@@ -30,7 +30,7 @@ from ..managers.membership import join
 from ..models import Facts
 from ..models.entitlement import EntitlementRules, Entitlements
 from ..policy.entitlements import decide, explain
-from ..policy.roster import find_by_roster
+from ..policy.roster import find_by_roster, fold_email
 from ..storage.database import DatabaseError
 from ..storage.identities import Identities
 from .doctor import Finding, Verdict
@@ -171,8 +171,11 @@ async def _known_as(engine: Engine, facts: Facts, name: str) -> str | Finding:
 def _decide(session: Session, facts: Facts, rules: EntitlementRules, name: str) -> Entitlements:
     registry = HubRegistry(session)
     by_rule = decide(facts, rules, exists=registry.exists)
-    rosters = registry.rosters_with((name, facts.identity.subject))
-    return join(by_rule, find_by_roster(rosters, identity=facts.identity, name=name))
+    emails = tuple(map(fold_email, facts.emails))  # whether another took the invitation: not asked
+    subject = facts.identity.subject
+    rosters = registry.rosters_with(name=name, subject=subject, emails=emails)
+    found = find_by_roster(rosters, identity=facts.identity, name=name, emails=emails)
+    return join(by_rule, found)
 
 
 def _is_there(url: str) -> bool:
