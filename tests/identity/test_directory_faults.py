@@ -304,3 +304,17 @@ def test_breaker_lets_one_try_at_a_time():
     breaker.succeeded()
     assert breaker.may_try()
     assert breaker.may_try()
+
+
+@pytest.mark.parametrize("direct", [False, True])
+async def test_an_error_tells_whether_a_password_was_sent(nowhere, direct):
+    """Then the directory may have counted it; before that nobody has seen it."""
+    template = {
+        "bind_dn": "",
+        "bind_password": "",
+        "bind_templates": [f"uid={{username}},{s.PEOPLE}"],
+    }
+    async with faulty(tarpit, nowhere, **(template if direct else {})) as (directory, _):
+        with pytest.raises(DirectoryDownError) as down:
+            await directory.authenticate("ada", "pw")
+        assert down.value.password_shown is direct
