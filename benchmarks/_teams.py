@@ -32,7 +32,7 @@ from jupyterhub_collab.manifests.manifest import Manifest
 from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.models import Platform
 from jupyterhub_collab.policy.spec import merge_team_spec
-from jupyterhub_collab.reconcile.plan import marked
+from jupyterhub_collab.reconcile.plan import bearer_of, marked
 from tests.cluster.cluster import Cluster
 from tests.services.running import (
     CONTEST,
@@ -139,9 +139,10 @@ class Teams:
         teams: list[list[Manifest]] = []
         for name in self.names:
             spec = merge_team_spec(name, team(), {"collab": REEF})
-            first, *rest = make_tenancy(spec, self.platform)
+            tenancy = make_tenancy(spec, self.platform)
+            bearer = bearer_of(tenancy)
             # Marked from the start: the raw client has nobody who waits for the mark.
-            teams.append([marked(first, spec.hash()), *rest])
+            teams.append([marked(m, spec.hash()) if m is bearer else m for m in tenancy])
         path = self.folder / "manifests.jsonl"
         stages = order.arrange(teams)
         path.write_text("\n\n".join("\n".join(map(json.dumps, stage)) for stage in stages))

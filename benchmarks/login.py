@@ -32,6 +32,7 @@ from jupyterhub_collab.manifests.rbac import make_rbac
 from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.models import Platform
 from jupyterhub_collab.policy.spec import merge_team_spec
+from jupyterhub_collab.reconcile.plan import bearer_of, marked
 from tests.cluster import lifecycle, programs_build
 from tests.cluster.cluster import Cluster, open_cluster
 from tests.cluster.images import SINGLEUSER_IMAGE
@@ -225,16 +226,10 @@ def make_platform(address: str, port: int) -> Platform:
 async def provision(cluster: Cluster, platform: Platform) -> None:
     """The team's namespace, as the provisioner leaves it."""
     spec = merge_team_spec("bench", {"collab": TEAM}, {"collab": CONTEST})
-    first, *rest = make_tenancy(spec, platform)
+    tenancy = make_tenancy(spec, platform)
     async with await KubeClient.from_kubeconfig(cluster.kubeconfig) as client:
-        for manifest in (first, *rest):
+        for manifest in (*tenancy, marked(bearer_of(tenancy), spec.hash())):
             await client.apply(manifest)
-        annotations = {
-            **first["metadata"]["annotations"],
-            constants.ANNOTATION_READY_HASH: spec.hash(),
-        }
-        meta = {**first["metadata"], "annotations": annotations}
-        await client.apply({**first, "metadata": meta})
 
 
 def start_hubs(cluster: Cluster, folder: Path) -> tuple[Hub, Hub]:

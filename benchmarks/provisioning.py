@@ -2,9 +2,9 @@
 
 Both under the provisioner's own service account, with our admission policies, 16 teams at a time,
 on one API server, each in namespaces of its own, alternating. `BENCH_TEAMS` teams a run,
-`BENCH_PAIRS` pairs. A team is 11 objects here: three policies, one data set. Ours makes one request
-more: the ready mark comes last. Before each run the cluster's controllers are let come to rest;
-after it its hub's admission policies go, or each run would be slower than the one before.
+`BENCH_PAIRS` pairs. A team is 11 objects here: three policies, one data set. Before each run the
+cluster's controllers are let come to rest; after it its hub's admission policies go, or each run
+would be slower than the one before.
 
 The raw client is tried in several orders first, ours among them (`BENCH_HEAT_TEAMS` teams, three
 heats each); the quickest is the peer, and the notes say which.

@@ -1,8 +1,9 @@
 """Waits until a team's namespace is as the hub's groups want it. Never creates one.
 
 The spec that the hub merges from its groups has a hash; the provisioner writes the hash of the spec
-whose whole tenancy stands on the namespace. Equal, and the deny-all policy in place: go. Otherwise
-the provisioner is nudged, asked what it is at, and the namespace looked at again.
+whose whole tenancy stands on the hub's RoleBinding in the namespace. Equal, and the deny-all policy
+in place: go. Otherwise the provisioner is nudged, asked what it is at, and the namespace looked at
+again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .. import constants, names
 from ..errors import KubeError, PermanentError, RetryableError
 from ..kube.client import KubeClient
 from ..kube.errors import NotFoundError
-from ..kube.kinds import NAMESPACE, NETWORK_POLICY
+from ..kube.kinds import NAMESPACE, NETWORK_POLICY, ROLE_BINDING
 from ..models import Platform, TeamSpec
 from .refusals import ADMIN, SpawnRefusedError
 
@@ -132,8 +133,9 @@ class NamespaceWaiter:
 
     async def _is_ready(self, spec: TeamSpec) -> bool:
         namespace = names.namespace_of(spec.team, prefix=self._platform.namespace_prefix)
-        found, policy = await asyncio.gather(
+        found, binding, policy = await asyncio.gather(
             self._get(NAMESPACE, namespace, None),
+            self._get(ROLE_BINDING, constants.HUB_ROLE_BINDING_NAME, namespace),
             self._get(NETWORK_POLICY, constants.POLICY_DENY_ALL, namespace),
         )
         if found is None:
@@ -152,7 +154,7 @@ class NamespaceWaiter:
             return False
         # Both: the spec's own annotation tells that nobody put in another one since.
         wanted = spec.hash()
-        ready = annotations.get(constants.ANNOTATION_READY_HASH) == wanted
+        ready = _mark_of(binding, spec.team, self._platform) == wanted
         ready = ready and annotations.get(constants.ANNOTATION_SPEC_HASH) == wanted
         return ready and _is_deny_all(policy, spec.team, self._platform)
 
@@ -232,6 +234,18 @@ def is_ours(labels: Mapping[str, str], team: str, platform: Platform) -> bool:
         constants.LABEL_TEAM: team,
     }
     return all(labels.get(key) == value for key, value in wanted.items())
+
+
+def _mark_of(binding: Mapping[str, Any] | None, team: str, platform: Platform) -> str | None:
+    """The ready mark, if the binding is ours and stays."""
+    if binding is None or not is_ours(binding["metadata"].get("labels") or {}, team, platform):
+        return None
+    if binding["metadata"].get("deletionTimestamp"):
+        return None
+    mark: str | None = (binding["metadata"].get("annotations") or {}).get(
+        constants.ANNOTATION_READY_HASH
+    )
+    return mark
 
 
 def _is_deny_all(policy: Mapping[str, Any] | None, team: str, platform: Platform) -> bool:

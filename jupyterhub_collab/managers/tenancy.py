@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol
 from pydantic import ValidationError
 
 from .. import names
-from ..constants import ANNOTATION_READY_HASH, ANNOTATION_SPEC, ANNOTATION_SPEC_HASH
+from ..constants import ANNOTATION_SPEC, ANNOTATION_SPEC_HASH
 from ..errors import PermanentError, RetryableError, SpecError
 from ..kube.informer import Change
 from ..models import HubGroup, Platform, TeamSpec
@@ -469,7 +469,7 @@ class TenancyManager:
         namespace = self._view.namespace_of(team)
         if namespace is None or is_terminating(namespace):
             return None
-        return (namespace["metadata"].get("annotations") or {}).get(ANNOTATION_READY_HASH)
+        return self._view.ready_hash_of(team)
 
     def _tell(self, team: str, desired: Desired, outcome: Outcome) -> None:
         issues = (*desired.issues, *outcome.issues)

@@ -1,4 +1,5 @@
-"""Holds what makes an object ours: ownership labels, and the provisioner's words on a namespace.
+"""Holds what makes an object ours: ownership labels, and the provisioner's words on a namespace
+and on the hub's rights in it.
 
 By them hub, provisioner and all other policies know what they may touch and what a team may have.
 Only hub and provisioner give them to a new object, only the provisioner changes them, and nobody
@@ -43,6 +44,7 @@ _TARGETS: Final = (
     Target(_BOTH, ("networkpolicies",), "networking.k8s.io"),
     Target(_BOTH, ("rolebindings",), "rbac.authorization.k8s.io"),
 )
+_SPEAKING: Final = '["namespaces", "rolebindings"]'  # the ready mark is on the binding
 _WORDS: Final = (
     ANNOTATION_SPEC,
     ANNOTATION_SPEC_HASH,
@@ -73,7 +75,7 @@ def make_label_policy(platform: Platform) -> tuple[Manifest, Manifest]:
             "only the provisioner changes whose an object is",
         ),
         (
-            f'oldObject == null || request.resource.resource != "namespaces" || ({words})',
+            f"oldObject == null || !(request.resource.resource in {_SPEAKING}) || ({words})",
             "only the provisioner says what a team may have",
         ),
     )

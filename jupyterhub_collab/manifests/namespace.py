@@ -1,7 +1,6 @@
 """The team's namespace: Pod Security `restricted`, and the merged spec with its hash.
 
-It never bears the ready hash: that is set last, once the whole tenancy stands, by whoever applied
-it. The spec says nothing of who is in the team.
+The spec says nothing of who is in the team.
 """
 
 from __future__ import annotations

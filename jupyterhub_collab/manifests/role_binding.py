@@ -1,4 +1,8 @@
-"""The hub's rights in a team's namespace: its ClusterRole, bound here and nowhere else."""
+"""The hub's rights in a team's namespace: its ClusterRole, bound here and nowhere else.
+
+The binding bears the ready hash, which is never set here: whoever applies it does so, once the
+whole tenancy stands.
+"""
 
 from __future__ import annotations
 

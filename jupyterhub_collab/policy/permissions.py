@@ -18,6 +18,7 @@ from enum import Enum
 
 from ..constants import (
     HUB_CLUSTER_ROLE,
+    HUB_ROLE_BINDING_NAME,
     POLICY_DENY_ALL,
     PROVISIONER_LEASE_NAME,
     SERVICE_ACCOUNT_NAME,
@@ -82,7 +83,15 @@ PERMISSIONS: tuple[Permission, ...] = (
         "hands a server its credentials; never reads any back, and they go with the pod",
     ),
     Permission(
-        Holder.HUB_IN_TEAM, "", "namespaces", ("get",), "waits until the tenancy stands: ready hash"
+        Holder.HUB_IN_TEAM, "", "namespaces", ("get",), "sees whose it is and what it was given"
+    ),
+    Permission(
+        Holder.HUB_IN_TEAM,
+        _RBAC,
+        "rolebindings",
+        ("get",),
+        "waits until the tenancy stands: ready hash",
+        names=(HUB_ROLE_BINDING_NAME,),
     ),
     Permission(
         Holder.HUB_IN_TEAM,

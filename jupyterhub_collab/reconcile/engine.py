@@ -21,11 +21,11 @@ from ..constants import ANNOTATION_OBJECT_HASH, ANNOTATION_READY_HASH
 from ..errors import PermanentError, RetryableError
 from ..kube.errors import ConflictError, NotFoundError, PermanentKubeError, is_policy_refusal
 from ..kube.informer import Change
-from ..kube.kinds import NAMESPACE, Kind, kind_named, kind_of
+from ..kube.kinds import NAMESPACE, ROLE_BINDING, Kind, kind_named, kind_of
 from .compare import Deviation, find_deviations
 from .issues import Issue, IssueType
 from .objects import Manifest, ObjectKey, Owner, is_terminating, key_of, uid_of, version_of
-from .plan import Action, Memory, Plan, Step, is_settled, not_ours, plan_objects
+from .plan import Action, Memory, Plan, Step, bearer_of, is_settled, not_ours, plan_objects
 from .quota import QUOTA_KIND, is_quota_refusal
 from .removal import Doomed, not_released, plan_removal
 from .volumes import VOLUME_KINDS
@@ -33,9 +33,9 @@ from .volumes import VOLUME_KINDS
 log = logging.getLogger(__name__)
 
 _ROUNDS: Final = 6  # plans in one pass; each but the first follows a surprise, or the quota's step
-# Of these kinds more counts than whether they are as wanted: the ready mark, whose work it is, what
-# limits are in force.
-_DECISIVE_KINDS: Final = frozenset({NAMESPACE.name, QUOTA_KIND})
+# Of these kinds more counts than whether they are as wanted: whose work it is, what limits are in
+# force, the ready mark.
+_DECISIVE_KINDS: Final = frozenset({NAMESPACE.name, QUOTA_KIND, ROLE_BINDING.name})
 _REFUSED_FOR_S: Final = 600.0  # a storage class may allow growing by then
 _CLEAN: Final = 4000  # objects of the teams that are worked on; older ones are compared again
 # From here on namespaces are always emptied of pods first (KEP-5080, OrderedNamespaceDeletion).
@@ -245,7 +245,7 @@ class Engine:
                     break
                 except (RetryableError, PermanentError) as failure:
                     if isinstance(failure, PermanentError):
-                        writes += await self._unmark(desired[0], owner)
+                        writes += await self._unmark(bearer_of(desired), owner)
                     return Outcome(False, (*plan.issues, _issue_of(failure)), failure, writes)
             if not is_as_planned:
                 continue
@@ -317,7 +317,8 @@ class Engine:
             self._under_way.discard(step.key)
 
     async def _create(self, step: Step, owner: Owner) -> bool:
-        if step.action is Action.MARK_READY:  # of a namespace made a moment ago
+        is_mark = step.action is Action.MARK_READY
+        if is_mark and step.key in self._observed.objects_of(owner.team):  # made a moment ago
             return await self._write(step, owner)
         try:
             answer = await self._client.apply_new(step.manifest)
@@ -412,16 +413,16 @@ class Engine:
             self._observed.note(found)
         return found
 
-    async def _unmark(self, namespace: Manifest, owner: Owner) -> int:
+    async def _unmark(self, bearer: Manifest, owner: Owner) -> int:
         """Take the ready mark away, as well as can be: the tenancy does not stand."""
-        known = self._observed.objects_of(owner.team).get(key_of(namespace))
+        known = self._observed.objects_of(owner.team).get(key_of(bearer))
         if known is None or not owner.owns(known) or is_terminating(known):
             return 0
         if ANNOTATION_READY_HASH not in (known["metadata"].get("annotations") or {}):
             return 0
         try:
             answer = await self._client.apply(
-                namespace, uid=uid_of(known), resource_version=version_of(known)
+                bearer, uid=uid_of(known), resource_version=version_of(known)
             )
         except (RetryableError, PermanentError) as error:
             log.warning("The ready mark of team %s stays for now: %s", owner.team, error)

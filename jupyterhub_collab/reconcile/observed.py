@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from .. import names
 from ..constants import (
+    ANNOTATION_READY_HASH,
+    HUB_ROLE_BINDING_NAME,
     LABEL_HUB,
     LABEL_MANAGED_BY,
     LABEL_TEAM,
@@ -161,6 +163,13 @@ class ClusterView:
         """The team's namespace, if it bears our hub's labels. Do not change it."""
         found = self._namespaces.get(self._prefix + team)
         return found if found is not None and self._is_ours(found) else None
+
+    def ready_hash_of(self, team: str) -> str | None:
+        """The ready mark, which the hub's rights in the team's namespace bear."""
+        bindings = self._by_kind[kinds.ROLE_BINDING.name]
+        found = bindings.get(HUB_ROLE_BINDING_NAME, self._prefix + team)
+        annotations = found["metadata"].get("annotations") or {} if found is not None else {}
+        return annotations.get(ANNOTATION_READY_HASH)
 
     def objects_of(self, team: str) -> dict[ObjectKey, Manifest]:
         """All that is there of a team; others' policies in its namespace, or another's namespace of

@@ -7,6 +7,9 @@ Laws
 - A namespace that is not ours, is being deleted, or was another contest's means: no step at all.
 - Steps come in the order of the manifests: the namespace, then the policy that denies all. The
   ready mark comes last, and goes first when something stands in the way.
+- The hub's rights bear the mark. In a namespace without volumes nothing ever ran, so there they are
+  made last, with the mark, in one request; anywhere else they come back in their place, for the hub
+  may need them to end what runs.
 - The ready mark also goes first, and comes back last, when a wall is touched: a policy, the quota.
 - No claim is made or changed while the quota that counts it is not in force.
 - What stands as it should gives no step, so a second plan is empty.
@@ -135,7 +138,7 @@ def plan_objects(
     observed
         What is there of them, others' objects among them.
     ready_hash
-        The mark that the namespace shall bear once all stands.
+        The mark that the hub's rights shall bear once all stands.
     """
     memory = memory or Memory()
     namespace = observed.get(key_of(desired[0]))
@@ -159,7 +162,7 @@ def plan_objects(
         steps = [step for step in steps if step.key.kind != "PersistentVolumeClaim"]
     _plan_rest(desired, observed, owner, steps, issues)
     plan = Plan(tuple(steps), tuple(issues), tuple(alike))
-    return replace(plan, steps=_with_mark(plan, desired[0], namespace, ready_hash))
+    return replace(plan, steps=_with_mark(plan, bearer_of(desired), observed, owner, ready_hash))
 
 
 def is_settled(wish: Manifest, observed: Mapping[ObjectKey, Manifest], *, owner: Owner) -> bool:
@@ -306,15 +309,28 @@ def _plan_rest(
 
 
 def _with_mark(
-    plan: Plan, manifest: Manifest, namespace: Manifest | None, ready_hash: str
+    plan: Plan,
+    manifest: Manifest,
+    observed: Mapping[ObjectKey, Manifest],
+    owner: Owner,
+    ready_hash: str,
 ) -> tuple[Step, ...]:
     """The steps, with the ready mark at the end or its removal at the beginning."""
     key, steps = key_of(manifest), plan.steps
-    uid = uid_of(namespace) if namespace is not None else None
-    annotations = (namespace or {}).get("metadata", {}).get("annotations") or {}
+    found = observed.get(key)
+    if found is not None and not owner.owns(found):
+        found = None
+    annotations = (found or {}).get("metadata", {}).get("annotations") or {}
     mark = annotations.get(ANNOTATION_READY_HASH)
-    # An apply of the namespace without the mark takes the mark away.
+    # An apply of the manifest without the mark takes the mark away.
     is_lost = any(step.key == key for step in steps)
+    is_unused = not any(there.kind == "PersistentVolumeClaim" for there in observed)
+    is_alone = len(steps) == 1 and not plan.is_blocked
+    if is_unused or is_alone:
+        steps = tuple(s for s in steps if s.key != key or s.action is not Action.CREATE)
+    # One that is made by these steps is not the one that was found.
+    is_another = any(step.key == key and step.action is Action.DELETE for step in steps)
+    uid = uid_of(found) if found is not None and not is_another else None
     if plan.is_blocked:
         if mark is None or is_lost:
             return steps
@@ -333,8 +349,13 @@ def _with_mark(
     return (*steps, Step(Action.MARK_READY, key, reason, marked(manifest, ready_hash), uid))
 
 
-def marked(namespace: Manifest, ready_hash: str) -> Manifest:
-    """The namespace's manifest with the ready mark."""
-    meta = namespace["metadata"]
+def bearer_of(desired: Sequence[Manifest]) -> Manifest:
+    """The manifest that bears the ready mark: the hub's rights in the namespace."""
+    return next(manifest for manifest in desired if manifest["kind"] == "RoleBinding")
+
+
+def marked(manifest: Manifest, ready_hash: str) -> Manifest:
+    """The manifest with the ready mark."""
+    meta = manifest["metadata"]
     annotations = {**(meta.get("annotations") or {}), ANNOTATION_READY_HASH: ready_hash}
-    return {**namespace, "metadata": {**meta, "annotations": annotations}}
+    return {**manifest, "metadata": {**meta, "annotations": annotations}}

@@ -287,7 +287,7 @@ def test_killed_at_every_step_of_provisioning(
     """The provisioner dies at its first write for a team, at its second, and so on."""
     before = scene.census()
     spec = merge_team_spec("any", {"collab": TEAM}, {"collab": SEA})
-    steps = len(make_tenancy(spec, scene.platform)) + 1  # then the ready mark
+    steps = len(make_tenancy(spec, scene.platform))
     proxy = scene.provisioner_proxy.proxy
     for step in range(steps):
         team = f"killed{step}"

@@ -108,13 +108,18 @@ class Ground:
         }
 
     def ready_teams(self, prefix: str) -> set[str]:
-        """Teams with that prefix whose namespaces say that all stands."""
-        return {
-            name
+        """Teams with that prefix that are marked as ready for the spec on their namespaces."""
+        spaces = {
+            name: found["metadata"]["annotations"].get(constants.ANNOTATION_SPEC_HASH)
             for (_, name), found in self.objects(NAMESPACE).items()
             if name.startswith(f"team-{prefix}-")
+        }
+        return {
+            space
+            for (space, _), found in self.objects(ROLE_BINDING).items()
+            if space in spaces
             and found["metadata"]["annotations"].get(constants.ANNOTATION_READY_HASH)
-            == found["metadata"]["annotations"].get(constants.ANNOTATION_SPEC_HASH)
+            == spaces[space]
         }
 
 

@@ -68,11 +68,13 @@ class Ledger:
         self.births[key].add(meta["uid"])
 
     def ready(self, prefix: str) -> int:
-        """How many of the namespaces that begin so bear the ready mark."""
+        """In how many of the namespaces that begin so the hub's rights bear the ready mark."""
         return sum(
-            space["metadata"]["name"].startswith(prefix)
-            and ANNOTATION_READY_HASH in (space["metadata"].get("annotations") or {})
-            for space in self._informers[0]
+            binding["metadata"]["namespace"].startswith(prefix)
+            and ANNOTATION_READY_HASH in (binding["metadata"].get("annotations") or {})
+            for informer in self._informers
+            if informer.kind is kinds.ROLE_BINDING
+            for binding in informer
         )
 
 

@@ -14,11 +14,12 @@ from typing import Any, Final
 
 import httpx
 
-from jupyterhub_collab.constants import ANNOTATION_READY_HASH, PROPERTIES_KEY
+from jupyterhub_collab.constants import PROPERTIES_KEY
 from jupyterhub_collab.kube.client import KubeClient
 from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.models import Platform
 from jupyterhub_collab.policy.spec import merge_team_spec
+from jupyterhub_collab.reconcile.plan import bearer_of, marked
 from tests.hub.samples import CONTEST, TEAM
 from tests.real_hub import RealHub, find_free_port
 
@@ -147,21 +148,20 @@ class RunningHub(RealHub):
         *,
         kubeconfig: Path | None = None,
     ) -> None:
-        """Do what the provisioner does, in one go: the tenancy, then the ready hash.
+        """Do what the provisioner does, in one go: the tenancy, then the ready mark.
 
         As the hub itself, where that may (the embedded cluster), or as whom `kubeconfig` names.
         """
         settings = Platform.model_validate(self.wire_platform())
         spec = merge_team_spec(team, {"collab": properties}, {"collab": contest})
         tenancy = make_tenancy(spec, settings)
-        meta = tenancy[0]["metadata"]
-        annotations = {**meta["annotations"], ANNOTATION_READY_HASH: spec.hash()}
+        bearer = bearer_of(tenancy)
 
         async def apply() -> None:
             async with await KubeClient.from_kubeconfig(kubeconfig or self.kubeconfig) as client:
                 for manifest in tenancy:
                     await client.apply(manifest)
-                await client.apply({**tenancy[0], "metadata": {**meta, "annotations": annotations}})
+                await client.apply(marked(bearer, spec.hash()))
 
         asyncio.run(apply())
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from jupyterhub_collab import names
-from jupyterhub_collab.constants import ANNOTATION_READY_HASH, QUOTA_NAME
+from jupyterhub_collab.constants import ANNOTATION_READY_HASH, HUB_ROLE_BINDING_NAME, QUOTA_NAME
 from jupyterhub_collab.models import Platform
 from tests.cluster.cluster import Cluster
 from tests.hub.conftest import until
@@ -68,9 +68,11 @@ def quota_of(cluster: Cluster, namespace: str) -> dict[str, Any]:
 
 
 def ready_hash_of(cluster: Cluster, namespace: str) -> str | None:
-    annotations = cluster.get("namespace", namespace)["metadata"]["annotations"]
-    found: str | None = annotations.get(ANNOTATION_READY_HASH)
-    return found
+    for binding in cluster.get("rolebinding", "-n", namespace)["items"]:
+        if binding["metadata"]["name"] == HUB_ROLE_BINDING_NAME:
+            found: str | None = binding["metadata"]["annotations"].get(ANNOTATION_READY_HASH)
+            return found
+    return None
 
 
 def conditions_of(status: dict[str, Any]) -> set[str]:

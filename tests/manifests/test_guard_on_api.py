@@ -31,9 +31,10 @@ from jupyterhub_collab.manifests.home import make_platform_config
 from jupyterhub_collab.manifests.network_policy import make_deny_all, make_network_policies
 from jupyterhub_collab.manifests.tenancy import make_tenancy
 from jupyterhub_collab.models import TeamSpec
+from jupyterhub_collab.reconcile.plan import bearer_of
 from tests.cluster.cluster import Cluster
 
-from .acting import Ground, delete, until
+from .acting import Actor, Ground, delete, until
 from .conftest import SECRET_PLACES, to_team
 
 pytestmark = pytest.mark.api
@@ -72,6 +73,31 @@ def test_the_provisioner_has_nothing_deleted_by_an_owner_nor_held_by_a_finalizer
     ):
         another = {**policy, "metadata": {**metadata, key: [value]}}
         assert words in ground.provisioner.create(another)
+
+
+def test_only_the_provisioner_says_that_a_team_is_ready(
+    ground: Ground, ocean: tuple[TeamSpec, str], api_cluster: Cluster, tmp_path: Path
+) -> None:
+    """The hub believes the mark on the binding that gives it its rights."""
+    spec, _ = ocean
+    home = ground.platform.hub_namespace
+    binding = bearer_of(make_tenancy(spec, ground.platform))
+    account, role, bound = make_auditor(home)
+    group = "rbac.authorization.k8s.io"
+    role["rules"] = [
+        {"apiGroups": [group], "resources": ["rolebindings"], "verbs": ["patch", "get"]},
+        {"apiGroups": [group], "resources": ["clusterroles"], "verbs": ["bind"]},
+    ]
+    api_cluster.apply(account, role, bound)
+    kubeconfig = api_cluster.service_account_kubeconfig(home, "auditor", tmp_path / "other")
+    other = Actor(api_cluster, kubeconfig)
+    note: dict[str, Any] = {"metadata": {"annotations": {"note": "x"}}}
+    mark = {"metadata": {"annotations": {constants.ANNOTATION_READY_HASH: spec.hash()}}}
+    with other.http:
+        until(lambda: other.patch(binding, note) == "")
+        assert "only the provisioner says what a team may have" in other.patch(binding, mark)
+    assert ground.provisioner.patch(binding, mark) == ""
+    delete(api_cluster, account, role, bound)
 
 
 def test_the_provisioner_opens_no_team_to_everybody_nor_the_cluster_to_a_team(

@@ -77,10 +77,11 @@ def test_the_hub_may_do_what_its_code_does_and_nothing_more() -> None:
         "persistentvolumeclaims": {"get", "create"},
         "secrets": {"create"},
         "namespaces": {"get"},
+        "rolebindings": {"get"},
         "networkpolicies": {"get"},
     }
-    policies = [p for p in permissions_of(Holder.HUB_IN_TEAM) if p.resource == "networkpolicies"]
-    assert [p.names for p in policies] == [("deny-all",)]
+    named = {p.resource: p.names for p in permissions_of(Holder.HUB_IN_TEAM) if p.names}
+    assert named == {"networkpolicies": ("deny-all",), "rolebindings": ("hub",)}
 
 
 def test_the_provisioner_deletes_only_what_it_prunes_and_what_is_released() -> None:

@@ -6,12 +6,14 @@ import asyncio
 import copy
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jupyterhub_collab.constants import (
     ANNOTATION_READY_HASH,
     COMPONENT_PERSONAL_VOLUME,
+    HUB_ROLE_BINDING_NAME,
     LABEL_COMPONENT,
     LABEL_HUB,
     LABEL_MANAGED_BY,
@@ -46,6 +48,7 @@ DESIRED = make_tenancy(SPEC, PLATFORM)
 BEFORE = {key_of(m): m for m in make_tenancy(OLD, PLATFORM)}
 KEYS = [key_of(m) for m in DESIRED]
 DENY_ALL = ObjectKey("NetworkPolicy", SPACE, POLICY_DENY_ALL)
+RIGHTS = ObjectKey("RoleBinding", SPACE, HUB_ROLE_BINDING_NAME)  # which bear the ready mark
 
 
 def drifted(manifest: dict[str, Any], how: int) -> dict[str, Any]:
@@ -163,11 +166,15 @@ class Watcher:
             assert key not in self._volumes, f"{key} was deleted"
         if verb == "create" and key.namespace and key != DENY_ALL:
             assert DENY_ALL in self._api.objects, f"{key} before the policy that denies all"
-        space = self._api.objects.get(KEYS[0])
-        if space is not None and verb == "apply" and key == KEYS[0]:
-            annotations = space["metadata"].get("annotations") or {}
+        bearer = self._api.objects.get(RIGHTS)
+        if bearer is not None and verb in ("create", "apply") and key == RIGHTS:
+            annotations = bearer["metadata"].get("annotations") or {}
             if annotations.get(ANNOTATION_READY_HASH) == SPEC.hash():
                 assert not missing(self._api, self._others), "marked ready before all stands"
+
+
+def is_claim(key: ObjectKey) -> bool:
+    return key.kind == "PersistentVolumeClaim"
 
 
 def missing(api: FakeApi, others: set[ObjectKey]) -> list[ObjectKey]:
@@ -232,11 +239,13 @@ def test_from_any_state_through_any_faults(
         if KEYS[0] in blocked:
             assert not outcome.is_ready
         else:
-            assert set(missing(api, others)) == blocked
+            late = set() if any(map(is_claim, api.objects)) else {RIGHTS}
+            assert set(missing(api, others)) == (blocked | late if blocked else set())
             assert outcome.is_ready == (not blocked)
-            annotations = api.objects[KEYS[0]]["metadata"]["annotations"]
-            found = annotations.get(ANNOTATION_READY_HASH)
-            assert found == (None if blocked else SPEC.hash())
+            if RIGHTS in api.objects and RIGHTS not in blocked:
+                annotations = api.objects[RIGHTS]["metadata"]["annotations"]
+                found = annotations.get(ANNOTATION_READY_HASH)
+                assert found == (None if blocked else SPEC.hash())
             assert key_of(EXTRAS["pruned"]) not in api.objects
         # Idempotent: what stands gives no step, and no request at all.
         cache.sync()
@@ -386,11 +395,46 @@ def test_a_refusal_takes_the_ready_mark_away() -> None:
         outcome = await passes(engine, cache, 1, is_synced=True)
         assert not outcome.is_ready
         assert not isinstance(outcome.error, RetryableError)
-        annotations = api.objects[KEYS[0]]["metadata"]["annotations"]
+        annotations = api.objects[RIGHTS]["metadata"]["annotations"]
         assert ANNOTATION_READY_HASH not in annotations
         assert (await passes(engine, cache, 1, is_synced=True)).is_ready
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("fault", [Fault.NONE, Fault.FORBIDDEN])
+def test_the_hub_gets_its_rights_back_before_anything_that_may_fail(fault: Fault) -> None:
+    """Without them it could not end what runs; without the mark nothing starts."""
+
+    async def run() -> None:
+        api = FakeApi()
+        cache = Cache(api, SPACE)
+        engine = Engine(api, cache)
+        assert (await passes(engine, cache, 1, is_synced=True)).is_ready
+        volume = next(key for key in KEYS if key.kind == "PersistentVolume")
+        del api.objects[RIGHTS]
+        api.requests.clear()
+        assert (await passes(engine, cache, 1, is_synced=True)).is_ready
+        assert [key for _, key in api.requests] == [RIGHTS], "nothing else is to be done: in one"
+        del api.objects[RIGHTS], api.objects[volume]
+        api.requests.clear()
+        api.faults = faults([Fault.NONE, fault])
+        outcome = await passes(engine, cache, 1, is_synced=True)
+        assert outcome.is_ready == (fault is Fault.NONE)
+        assert [key for _, key in api.requests][:2] == [RIGHTS, volume]
+        annotations = api.objects[RIGHTS]["metadata"]["annotations"]
+        assert (ANNOTATION_READY_HASH in annotations) == outcome.is_ready
+
+    asyncio.run(run())
+
+
+def test_a_new_team_takes_one_request_an_object() -> None:
+    """The hub's rights are the last, and made with the mark."""
+    api = FakeApi()
+    cache = Cache(api, SPACE)
+    assert asyncio.run(passes(Engine(api, cache), cache, 1, is_synced=True)).is_ready
+    assert [key for _, key in api.requests] == [*(key for key in KEYS if key != RIGHTS), RIGHTS]
+    assert api.objects[RIGHTS]["metadata"]["annotations"][ANNOTATION_READY_HASH] == SPEC.hash()
 
 
 def test_retry_after_reaches_the_caller() -> None:

@@ -15,7 +15,7 @@ from jupyterhub_collab.reconcile.engine import Engine
 from jupyterhub_collab.reconcile.objects import Manifest, ObjectKey, key_of
 from jupyterhub_collab.reconcile.plan import Plan, marked
 from tests.reconcile.fake_api import Cache, FakeApi
-from tests.reconcile.test_engine_laws import DESIRED, KEYS, OWNER, SPACE, SPEC
+from tests.reconcile.test_engine_laws import DESIRED, KEYS, OWNER, RIGHTS, SPACE, SPEC
 
 VOLUME = next(key for key in KEYS if key.kind == "PersistentVolume")
 QUOTA = next(key for key in KEYS if key.kind == "ResourceQuota")
@@ -26,8 +26,8 @@ def arrange() -> tuple[FakeApi, Cache, Engine]:
     """All stands."""
     api = FakeApi()
     for manifest in DESIRED:
-        is_space = key_of(manifest) == KEYS[0]
-        api.put(marked(manifest, SPEC.hash()) if is_space else manifest, is_applied=True)
+        is_bearer = key_of(manifest) == RIGHTS
+        api.put(marked(manifest, SPEC.hash()) if is_bearer else manifest, is_applied=True)
     cache = Cache(api, SPACE)
     cache.sync()
     return api, cache, Engine(api, cache)
@@ -49,7 +49,7 @@ def test_what_stands_is_compared_once() -> None:
     policy["spec"]["egress"] = [{}]
     api.put(policy)
     cache.sync()
-    assert [step.key for step in plan(engine).steps if step.key != KEYS[0]] == [KEYS[1]]
+    assert [step.key for step in plan(engine).steps if step.key != RIGHTS] == [KEYS[1]]
 
 
 def test_a_volume_is_looked_at_again_for_its_claim_may_go() -> None:
@@ -115,6 +115,7 @@ def nothing(_obj: Manifest) -> None:
         (KEYS[1], end),
         (CLAIM, replace_object),
         (KEYS[0], nothing),
+        (RIGHTS, nothing),
         (QUOTA, nothing),
     ],
 )
@@ -162,7 +163,7 @@ async def test_the_echo_of_a_write_is_no_news_however_early_it_comes() -> None:
     api.on_write = echo
     outcome = await engine.reconcile(DESIRED, owner=OWNER, ready_hash=SPEC.hash())
     assert outcome.is_ready
-    assert outcome.writes == len(DESIRED) + 1
+    assert outcome.writes == len(DESIRED)
     assert told == [False] * outcome.writes
     assert plan(engine) == Plan()
 

@@ -15,7 +15,14 @@ from jupyterhub_collab.reconcile.issues import IssueType
 from jupyterhub_collab.reconcile.objects import ObjectKey
 from jupyterhub_collab.reconcile.quota import is_quota_refusal, quota_pending
 from tests.reconcile.fake_api import Cache, FakeApi
-from tests.reconcile.test_engine_laws import DATASET, KEYS, OWNER, PLATFORM, SPACE, make_spec
+from tests.reconcile.test_engine_laws import (
+    DATASET,
+    OWNER,
+    PLATFORM,
+    RIGHTS,
+    SPACE,
+    make_spec,
+)
 
 SMALL = make_spec(datasets={})
 GROWN = make_spec("large", datasets={}, volumes={"team": "3Gi"})
@@ -43,7 +50,8 @@ class Team:
         )
 
     def mark(self) -> str | None:
-        annotations = self.api.objects[KEYS[0]]["metadata"]["annotations"]
+        bearer = self.api.objects.get(RIGHTS, {"metadata": {"annotations": {}}})
+        annotations = bearer["metadata"]["annotations"]
         found: str | None = annotations.get(ANNOTATION_READY_HASH)
         return found
 
@@ -81,7 +89,9 @@ async def test_a_new_team_is_not_ready_before_its_quota_is_in_force(ocean: Team)
         assert outcome.issues[0].is_passing
         assert ocean.mark() is None
         assert ocean.claims() == set()
-    assert {key.kind for key in ocean.api.objects} >= {"NetworkPolicy", "RoleBinding"}
+    kinds = {key.kind for key in ocean.api.objects}
+    assert kinds >= {"NetworkPolicy", "ServiceAccount"}
+    assert "RoleBinding" not in kinds  # it is made with the mark
     ocean.api.control_quotas()
     outcome = await ocean.work(SMALL)
     assert outcome.is_ready
@@ -153,7 +163,7 @@ async def test_the_mark_goes_before_a_wall_is_touched_and_comes_back_last(ocean:
     outcome = await ocean.engine.reconcile(desired, owner=OWNER, ready_hash=SMALL.hash())
     assert outcome.is_ready
     assert [mark for key, mark in marks if key in walls] == [None] * len(walls)
-    assert marks[-1] == (KEYS[0], SMALL.hash())
+    assert marks[-1] == (RIGHTS, SMALL.hash())
     assert not ocean.engine.plan(desired, owner=OWNER, ready_hash=SMALL.hash()).steps
 
 

@@ -81,7 +81,8 @@ async def test_at_rest_nothing_is_asked_and_a_start_takes_one_list_a_kind(
         while before != asked:
             before = asked.copy()
             await asyncio.sleep(0.5)
-        assert asked["apply", "Namespace"] == 2 * TEAMS, "made, and marked ready"
+        assert asked["apply", "Namespace"] == TEAMS
+        assert asked["apply", "RoleBinding"] == TEAMS, "made with the ready mark"
         pages = hub.pages
         await until(lambda: hub.pages >= pages + 9)
         assert asked == before, "passes without drift ask nothing"

@@ -25,8 +25,8 @@ from tests.services.running import CONTEST, make_platform, prepare_cluster, team
 
 pytestmark = pytest.mark.api
 
-# namespace, three policies, quota, limits, account, binding, claim; then the ready mark
-STEPS = 10
+# namespace, three policies, quota, limits, account, claim; then the binding with the ready mark
+STEPS = 9
 
 
 class Groups:

@@ -12,6 +12,7 @@ import pytest
 from jupyterhub_collab.constants import (
     ANNOTATION_GIVE_TO_CONTEST,
     ANNOTATION_READY_HASH,
+    HUB_ROLE_BINDING_NAME,
     LABEL_CONTEST,
     POLICY_DENY_ALL,
     QUOTA_NAME,
@@ -57,8 +58,8 @@ async def test_a_team_gets_its_namespace_at_once_when_somebody_waits(
     assert [c["status"] for c in status["conditions"]] == ["True"]
     assert provisioner.request("POST", "teams/ocean/provision").status_code == 200
     there = namespace(provisioner, "ocean")
-    found = api_cluster.get("namespace", there)["metadata"]["annotations"]
-    assert found[ANNOTATION_READY_HASH] == status["specHash"]
+    binding = api_cluster.get("rolebinding", HUB_ROLE_BINDING_NAME, "-n", there)
+    assert binding["metadata"]["annotations"][ANNOTATION_READY_HASH] == status["specHash"]
     kinds = "networkpolicy,resourcequota,limitrange,rolebinding,pvc"
     names = {
         (item["kind"], item["metadata"]["name"])

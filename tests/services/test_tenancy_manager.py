@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jupyterhub_collab.constants import ANNOTATION_READY_HASH
 from jupyterhub_collab.errors import PermanentError
 from jupyterhub_collab.kube import kinds
 from jupyterhub_collab.kube.informer import Change
@@ -18,6 +19,7 @@ from jupyterhub_collab.models import HubGroup
 from jupyterhub_collab.reconcile.engine import Engine, Outcome
 from jupyterhub_collab.reconcile.objects import Manifest, ObjectKey, Owner
 from tests.reconcile.fake_api import Cache, FakeApi
+from tests.reconcile.test_engine_laws import RIGHTS
 from tests.services.running import CONTEST, make_platform, team
 
 PLATFORM = make_platform("hub", dataset_nfs=True)
@@ -59,6 +61,11 @@ class View(Cache):
     def namespace_of(self, _team: str) -> Manifest | None:
         found = self._known.get(ObjectKey("Namespace", "", SPACE))
         return found if found is not None and OWNER.owns(found) else None
+
+    def ready_hash_of(self, _team: str) -> str | None:
+        found = self._known.get(RIGHTS, {"metadata": {}})
+        annotations = found["metadata"].get("annotations") or {}
+        return annotations.get(ANNOTATION_READY_HASH)
 
     def teams(self) -> set[str]:
         return {"ocean"} if self.namespace_of("ocean") else set()
