@@ -4,8 +4,8 @@ Each is small, public and the root of who is let in. So: https only, no redirect
 on its size and on the time it takes, and an answer that cannot be read is no answer. A provider
 that is away for a while throws nobody out: what was fetched before is used for a bounded time.
 
-It must not be told anything secret: addresses here carry no token, and no answer is repeated in an
-error.
+`DocumentReader.send` also asks what is not public, under the same bounds. What is secret goes into
+a body or header: addresses here carry no token, and no answer is repeated in an error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncio
 import ipaddress
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -134,36 +134,83 @@ class DocumentReader:
         SourceMisconfiguredError
             The address may not be used, or the certificate is not one we trust.
         """
+        status, data = await self._fetch("GET", url, what)
+        if status != 200:
+            raise SourceUnavailableError(f"{what}: {url} answered with status {status}")
+        try:
+            return parse_object(data)
+        except ValueError as e:
+            raise SourceUnavailableError(f"{what}: the answer of {url} is wrong: {e}") from None
+
+    async def send(
+        self,
+        url: str,
+        what: str,
+        *,
+        headers: Mapping[str, str],
+        form: Mapping[str, str] | None = None,
+    ) -> tuple[int, dict[str, Any]]:
+        """Status and JSON object of an answer; the object is empty where there is none.
+
+        Parameters
+        ----------
+        form
+            Is posted; without one it is a GET.
+
+        Raises
+        ------
+        SourceUnavailableError
+            No answer in time, one that is too large or asks to try later (429, 5xx), or a success
+            that is no JSON object.
+        SourceMisconfiguredError
+            As `read`.
+        """
+        method = "GET" if form is None else "POST"
+        status, data = await self._fetch(method, url, what, headers=headers, form=form)
+        if status == 429 or status >= 500:
+            raise SourceUnavailableError(f"{what}: {url} answered with status {status}")
+        try:
+            return status, parse_object(data)
+        except ValueError as e:
+            if status < 300:
+                raise SourceUnavailableError(f"{what}: the answer of {url} is wrong: {e}") from None
+            return status, {}
+
+    async def _fetch(
+        self,
+        method: str,
+        url: str,
+        what: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> tuple[int, bytes]:
         check_address(url, what, plain_http=self.plain_http)
+        shown = url.partition("?")[0]
         try:
             # A redirect would let another address speak for this one.
-            async with self._open_session().get(url, allow_redirects=False) as response:
-                if response.status != 200:
-                    raise SourceUnavailableError(
-                        f"{what}: {url} answered with status {response.status}"
-                    )
+            async with self._open_session().request(
+                method, url, headers=headers, data=form, allow_redirects=False
+            ) as response:
                 if response.headers.get("Content-Encoding", "identity") != "identity":
-                    raise SourceUnavailableError(f"{what}: {url} answered compressed, unasked")
+                    raise SourceUnavailableError(f"{what}: {shown} answered compressed, unasked")
                 data = bytearray()
                 async for chunk in response.content.iter_chunked(16 * 1024):
                     data += chunk
                     if len(data) > self._max_bytes:
                         raise SourceUnavailableError(
-                            f"{what}: {url} answered with more than {self._max_bytes} bytes"
+                            f"{what}: {shown} answered with more than {self._max_bytes} bytes"
                         )
+                return response.status, bytes(data)
         except aiohttp.ClientConnectorCertificateError as e:
             raise SourceMisconfiguredError(
-                f"{what}: the certificate of {url} cannot be verified"
+                f"{what}: the certificate of {shown} cannot be verified"
                 f" ({e.certificate_error}); give the file of its authority's certificate"
             ) from e
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as e:
             # Other errors may repeat what was answered.
             why = str(e) if isinstance(e, aiohttp.ClientConnectorError) else type(e).__name__
-            raise SourceUnavailableError(f"{what}: no answer from {url} ({why})") from e
-        try:
-            return parse_object(bytes(data))
-        except ValueError as e:
-            raise SourceUnavailableError(f"{what}: the answer of {url} is wrong: {e}") from None
+            raise SourceUnavailableError(f"{what}: no answer from {shown} ({why})") from e
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -29,7 +29,7 @@ from .documents import (
     SourceMisconfiguredError,
     check_address,
 )
-from .jwks import ALGORITHMS, RemoteKeys, check_algorithms
+from .jwks import ALGORITHMS, KeySet, RemoteKeys, check_algorithms
 from .signed_token import (
     LEEWAY_S,
     TokenRefusedError,
@@ -81,6 +81,9 @@ class ProviderMetadata:
     revocation_endpoint: str | None = None
     has_pkce: bool = False  # says that it does S256
     has_backchannel_logout: bool = False
+    has_response_issuer: bool = False  # says who it is where it sends the browser back (RFC 9207)
+    # How this hub may show at the token endpoint who it is; unsaid means basic (RFC 8414).
+    token_auth_methods: frozenset[str] = frozenset({"client_secret_basic"})
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,10 @@ class OIDCProvider:
             It calls itself otherwise, or has an address or algorithms that cannot be used.
         """
         return await self._metadata.get()
+
+    async def read_keys(self) -> KeySet:
+        """Keys that sign its tokens. Raises as `discover`."""
+        return await self._keys_of(await self.discover()).load()
 
     async def verify_id_token(
         self,
@@ -366,6 +373,9 @@ def parse_metadata(
         return None if document.get(name) is None else address(name)
 
     methods = document.get("code_challenge_methods_supported")
+    client_auth: Any = document.get("token_endpoint_auth_methods_supported")
+    if not isinstance(client_auth, list):
+        client_auth = ["client_secret_basic"]
     return ProviderMetadata(
         issuer=issuer,
         authorization_endpoint=address("authorization_endpoint"),
@@ -377,6 +387,10 @@ def parse_metadata(
         revocation_endpoint=optional("revocation_endpoint"),
         has_pkce=isinstance(methods, list) and "S256" in methods,
         has_backchannel_logout=document.get("backchannel_logout_supported") is True,
+        has_response_issuer=(
+            document.get("authorization_response_iss_parameter_supported") is True
+        ),
+        token_auth_methods=frozenset(item for item in client_auth if isinstance(item, str)),
     )
 
 

@@ -9,67 +9,32 @@ import hashlib
 import json
 import re
 import secrets
-import shutil
 import subprocess
 import time
 from datetime import datetime, timezone
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
 from aiohttp import web
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from yarl import URL
 
-from jupyterhub_collab.cli.up.proxy import find_node, find_npm
-from jupyterhub_collab.errors import UserError
 from jupyterhub_collab.identity import jwks
 from jupyterhub_collab.identity.documents import DocumentReader, SourceMisconfiguredError
 from jupyterhub_collab.identity.oidc import OIDCProvider, to_facts
 from jupyterhub_collab.identity.signed_token import TokenRefusedError
 from jupyterhub_collab.models.facts import Identity
 from jupyterhub_collab.timeouts import timeout
+from tests.identity.certified_program import find_program, private_jwk
 from tests.identity.publishing import EC_KEY, ED_KEY, OTHER_ED_KEY, RSA_KEY, Clock, serving
 
-FILES = Path(__file__).with_name("certified")
 CLIENT, SECRET = "the-hub", "client-secret-" + "x" * 20
 CLAIMS = {"preferred_username": "ada", "groups": ["team-a", "team-b"]}
-UNPROVED = "not proved that a certified OpenID Connect provider's tokens are believed"
 
 
 @pytest.fixture(scope="module")
 def program(request):
-    """Command that runs the provider; its packages are kept between runs."""
-    lock = FILES / "package-lock.json"
-    version = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
-    folder = request.config.cache.mkdir(f"oidc-provider-{version}")
-    try:
-        node = find_node()
-        npm = find_npm(node)
-    except UserError as e:
-        pytest.skip(f"{e} ({UNPROVED})")
-    if not (folder / "installed").exists():
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(FILES / name, folder)
-        done = subprocess.run(
-            [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            pytest.skip(f"npm could not install oidc-provider ({UNPROVED})")
-        (folder / "installed").touch()
-    shutil.copy(FILES / "server.mjs", folder)
-    return [str(node), str(folder / "server.mjs")]
-
-
-def private_jwk(key):
-    kind = {RSA_KEY: RSAAlgorithm, EC_KEY: ECAlgorithm}.get(key, OKPAlgorithm)
-    found = kind.to_jwk(key, as_dict=True)
-    found.pop("key_ops", None)  # PyJWT says "sign" only; the set is published with it
-    return {**found, "kid": jwks.thumbprint(key.public_key()), "use": "sig"}
+    return find_program(request.config)
 
 
 class Browser:

@@ -1,5 +1,6 @@
 // A provider for tests. Reads settings as JSON lines: the first starts it, each later one replaces
-// it at the same address (other keys, say). Says its address after each.
+// it at the same address (other keys, say). One with claims alone changes what it says of everybody
+// and leaves sessions and tokens as they are. Says its address after each.
 import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 import Provider from 'oidc-provider';
@@ -9,8 +10,14 @@ const server = createServer((request, response) => handle(request, response));
 await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
 const issuer = `http://127.0.0.1:${server.address().port}`;
 
+let claims = {};
 for await (const line of createInterface({ input: process.stdin })) {
-  const { keys, client, claims } = JSON.parse(line);
+  const { keys, client, ...said } = JSON.parse(line);
+  claims = said.claims;
+  if (!keys) {
+    console.log(`at ${issuer}`);
+    continue;
+  }
   const provider = new Provider(issuer, {
     clients: [client],
     jwks: { keys },
