@@ -53,6 +53,7 @@ setup(
         "jupyterhub-kubespawner>=7.1,<8",
         "kubernetes>=37,<38",
         "ldap3>=2.9,<3",
+        "oauthenticator>=17.4,<18",
         "prometheus_client>=0.21,<1",
         "pydantic>=2.11,<3",
         "PyJWT>=2.10,<3",
@@ -92,6 +93,7 @@ setup(
         "console_scripts": ["jupyterhub-collab = jupyterhub_collab.cli.main:main"],
         "jupyterhub.authenticators": [
             "collab-ldap = jupyterhub_collab.hub.auth.ldap:LDAPTeamAuthenticator",
+            "collab-oidc = jupyterhub_collab.hub.auth.oidc:OIDCTeamAuthenticator",
             "collab-portal = jupyterhub_collab.hub.auth.portal:PortalAuthenticator",
             "collab-several = jupyterhub_collab.hub.auth.several:SeveralAuthenticators",
         ],
