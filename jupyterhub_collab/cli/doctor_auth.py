@@ -30,9 +30,10 @@ from ..managers.membership import join
 from ..models import Facts
 from ..models.entitlement import EntitlementRules, Entitlements
 from ..policy.entitlements import decide, explain
-from ..policy.roster import find_by_roster, fold_email
+from ..policy.roster import find_by_roster, fold_email, invitations_to
 from ..storage.database import DatabaseError
 from ..storage.identities import Identities
+from ..storage.invitations import Invitations
 from .doctor import Finding, Verdict
 
 _VERDICTS = {True: Verdict.GOOD, False: Verdict.BAD, None: Verdict.NOTE}
@@ -132,13 +133,15 @@ async def _standing_of(
         own = create_engine(source.database_url) if source.database_url else engine
         try:
             known = await _known_as(own, facts, name)
+            if isinstance(known, Finding):
+                return [known]
+            with Session(engine) as session:
+                registry = HubRegistry(session)
+                emails = await _invited(own, registry, facts)
+                given = _decide(registry, facts, rules, name=known, emails=emails)
         finally:
             if own is not engine:
                 own.dispose()
-        if isinstance(known, Finding):
-            return [known]
-        with Session(engine) as session:
-            given = _decide(session, facts, rules, known)
     except (CollabError, SQLAlchemyError) as e:
         what = e if isinstance(e, CollabError) else type(e).__name__
         return [Finding(Verdict.BAD, f"the hub's database {_shown(url)}: {what}")]
@@ -168,14 +171,36 @@ async def _known_as(engine: Engine, facts: Facts, name: str) -> str | Finding:
     return known or name
 
 
-def _decide(session: Session, facts: Facts, rules: EntitlementRules, name: str) -> Entitlements:
-    registry = HubRegistry(session)
+async def _invited(engine: Engine, registry: HubRegistry, facts: Facts) -> tuple[str, ...]:
+    """Addresses whose invitations this person took, or would take by logging in."""
+    identity = facts.identity
+    invitations = Invitations(engine)
+    try:
+        taken = await invitations.taken_by(identity)
+        vouched = {fold_email(email) for email in facts.emails} - set(taken)
+        rosters = registry.rosters_with(emails=vouched) if vouched else {}
+        meant = invitations_to(rosters, issuer=identity.issuer, emails=vouched)
+        free = [e for e in meant if await invitations.taker_of(identity.issuer, e) is None]
+    except DatabaseError:  # no hub with this authenticator ever ran on it
+        return ()
+    finally:
+        invitations.close()
+    return (*taken, *free)
+
+
+def _decide(
+    registry: HubRegistry,
+    facts: Facts,
+    rules: EntitlementRules,
+    *,
+    name: str,
+    emails: tuple[str, ...],
+) -> Entitlements:
+    identity = facts.identity
     by_rule = decide(facts, rules, exists=registry.exists)
-    emails = tuple(map(fold_email, facts.emails))  # whether another took the invitation: not asked
-    subject = facts.identity.subject
-    rosters = registry.rosters_with(name=name, subject=subject, emails=emails)
-    found = find_by_roster(rosters, identity=facts.identity, name=name, emails=emails)
-    return join(by_rule, found)
+    rosters = registry.rosters_with(name=name, subject=identity.subject, emails=emails)
+    by_roster = find_by_roster(rosters, identity=identity, name=name, emails=emails)
+    return join(by_rule, by_roster)
 
 
 def _is_there(url: str) -> bool:

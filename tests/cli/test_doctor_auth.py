@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 from typer.testing import CliRunner
 
+from jupyterhub_collab.cli.doctor_auth import _invited
 from jupyterhub_collab.cli.main import app
 from jupyterhub_collab.errors import UserError
+from jupyterhub_collab.models import Facts, Identity
+from jupyterhub_collab.models.roster import Invitation
+from jupyterhub_collab.storage.invitations import Invitations
 from tests.auth.ldap_hub import LdapHub, add, change, directory, ldap_hub, settings_for
 from tests.identity import slapd as s
 
@@ -135,3 +142,29 @@ def test_it_makes_no_database(slapd: s.Slapd, tmp_path: Path, monkeypatch: Any) 
     _, said = ask(config, "--user", "carol", monkeypatch=monkeypatch)
     assert "is not there yet" in said
     assert not (tmp_path / "hub.sqlite").exists()
+
+
+async def test_an_invitation_that_another_took_is_not_promised(tmp_path: Path) -> None:
+    entry = Invitation(issuer="ldap", email="ada@contest.test")
+
+    class Registry:
+        def rosters_with(self, **_: Any) -> dict[str, Any]:
+            return {"ocean": (entry,)}
+
+    def facts(subject: str) -> Facts:
+        identity, at = Identity("ldap", subject), datetime.now(timezone.utc)
+        return Facts(identity, "ada", at, emails=("Ada@contest.test",))
+
+    engine = create_engine(f"sqlite:///{tmp_path}/hub.sqlite")
+    invitations = Invitations(engine)
+    try:
+        invitations.create_tables()
+        ask_for = partial(_invited, engine, Registry())  # type: ignore[arg-type]
+        assert await ask_for(facts("1")) == ("ada@contest.test",)
+        assert await invitations.taken_by(Identity("ldap", "1")) == (), "asking takes nothing"
+        assert await invitations.take(Identity("ldap", "1"), "ada@contest.test")
+        assert await ask_for(facts("1")) == ("ada@contest.test",)
+        assert await ask_for(facts("2")) == ()
+    finally:
+        invitations.close()
+        engine.dispose()
