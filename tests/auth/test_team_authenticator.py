@@ -171,3 +171,11 @@ def test_a_changed_rule_counts_for_those_who_are_not_at_the_door(
     assert hub.groups_of("ola") == ["ocean", "river"]
     rules.write_text(RULES.split("rules:")[0] + "rules:\n" + gives)
     until(lambda: hub.groups_of("ola") == ["river"])
+
+
+def test_admins_find_who_came_and_why_in_the_hub_s_own_log(hub: PaperHub) -> None:
+    hub.write({"pia": person("17", "team-ocean"), "quin": person("18")})
+    assert hub.browser().log_in("pia").status_code == 302
+    line = next(line for line in hub.log.splitlines() if "pia: member of team ocean" in line)
+    assert line.startswith("[I "), "with the hub's prefix, at the hub's level"
+    assert "because member of team-ocean (rule 1)" in line

@@ -28,6 +28,7 @@ from ...models import Facts
 from ...policy.throttling import Budget, ThrottleSettings
 from ...storage.database import DatabaseError
 from ...storage.memberships import Membership
+from ..logs import join_hub_log
 from ..teams import team_spec, teams_of
 from .admission import Admission
 from .events import SOURCE_UP, Outcome
@@ -334,6 +335,7 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
         return list(super().get_handlers(app))
 
     def _start(self, app: Any) -> None:
+        join_hub_log(app.log)
         budget = Budget(self.tries_per_account, timedelta(seconds=self.retry_after))
         self._admission = Admission(
             app,
