@@ -186,6 +186,7 @@ class MembershipManager:
                     granted=by_rule.granted,
                     groups=matching_groups(facts, rules),
                     confirmed_at=facts.at,
+                    rules=rules.fingerprint,
                 )
             )
             # Read last, with nothing awaited after it: a roster that changed meanwhile counts.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
@@ -65,6 +66,11 @@ class EntitlementRules(Document):
     api_version: Literal["jupyterhub-collab.org/v1alpha1"] = Field(alias="apiVersion")
     kind: Literal["Entitlements"]
     rules: tuple[Rule, ...] = ()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells these rules from all others."""
+        return self.hash()
 
 
 @dataclass(frozen=True, order=True)

@@ -48,6 +48,7 @@ _memberships = Table(
     Column("granted", Text, nullable=False),  # JSON
     Column("groups", Text, nullable=False),  # JSON
     Column("is_active", Boolean, nullable=False),
+    Column("rules", String(64), nullable=False),
     Column("confirmed_ms", BigInteger, nullable=False),  # since 1970
 )
 
@@ -69,6 +70,8 @@ class Membership:
     is_active
         False: the source knows nobody of that key any more, or lets them in no more. Then the
         roster counts for nothing either.
+    rules
+        By which rules it was judged (`EntitlementRules.fingerprint`).
     """
 
     name: str
@@ -77,6 +80,7 @@ class Membership:
     groups: tuple[str, ...]
     confirmed_at: datetime
     is_active: bool = True
+    rules: str = ""
 
 
 class Memberships:
@@ -164,6 +168,7 @@ def _to_row(membership: Membership) -> dict[str, Any]:
         "granted": json.dumps(granted),
         "groups": json.dumps(membership.groups),
         "is_active": membership.is_active,
+        "rules": membership.rules,
         "confirmed_ms": _to_ms(membership.confirmed_at),
     }
 
@@ -188,4 +193,5 @@ def _to_membership(row: Row[Any]) -> Membership:
         groups=tuple(json.loads(row.groups)),
         confirmed_at=datetime.fromtimestamp(row.confirmed_ms / 1000, tz=timezone.utc),
         is_active=row.is_active,
+        rules=row.rules,
     )

@@ -23,6 +23,7 @@ ADA = Membership(
     ),
     groups=("cn=ocean,dc=x", "'; DROP TABLE users; --"),
     confirmed_at=AT,
+    rules="f" * 64,
 )  # fmt: skip
 
 

@@ -55,7 +55,6 @@ class RulesFile:
 
     def __init__(self, path: str) -> None:
         self._path = Path(path) if path else None
-        self.version = 0  # another one whenever the rules are others
         self._stamp: tuple[int, int] | None = None
         self._rules = EntitlementRules.model_validate(
             {"apiVersion": "jupyterhub-collab.org/v1alpha1", "kind": "Entitlements"}
@@ -69,7 +68,6 @@ class RulesFile:
             try:
                 if _stamp_of(self._path) != self._stamp:
                     self._stamp, self._rules = self._read(self._path)
-                    self.version += 1
                     log.info("The rules in %s were read again", self._path)
             except (OSError, PermanentError) as e:
                 log.error("The rules of before go on to count: %s", e)

@@ -20,6 +20,7 @@ from datetime import timedelta
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
+from jupyterhub import orm
 from jupyterhub.crypto import CryptKeeper, EncryptionUnavailable
 from jupyterhub.utils import url_path_join
 from tornado.httputil import url_concat
@@ -47,7 +48,6 @@ from .oidc_settings import OIDCSettings
 from .team_authenticator import Asked, CannotAskError, Findings, Overview, SessionOverError
 
 _HINT_MAX: Final = 4000  # characters of an ID token in an address; browsers and proxies take 8,000
-_HANDLERS_OF_OAUTHENTICATOR: Final = frozenset({r"/oauth_login", r"/oauth_callback", r"/logout"})
 log = logging.getLogger(__name__)
 
 
@@ -118,10 +118,11 @@ class OIDCTeamAuthenticator(OIDCSettings):
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:
         """Ours in the place of OAuthenticator's. As one of several: none of the whole hub's."""
         inherited = super().get_handlers(app)
-        others = [item for item in inherited if item[0] not in _HANDLERS_OF_OAUTHENTICATOR]
+        theirs = (self.login_handler, self.callback_handler, self.logout_handler)
+        others = [item for item in inherited if item[1] not in theirs]
         if not self._is_child:
             _ = self.spent  # its tables are made before anybody waits for them
-        return [*handlers_of(self, logout=not self._is_child), *others]
+        return [*handlers_of(self), *others]
 
     @property
     def spent(self) -> SpentTokens:
@@ -272,15 +273,12 @@ class OIDCTeamAuthenticator(OIDCSettings):
         """All whom the provider last spoke of too long ago are to be asked about, if anything of
         theirs is left: a session to ask by, or a server."""
         before = self.admission.now() - timedelta(seconds=self.refresh_interval)
-        users = self.admission.app.users
-        doubtful = set()
-        for membership in memberships:
-            user = users.get(membership.name)
-            if user is None or membership.confirmed_at > before:
-                continue
-            if user.encrypted_auth_state is not None or _has_server(user):
-                doubtful.add(membership.name)
-        return Overview(doubtful=frozenset(doubtful))
+        app = self.admission.app
+        kept = app.db.query(orm.User.name).filter(orm.User.encrypted_auth_state.is_not(None))
+        here = {name for (name,) in kept}
+        here |= {user.name for user in list(app.users.values()) if _has_server(user)}
+        old = (m.name for m in memberships if m.confirmed_at <= before)
+        return Overview(doubtful=frozenset(name for name in old if name in here))
 
     async def ask(self, user: Any, membership: Membership) -> Asked:
         """What the provider says now; who asks about one user at the same time shares an answer."""

@@ -23,7 +23,7 @@ from datetime import timedelta
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from jupyterhub.handlers import BaseHandler, LogoutHandler
+from jupyterhub.handlers import BaseHandler
 from tornado import web
 
 from ...errors import CollabError, PermanentError, RetryableError
@@ -227,36 +227,6 @@ class OIDCCallbackHandler(_SourceHandler):
         raise _page(self.source, status, text, outcome, self.request.remote_ip)
 
 
-class OIDCLogoutHandler(LogoutHandler):  # type: ignore[misc]
-    """Logs out here, then at whichever source let the person in."""
-
-    _elsewhere: str | None = None
-
-    async def handle_logout(self) -> None:
-        """The session here is over already. Find out where else to go."""
-        user = self.current_user
-        if user is None:
-            return
-        try:
-            membership = await self.authenticator.admission.memberships.read(user.name)
-            source = None if membership is None else self.authenticator.source_of(membership)
-            self._elsewhere = None if source is None else await source.leave(user, self)
-        except Exception:  # whatever it is: the person is logged out here, and is told so
-            log.exception("A session at a provider goes on")
-
-    async def render_logout_page(self) -> None:
-        """At the provider, or here."""
-        self.set_header("Cache-Control", "no-store")
-        if self._elsewhere is not None:
-            self.redirect(self._elsewhere)
-            return
-        there = getattr(self.authenticator, "logout_redirect_url", "")
-        if there:
-            self.redirect(there)
-            return
-        await super().render_logout_page()
-
-
 class BackchannelLogoutHandler(_SourceHandler):
     """The provider says that somebody's sessions are over."""
 
@@ -329,20 +299,17 @@ class BackchannelLogoutHandler(_SourceHandler):
         self.finish(json.dumps(told))
 
 
-def handlers_of(
-    source: OIDCTeamAuthenticator, *, logout: bool
-) -> list[tuple[str, type[BaseHandler]]]:
+def handlers_of(source: OIDCTeamAuthenticator) -> list[tuple[str, type[BaseHandler]]]:
     """Handlers of one source; each knows its own."""
 
     def own(kind: type[_SourceHandler]) -> type[BaseHandler]:
         return type(kind.__name__, (kind,), {"source": source})
 
-    found: list[tuple[str, type[BaseHandler]]] = [
+    return [
         (source.path_of("login"), own(OIDCLoginHandler)),
         (source.path_of("callback"), own(OIDCCallbackHandler)),
         (source.path_of("backchannel_logout"), own(BackchannelLogoutHandler)),
     ]
-    return [*found, (r"/logout", OIDCLogoutHandler)] if logout else found
 
 
 def to_page(source: OIDCTeamAuthenticator, error: Exception, *, address: str) -> web.HTTPError:

@@ -1,10 +1,12 @@
-"""The page on which people see what they are here and why, and end all their sessions."""
+"""Pages of all authenticators here: what people are and why, ending sessions, logging out."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Final
 
+from jupyterhub.handlers import LogoutHandler
 from jupyterhub.handlers.base import BaseHandler
 from tornado import web
 
@@ -12,6 +14,7 @@ from ...errors import RetryableError
 from ...models import Granted
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
+log = logging.getLogger(__name__)
 
 
 class AccessPageHandler(BaseHandler):  # type: ignore[misc]
@@ -49,4 +52,32 @@ class AccessPageHandler(BaseHandler):  # type: ignore[misc]
         self.redirect(self.settings["login_url"], permanent=False)
 
 
-HANDLERS: list[tuple[str, type]] = [(r"/access", AccessPageHandler)]
+class LeaveHandler(LogoutHandler):  # type: ignore[misc]
+    """Logs out here, then at whichever source let the person in."""
+
+    _elsewhere: str | None = None
+
+    async def handle_logout(self) -> None:
+        """The session here is over already. Find out where else to go."""
+        user = self.current_user
+        if user is None:
+            return
+        try:
+            membership = await self.authenticator.admission.memberships.read(user.name)
+            source = None if membership is None else self.authenticator.source_of(membership)
+            if source is not None:
+                self._elsewhere = await source.leave(user, self)
+        except Exception:  # whatever it is: the person is logged out here, and is told so
+            log.exception("A session at a source goes on")
+
+    async def render_logout_page(self) -> None:
+        """At the source, where an admin wants it, or here."""
+        self.set_header("Cache-Control", "no-store")
+        there = self._elsewhere or getattr(self.authenticator, "logout_redirect_url", "")
+        if there:
+            self.redirect(there)
+            return
+        await super().render_logout_page()
+
+
+HANDLERS: list[tuple[str, type]] = [(r"/access", AccessPageHandler), (r"/logout", LeaveHandler)]

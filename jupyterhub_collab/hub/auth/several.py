@@ -22,7 +22,7 @@ from tornado import web
 from traitlets import Dict, List, TraitError, default, import_item
 
 from ...errors import RetryableError
-from .several_handlers import SeveralLoginHandler, SeveralLogoutHandler, bind
+from .several_handlers import SeveralLoginHandler, bind
 from .team_authenticator import Finding, Findings, TeamAuthenticator
 
 _GROUP: Final = "jupyterhub.authenticators"
@@ -104,8 +104,7 @@ class SeveralAuthenticators(TeamAuthenticator):
                     )
                 owners[path] = source
                 found.append((path, bind(handler, source), *item[2:]))
-        own = [("/login", SeveralLoginHandler), ("/logout", SeveralLogoutHandler)]
-        return [*own, *found, *of_the_hub]
+        return [("/login", SeveralLoginHandler), *found, *of_the_hub]
 
     async def get_authenticated_user(self, handler: Any, data: Any) -> Any:
         """Whom the source lets in that somebody chose in the form.

@@ -1,15 +1,12 @@
-"""Log-in page and log-out of a hub with several sources."""
+"""Log-in page of a hub with several sources."""
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from jupyterhub.handlers.login import LoginHandler, LogoutHandler
+from jupyterhub.handlers.login import LoginHandler
 from tornado import web
 from tornado.httputil import url_concat
-
-log = logging.getLogger(__name__)
 
 
 class SeveralLoginHandler(LoginHandler):  # type: ignore[misc]
@@ -38,33 +35,6 @@ class SeveralLoginHandler(LoginHandler):  # type: ignore[misc]
         namespace |= {"forms": forms, "elsewhere": elsewhere}
         namespace["chosen"] = self.get_argument("source", "")
         return super().render_template("login_several.html", **namespace)
-
-
-class SeveralLogoutHandler(LogoutHandler):  # type: ignore[misc]
-    """Logs out here, then at whichever source let the person in."""
-
-    _elsewhere: str | None = None
-
-    async def handle_logout(self) -> None:
-        """The session here is over already. Find out where else to go."""
-        user = self.current_user
-        if user is None:
-            return
-        try:
-            membership = await self.authenticator.admission.memberships.read(user.name)
-            source = None if membership is None else self.authenticator.source_of(membership)
-            if source is not None:
-                self._elsewhere = await source.leave(user, self)
-        except Exception:  # whatever it is: the person is logged out here, and is told so
-            log.exception("A session at a source goes on")
-
-    async def render_logout_page(self) -> None:
-        """At the source, or here."""
-        self.set_header("Cache-Control", "no-store")
-        if self._elsewhere is not None:
-            self.redirect(self._elsewhere)
-            return
-        await super().render_logout_page()
 
 
 def bind(handler: type, source: Any) -> type:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from jupyterhub import orm
@@ -42,7 +41,6 @@ class Watcher:
         self._admission = admission
         self._authenticator = authenticator
         self._interval_s = interval_s
-        self._rules_seen: dict[str, int] = {}  # by source; none yet: they may be others than ever
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -81,17 +79,15 @@ class Watcher:
     async def _look_at(self, source: TeamAuthenticator, memberships: Sequence[Membership]) -> None:
         if not memberships:
             return
-        self._admission.rules_file.rules()
-        rules = self._admission.rules_file.version
+        rules = self._admission.rules_file.rules().fingerprint
         at = self._admission.now()
         seen = await source.look_over(memberships)
         SOURCE_UP.labels(source.issuer).set(1)
-        if self._rules_seen.get(source.issuer) != rules:
-            # What nobody looked at before may give something now: everybody's facts are wanted.
-            seen = replace(seen, doubtful=frozenset(m.name for m in memberships))
-            self._rules_seen[source.issuer] = rules
-        await self._admission.memberships.confirm(sorted(seen.confirmed - seen.doubtful), at)
-        doubtful = iter([m for m in memberships if m.name in seen.doubtful])
+        # Judged by other rules: what nobody looked at then may give something now.
+        outdated = {m.name for m in memberships if m.rules != rules} & seen.confirmed
+        asked = seen.doubtful | outdated
+        await self._admission.memberships.confirm(sorted(seen.confirmed - asked), at)
+        doubtful = iter([m for m in memberships if m.name in asked])
         workers = [self._ask_each(source, doubtful) for _ in range(_AT_ONCE)]
         for outcome in await asyncio.gather(*workers, return_exceptions=True):
             if isinstance(outcome, BaseException):
