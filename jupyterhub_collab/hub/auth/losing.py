@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from jupyterhub import orm
 
-from ..spawner import TeamSpawner
 from ..teams import teams_of
 
 _CORNER: Final = "collab"  # of a server's state (`TeamSpawner.get_state`)
@@ -49,8 +48,9 @@ class AccessEnder:
         mine = frozenset(teams_of(user))
         lost: set[str] = set()
         for name, spawner in _spawners_of(user):
-            if spawner.team and not self._is_right(user, spawner.team, mine):
-                lost.add(spawner.team)
+            team = _team_of(spawner)
+            if team and not self._is_right(user, team, mine):
+                lost.add(team)
                 self._stop(user, name, spawner)
         self._drop_shares(user, mine)
         self._drop_tokens(user, mine)
@@ -84,7 +84,7 @@ class AccessEnder:
     def _is_right(self, user: Any, team: str, mine: frozenset[str]) -> bool:
         return team in mine and self._may_use(user, team)
 
-    def _stop(self, user: Any, name: str, spawner: TeamSpawner) -> None:
+    def _stop(self, user: Any, name: str, spawner: Any) -> None:
         key = (user.name, name)
         if key in self._stopping:
             return
@@ -92,9 +92,11 @@ class AccessEnder:
         self._stopping[key] = task
         task.add_done_callback(lambda _: self._stopping.pop(key, None))
 
-    async def _stop_now(self, user: Any, name: str, spawner: TeamSpawner) -> None:
+    async def _stop_now(self, user: Any, name: str, spawner: Any) -> None:
         """As JupyterHub's own handlers stop a server, without a request. Never raises."""
-        log.warning("Stopping server %r of %s: no longer in team %s", name, user.name, spawner.team)
+        log.warning(
+            "Stopping server %r of %s: no longer in team %s", name, user.name, _team_of(spawner)
+        )
         try:
             starting = spawner._spawn_future
             if starting is not None and not starting.done():
@@ -138,14 +140,19 @@ class AccessEnder:
             self._app.db.commit()
 
 
-def _spawners_of(user: Any) -> list[tuple[str, TeamSpawner]]:
+def _team_of(spawner: Any) -> str:
+    """Team of a server that runs; empty where it is no TeamSpawner's."""
+    return getattr(spawner, "team", "")  # the class itself takes a second to import
+
+
+def _spawners_of(user: Any) -> list[tuple[str, Any]]:
     """Servers that run, start or stop."""
     found = []
     for name, server in list(user.orm_user.orm_spawners.items()):
         if server.server is None and name not in user.spawners:
             continue
         spawner = user.spawners[name]
-        if isinstance(spawner, TeamSpawner) and (spawner.active or spawner.pending):
+        if spawner.active or spawner.pending:
             found.append((name, spawner))
     return found
 
