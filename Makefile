@@ -18,7 +18,7 @@ test: ## lint, then every test; installs what it can, says loudly what it could 
 	@$(PYTHON) tools/bootstrap.py test
 	@$(BIN)/python tools/prepare.py
 	@$(MAKE) lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python tools/run_tests.py $(PYTEST_ARGS)
 
 lint: ## ruff, mypy, the floors
 	@$(PYTHON) tools/bootstrap.py test
