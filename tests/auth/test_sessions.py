@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from traitlets import TraitError
 from traitlets.config import Config
 
+from jupyterhub_collab.errors import PermanentError
 from jupyterhub_collab.hub.auth.sessions import LIFETIMES, Sessions, configure_sessions
 from tests.auth.paper_authenticator import PaperAuthenticator
 
@@ -43,3 +47,10 @@ def test_settings_that_would_break_the_answer_are_refused(name: str, value: obje
     config = Config({"PaperAuthenticator": {name: value}})
     with pytest.raises(TraitError, match=name):
         PaperAuthenticator(config=config)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_who_is_who_is_not_kept_in_memory(tmp_path: Path, url: str) -> None:
+    paper = PaperAuthenticator(database_url=url)
+    with pytest.raises(PermanentError, match=r"c\.TeamAuthenticator\.database_url"):
+        paper.get_handlers(SimpleNamespace(log=paper.log, db_url="", db=None, eventlog=None))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jupyterhub import roles
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 from tornado import web
 
 from ...errors import PermanentError, RetryableError, UserError
@@ -119,7 +119,13 @@ class Admission:
         self.now = now
         self.max_staleness = max_staleness
         self._is_protected = is_protected
-        self.engine = create_engine(database_url)
+        url = make_url(database_url)
+        if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+            raise PermanentError(
+                "Who is who cannot be kept in a database in memory: nobody would have their name"
+                " after a restart. Set c.JupyterHub.db_url, or c.TeamAuthenticator.database_url"
+            )
+        self.engine = create_engine(url)
         self.memberships = Memberships(self.engine)
         identities = Identities(self.engine)
         invitations = Invitations(self.engine)
