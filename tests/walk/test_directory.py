@@ -26,8 +26,9 @@ def test_people_log_in_through_a_real_directory(tmp_path: Path) -> None:
         address, port = run.hub
         api = f"http://{address}:{port}/hub/api"
         headers = {"Authorization": f"token {token}"}
-        users = httpx.get(f"{api}/users", headers=headers).json()
-        assert [user["name"] for user in users] == ["ada"], "nobody is there before they come"
+        groups = httpx.get(f"{api}/groups", headers=headers).json()
+        users = {user for group in groups for user in group["users"]}
+        assert users == {"ada"}, "nobody is there before they come"
         _, refused = _log_in(run.url, "joan", accounts["ada"])
         assert refused.status_code == 302, "back to the login page"
         _, host = _log_in(run.url, "host", accounts["host"], path="/hub/admin")
