@@ -8,6 +8,7 @@ in the background (`watching`), a roster changed, a portal revoked somebody.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
@@ -38,6 +39,7 @@ from .registry import HubRegistry
 
 _TEAMS_A_LOOK: Final = 500  # that a look at rosters brings the hub after; the next has the rest
 _NOBODY: Final = hash_roster(())
+_AT_ONCE: Final = 2  # more would not be quicker: the rest of a log-in is the loop's own work
 TRY_AGAIN = "Nobody can say just now who you are here. Try again in a minute."
 log = logging.getLogger(__name__)
 
@@ -142,6 +144,9 @@ class Admission:
             rules=self.rules_file.rules,
             now=now,
         )
+        # A hundred who come at once are let in one after the other: what JupyterHub does for each
+        # takes its loop some milliseconds, in which it serves nobody.
+        self.turns = asyncio.Semaphore(_AT_ONCE)
         self.throttle = Throttle(throttle)
         self.brake = LoginBrake(self.throttle, now=now, trust_x_real_ip=trust_x_real_ip)
         self.events = Events(app.eventlog)

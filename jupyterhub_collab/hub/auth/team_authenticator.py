@@ -372,7 +372,8 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
             self.tell(Outcome.REFUSED, address=address, because="a name that the hub does not take")
             raise web.HTTPError(403, "This account's user name cannot be used here. Tell the host.")
         try:
-            standing = await self.admission.admit(facts, name=name)
+            async with self.admission.turns:
+                standing = await self.admission.admit(facts, name=name)
         except web.HTTPError as e:
             outcome = Outcome.REFUSED if e.status_code < 500 else Outcome.UNAVAILABLE
             self.tell(outcome, username=name, address=address, because="not admitted")
