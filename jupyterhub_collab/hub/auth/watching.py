@@ -74,7 +74,7 @@ class Watcher:
                 SOURCE_UP.labels(source.issuer).set(0)
                 log.exception("%s could not be asked", source.issuer)
             await self._judge_staleness(source)
-        self._end_lost()
+        await self._end_lost()
 
     async def _look_at(self, source: TeamAuthenticator, memberships: Sequence[Membership]) -> None:
         if not memberships:
@@ -117,14 +117,18 @@ class Watcher:
         STALENESS.labels(source.issuer).set(max(ages, default=0.0))
         CLOSED.labels(source.issuer).set(len(self._admission.close_stale(active)))
 
-    def _end_lost(self) -> None:
-        """End what is there and should not be: of all who have a server or share one."""
+    async def _end_lost(self) -> None:
+        """End what is there and should not be: of all who have a server or share one.
+
+        The hub serves others between two people: each takes the database some milliseconds.
+        """
         app = self._admission.app
         users = self._with_servers()
         sharing = app.db.query(orm.Share.user_id).filter(orm.Share.user_id.is_not(None)).distinct()
         users += [app.users[user_id] for (user_id,) in sharing]
         for user in dict.fromkeys(users):
             self._admission.ender.end_lost(user)
+            await asyncio.sleep(0)
 
     def _with_servers(self) -> list[Any]:
         """Hub users who have a server. The hub holds all of them in memory anyway."""
