@@ -16,7 +16,8 @@ from tornado import web
 from traitlets import Unicode
 
 from jupyterhub_collab.errors import RetryableError
-from jupyterhub_collab.hub.auth.team_authenticator import Asked, Overview, TeamAuthenticator
+from jupyterhub_collab.hub.auth.source import Asked, Overview
+from jupyterhub_collab.hub.auth.team_authenticator import TeamAuthenticator
 from jupyterhub_collab.models import Facts, Identity
 from jupyterhub_collab.storage.memberships import Membership
 

@@ -14,7 +14,7 @@ from traitlets.config import Config
 
 from jupyterhub_collab.hub.auth.oidc import OIDCTeamAuthenticator
 from jupyterhub_collab.hub.auth.oidc_session import ProviderSession
-from jupyterhub_collab.hub.auth.team_authenticator import SessionOverError
+from jupyterhub_collab.hub.auth.source import SessionOverError
 from jupyterhub_collab.identity.oidc_client import GrantRefusedError, Tokens
 from jupyterhub_collab.models import Facts, Identity
 

@@ -144,8 +144,8 @@ class Admission:
             rules=self.rules_file.rules,
             now=now,
         )
-        # Of a hundred who come at once two are let in at a time: what JupyterHub does for each takes
-        # its loop some milliseconds, in which it serves nobody.
+        # Of a hundred who come at once two are let in at a time: what JupyterHub does for each
+        # takes its loop some milliseconds, in which it serves nobody.
         self.turns = asyncio.Semaphore(_AT_ONCE)
         self.throttle = Throttle(throttle)
         self.brake = LoginBrake(self.throttle, now=now, trust_x_real_ip=trust_x_real_ip)

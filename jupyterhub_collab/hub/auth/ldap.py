@@ -36,14 +36,8 @@ from .brake import LoginTry, TooManyTriesError
 from .events import SOURCE_UP, Outcome
 from .ldap_overview import DirectoryOverview
 from .ldap_settings import DirectoryTraits
-from .team_authenticator import (
-    Asked,
-    CannotAskError,
-    Finding,
-    Findings,
-    Overview,
-    TeamAuthenticator,
-)
+from .source import Asked, CannotAskError, Finding, Findings, Overview
+from .team_authenticator import TeamAuthenticator
 
 DOWN: Final = (
     "Nobody can log in just now: the directory of your institution does not answer. Try again in a"

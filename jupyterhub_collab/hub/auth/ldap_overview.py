@@ -26,7 +26,7 @@ from ...identity.directory_errors import DirectorySettingsError, GroupNotFoundEr
 from ...models import EntitlementRules, Identity
 from ...policy.distinguished_name import Rdn, parse_dn
 from ...storage.memberships import Membership
-from .team_authenticator import Overview
+from .source import Overview
 
 _AT_ONCE: Final = 500  # people in one call: other calls get their turn in between
 Key: TypeAlias = "tuple[Rdn, ...] | str"

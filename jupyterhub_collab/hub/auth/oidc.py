@@ -45,7 +45,7 @@ from .oidc_check import try_out
 from .oidc_handlers import ANSWER, Answer, handlers_of, to_page
 from .oidc_session import Flow, ProviderSession, expires_at
 from .oidc_settings import OIDCSettings
-from .team_authenticator import Asked, CannotAskError, Findings, Overview, SessionOverError
+from .source import Asked, CannotAskError, Findings, Overview, SessionOverError
 
 _HINT_MAX: Final = 4000  # characters of an ID token in an address; browsers and proxies take 8,000
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ...errors import CollabError
 from ...identity.documents import SourceMisconfiguredError
 from ...identity.oidc import ProviderMetadata
-from .team_authenticator import Finding
+from .source import Finding
 
 if TYPE_CHECKING:
     from .oidc import OIDCTeamAuthenticator

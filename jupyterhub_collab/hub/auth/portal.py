@@ -30,7 +30,8 @@ from ...storage.spent_tokens import SpentTokens
 from .admission import TRY_AGAIN
 from .events import SOURCE_UP, Outcome
 from .portal_handlers import CallbackHandler, PortalLogin, RevocationHandler, StartHandler
-from .team_authenticator import Finding, Findings, TeamAuthenticator
+from .source import Finding, Findings
+from .team_authenticator import TeamAuthenticator
 
 _SLUG: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 REVOKED: Final = "The portal has taken this log-in back. Go to the portal and log in again."

@@ -23,7 +23,8 @@ from traitlets import Dict, List, TraitError, default, import_item
 
 from ...errors import RetryableError
 from .several_handlers import SeveralLoginHandler, bind
-from .team_authenticator import Finding, Findings, TeamAuthenticator
+from .source import Finding, Findings
+from .team_authenticator import TeamAuthenticator
 
 _GROUP: Final = "jupyterhub.authenticators"
 _OF_THE_HUB: Final = frozenset(

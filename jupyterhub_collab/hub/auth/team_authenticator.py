@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +35,7 @@ from .handlers import HANDLERS
 from .identities import HANDLERS as IDENTITY_HANDLERS
 from .pages import HANDLERS as PAGES
 from .pages import TEMPLATES
+from .source import Asked, CannotAskError, Finding, Findings, Overview, SessionOverError
 from .watching import Watcher
 
 _STANDING: Final = "collab_standing"
@@ -45,87 +45,6 @@ NOBODY: Final = (
     " to put you in a team; they may need this: {identity}."
 )
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a source says about somebody it let in before.
-
-    Attributes
-    ----------
-    facts
-        None: it knows them no more, or lets them in no more.
-    auth_state
-        To keep in the place of what was kept; None: keep that.
-    because
-        Where they are let in no more: why, for the log and the record of events.
-    """
-
-    facts: Facts | None
-    auth_state: dict[str, Any] | None = field(default=None, repr=False)
-    because: str = ""
-
-
-@dataclass(frozen=True)
-class Overview:
-    """What a source said of many at once.
-
-    Attributes
-    ----------
-    confirmed
-        Hub users of whom it says what it said before.
-    doubtful
-        Hub users of whom it may not: they are asked about one by one.
-    """
-
-    confirmed: frozenset[str] = frozenset()
-    doubtful: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was tried, and how it went. `text` is for an admin.
-
-    Attributes
-    ----------
-    is_fine
-        None: nothing is wrong, and it should be known.
-    """
-
-    step: str
-    is_fine: bool | None
-    text: str
-
-
-@dataclass(frozen=True)
-class Findings:
-    """All that was tried at a source.
-
-    Attributes
-    ----------
-    facts
-        What the source says of the person that was asked about; None: nobody, or nobody to be
-        found.
-    """
-
-    found: tuple[Finding, ...] = ()
-    facts: Facts | None = None
-
-    @property
-    def is_fine(self) -> bool:
-        """Whether nothing is wrong."""
-        return all(finding.is_fine is not False for finding in self.found)
-
-
-class CannotAskError(PermanentError):
-    """This source can be asked about nobody who is not at the door."""
-
-
-class SessionOverError(PermanentError):
-    """What this source gave to ask by is used up: the person has to log in anew.
-
-    It says nothing about their teams; but nobody can go on unasked, so all they have open ends.
-    """
 
 
 class TeamAuthenticator(Authenticator):  # type: ignore[misc]

@@ -23,6 +23,7 @@ from ...errors import CollabError, PermanentError, RetryableError
 from ...storage.database import DatabaseError
 from ...storage.memberships import Membership
 from .events import CLOSED, SOURCE_UP, STALENESS
+from .source import CannotAskError
 
 if TYPE_CHECKING:
     from .admission import Admission
@@ -49,8 +50,6 @@ class Watcher:
 
     async def look(self) -> None:
         """One look at everybody. Never raises."""
-        from .team_authenticator import CannotAskError
-
         try:
             await self._admission.catch_up()
         except RetryableError as e:
