@@ -8,6 +8,7 @@ after some time, and what is late is looked at and dropped. Errors of the databa
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -112,6 +113,11 @@ class Database:
         error = None if work.cancelled() else work.exception()
         if error is not None:
             log.warning("%s: a late answer: %s", self._name, type(error).__name__)
+
+
+def hash_id(text: str) -> str:
+    """SHA-256 of what is kept only to be known again, 64 hex digits. Takes any text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _kind_of(error: SQLAlchemyError) -> str:

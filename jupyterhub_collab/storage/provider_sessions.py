@@ -7,7 +7,6 @@ it. Losing the rows loses no log-out that names the person too.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
@@ -27,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from .database import TIMEOUT_S, Database
+from .database import TIMEOUT_S, Database, hash_id
 
 KEPT: Final = timedelta(days=90)  # longer than any log-in of the hub lasts (14 days by default)
 PURGE_EVERY: Final = timedelta(hours=1)
@@ -116,8 +115,7 @@ class ProviderSessions:
 
 
 def _key_of(issuer: str, session_id: str) -> dict[str, str]:
-    encoded = session_id.encode("utf-8", "surrogatepass")
-    return {"issuer": issuer, "id_hash": hashlib.sha256(encoded).hexdigest()}
+    return {"issuer": issuer, "id_hash": hash_id(session_id)}
 
 
 def _where(key: dict[str, str]) -> tuple[Any, Any]:

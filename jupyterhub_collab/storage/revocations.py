@@ -48,7 +48,7 @@ class Revocations:
     def __init__(self, engine: Engine, *, timeout_s: float = TIMEOUT_S) -> None:
         self._database = Database(engine, _revocations.name, timeout_s=timeout_s)
 
-    def create_table(self) -> None:
+    def create_tables(self) -> None:
         """Make the table if it is not there. Raises DatabaseError."""
         self._database.create_tables(_tables)
 

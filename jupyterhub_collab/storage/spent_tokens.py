@@ -9,7 +9,6 @@ When the database does not answer, nobody is let in: then nobody knows whether t
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -28,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from .database import TIMEOUT_S, Database, DatabaseError
+from .database import TIMEOUT_S, Database, DatabaseError, hash_id
 
 KEPT: Final = timedelta(hours=1)  # past expiry: replicas' clocks may differ by less than this
 PURGE_EVERY: Final = timedelta(minutes=5)
@@ -36,7 +35,7 @@ log = logging.getLogger(__name__)
 
 _tables = MetaData()
 _spent = Table(
-    "spent_tokens",
+    "collab_spent_tokens",
     _tables,
     Column("issuer", String, primary_key=True),
     Column("id_hash", String(64), primary_key=True),
@@ -67,7 +66,7 @@ class SpentTokens:
         self._now = now
         self._purged_at: datetime | None = None
 
-    def create_table(self) -> None:
+    def create_tables(self) -> None:
         """Make the table if it is not there. Raises DatabaseError."""
         self._database.create_tables(_tables)
 
@@ -86,7 +85,7 @@ class SpentTokens:
         """
         row = {
             "issuer": issuer,
-            "id_hash": hashlib.sha256(token_id.encode("utf-8", "surrogatepass")).hexdigest(),
+            "id_hash": hash_id(token_id),
             "expires": int(expires.timestamp()) + 1,
         }
         try:

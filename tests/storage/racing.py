@@ -15,7 +15,7 @@ from jupyterhub_collab.storage.spent_tokens import SpentTokens
 async def main(url: str, count: int, expires: datetime) -> None:
     engine = create_engine(url)
     spent = SpentTokens(engine)
-    spent.create_table()
+    spent.create_tables()
     print("ready", flush=True)
     sys.stdin.readline()
     first = [i for i in range(count) if await spent.spend("portal", f"token-{i}", expires)]

@@ -14,8 +14,8 @@ ADA, BOB = Identity("portal", "ada"), Identity("portal", "bob")
 @pytest.fixture
 def revocations(engine):
     store = Revocations(engine)
-    store.create_table()
-    store.create_table()
+    store.create_tables()
+    store.create_tables()
     yield store
     store.close()
 

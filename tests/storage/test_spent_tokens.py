@@ -37,14 +37,16 @@ def clock():
 @pytest.fixture
 def spent(engine, clock):
     spent = SpentTokens(engine, now=clock)
-    spent.create_table()
+    spent.create_tables()
     yield spent
     spent.close()
 
 
 def rows(engine):
     with engine.connect() as connection:
-        return connection.execute(text("SELECT issuer, id_hash, expires FROM spent_tokens")).all()
+        return connection.execute(
+            text("SELECT issuer, id_hash, expires FROM collab_spent_tokens")
+        ).all()
 
 
 async def test_true_once_then_never_again(spent, engine):
@@ -72,7 +74,7 @@ async def test_ids_that_are_hard_to_keep(spent):
         "a\x00b",
         "é" * 10_000,
         "\ud800",
-        "'; DROP TABLE spent_tokens; --",
+        "'; DROP TABLE collab_spent_tokens; --",
     ]:
         assert await spent.spend("portal", token_id, LATER)
         assert not await spent.spend("portal", token_id, LATER)
@@ -118,7 +120,7 @@ async def test_a_restart_forgets_nothing(spent, engine, url):
     engine.dispose()
     other = create_engine(url)
     again = SpentTokens(other)
-    again.create_table()
+    again.create_tables()
     assert not await again.spend("portal", "token", LATER)
     again.close()
     other.dispose()
@@ -156,7 +158,7 @@ async def test_a_database_that_hangs_holds_nobody_up_and_lets_nobody_in(tmp_path
     path = tmp_path / "spent.sqlite"
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 60})
     spent = SpentTokens(engine, now=clock, timeout_s=0.5)
-    spent.create_table()
+    spent.create_tables()
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     committed = threading.Event()
@@ -191,7 +193,7 @@ async def test_a_database_that_is_away_lets_nobody_in(tmp_path):
     with pytest.raises(DatabaseError, match="OperationalError"):
         await spent.spend("portal", "token", LATER)
     with pytest.raises(DatabaseError, match="OperationalError"):
-        spent.create_table()
+        spent.create_tables()
     spent.close()
 
 

@@ -138,7 +138,7 @@ class OIDCTeamAuthenticator(OIDCSettings):
         if self._stores is None:
             engine, now = self.admission.engine, self.admission.now
             spent, sessions = SpentTokens(engine, now=now), ProviderSessions(engine, now=now)
-            spent.create_table()
+            spent.create_tables()
             sessions.create_tables()
             self._stores = spent, sessions
         return self._stores

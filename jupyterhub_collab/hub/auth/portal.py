@@ -200,9 +200,9 @@ class PortalAuthenticator(TeamAuthenticator):
             keys = self._make_keys()
             engine = self.admission.engine
             self._spent = SpentTokens(engine, now=self.admission.now)
-            self._spent.create_table()
+            self._spent.create_tables()
             self._revocations = Revocations(engine)
-            self._revocations.create_table()
+            self._revocations.create_tables()
             self._verifier = PortalVerifier(
                 self.name,
                 issuer=self.portal_issuer,
