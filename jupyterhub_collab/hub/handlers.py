@@ -19,6 +19,7 @@ from .recovery import AdoptHandler, StraysHandler
 from .settings import settings_of
 from .spawner import TeamSpawner
 from .teams import closed_because, is_member
+from .token_body import read_token
 
 
 class JwksHandler(APIHandler):  # type: ignore[misc]
@@ -39,17 +40,7 @@ class IntrospectHandler(APIHandler):  # type: ignore[misc]
         if INTROSPECT_SCOPE not in self.expanded_scopes or self.get_token() is None:
             raise web.HTTPError(403, f"This needs a token with the scope {INTROSPECT_SCOPE}.")
         self.set_header("Cache-Control", "no-store")
-        self.finish(json.dumps(self._introspect(self._token())))
-
-    def _token(self) -> str:
-        if self.request.headers.get("Content-Type", "").split(";")[0] == "application/json":
-            body = self.get_json_body()
-            token = body.get("token") if isinstance(body, dict) else None
-        else:
-            token = self.get_body_argument("token", None, strip=False)
-        if not isinstance(token, str) or not token:
-            raise web.HTTPError(400, "Send the credential as token, in a form or as JSON.")
-        return token
+        self.finish(json.dumps(self._introspect(read_token(self, what="the credential"))))
 
     def _introspect(self, token: str) -> dict[str, Any]:
         settings = settings_of(self.settings["config"])

@@ -34,6 +34,7 @@ from tornado.httputil import url_concat
 from ...errors import PermanentError, RetryableError
 from ...identity.signed_token import TokenRefusedError, is_clean_text, is_same
 from ...names import is_team_id
+from ..token_body import read_token
 
 _NEXT_MAX: Final = 512  # characters: a cookie is small, and so is a proxy's room for all of them
 _PENDING_MAX: Final = 5  # log-ins of one browser at once
@@ -290,7 +291,9 @@ class RevocationHandler(APIHandler):  # type: ignore[misc]
             raise web.HTTPError(400, IN_ADDRESS)
         portal = self.authenticator
         try:
-            named, ended = await portal.revoke(self._token())
+            # Without the newline that whoever sent it printed.
+            token = read_token(self, what="the signed revocation").strip()
+            named, ended = await portal.revoke(token)
         except TokenRefusedError as e:
             log.warning("A revocation of %s was refused: %s", portal.issuer, e.reason)
             raise web.HTTPError(403, f"The revocation is refused: {e.reason}.") from None
@@ -304,13 +307,3 @@ class RevocationHandler(APIHandler):  # type: ignore[misc]
             ) from e
         self.set_header("Cache-Control", "no-store")
         self.finish(json.dumps({"named": named, "ended": ended}))
-
-    def _token(self) -> str:
-        if self.request.headers.get("Content-Type", "").split(";")[0] == "application/json":
-            body = self.get_json_body()
-            token = body.get("token") if isinstance(body, dict) else None
-        else:
-            token = self.get_body_argument("token", None, strip=False)
-        if not isinstance(token, str) or not token:
-            raise web.HTTPError(400, "Send the signed revocation as token, in a form or as JSON.")
-        return token.strip()  # of the newline that whoever sent it printed
