@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.auth.conftest import RULES, PaperHub, person
 
@@ -179,3 +180,33 @@ def test_admins_find_who_came_and_why_in_the_hub_s_own_log(hub: PaperHub) -> Non
     line = next(line for line in hub.log.splitlines() if "pia: member of team ocean" in line)
     assert line.startswith("[I "), "with the hub's prefix, at the hub's level"
     assert "because member of team-ocean (rule 1)" in line
+
+
+def test_nobody_loses_by_a_database_that_is_away(
+    make_hub: Callable[..., PaperHub], tmp_path: Path
+) -> None:
+    """Nobody can say who is who for a while: nobody is let in, and nothing is taken."""
+    people = tmp_path / "people.sqlite"
+    url = f"sqlite:///{people}"
+    hub = make_hub(more=f"c.TeamAuthenticator.database_url = {url!r}\n")
+    hub.make_team("ocean")
+    hub.write({"rae": person("1", "team-ocean"), "sam": person("2", "team-ocean")})
+    browser = hub.browser()
+    assert browser.log_in("rae").status_code == 302
+    token = hub.api("POST", "users/rae/tokens", json={}).json()["token"]
+    sound = people.read_bytes()
+    people.write_bytes(b"nonsense" * 4096)
+    hub.write({"sam": person("2", "team-ocean")})  # also: whom the source drops meanwhile
+    refused = hub.browser().log_in("sam")
+    assert refused.status_code == 503
+    assert "Try again" in refused.text
+    until(lambda: "rae stays as they are" in hub.log or "could be asked about" in hub.log)
+    assert browser.status() == 200
+    assert hub.api("GET", "user", token=token).status_code == 200
+    assert hub.groups_of("rae") == ["ocean"]
+    assert hub.api("GET", "collab/membership/rae").status_code == 503
+    log = hub.log
+    assert "paper cannot be asked" not in log, "it is not the source that is away"
+    people.write_bytes(sound)
+    until(lambda: hub.groups_of("rae") == [])
+    assert hub.browser().log_in("sam").status_code == 302

@@ -396,6 +396,9 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
             self.admission.ender.log_out(user, servers_too=True)
             self.admission.events.access("logged-out", username=user.name, because=str(e))
             return False
+        except DatabaseError as e:
+            log.error("%s stays as they are: %s", user.name, e)
+            return True
         except (RetryableError, PermanentError, UserError) as e:
             SOURCE_UP.labels(self.issuer).set(0)
             log.error("%s stays as they are, for %s cannot be asked: %s", user.name, self.issuer, e)
