@@ -46,7 +46,7 @@ setup(
         ]
     },
     install_requires=[
-        "aiohttp>=3.11,<4",
+        "aiohttp>=3.12,<4",
         "async-timeout>=5,<6; python_version < '3.11'",
         "cryptography>=44",
         "jupyterhub>=6.1,<7",

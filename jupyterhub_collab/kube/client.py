@@ -16,14 +16,17 @@ import asyncio
 import logging
 import os
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
 
 import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
@@ -41,12 +44,14 @@ log = logging.getLogger(__name__)
 Manifest = dict[str, Any]
 Reload = Callable[[], Awaitable[Configuration]]
 Query = Mapping[str, str | int | bool | None]
+_AddressInfo = tuple[Any, ...]  # as socket.getaddrinfo tells it
 
 _JSON: Final = "application/json"
 _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
 _READ_BYTES: Final = 2**21  # a watch's line may be long
 _NO_ANSWER = (aiohttp.ClientError, asyncio.TimeoutError, OSError, ssl.SSLError)
+_CLOSING_TURNS: Final = 10  # of the loop; a connection that was shut down takes about four
 
 
 def check_one_kubeconfig(path: Path | str) -> None:
@@ -104,6 +109,7 @@ class KubeClient:
         self._configuration = configuration
         self._reload, self._mark = reload, _mark_of(configuration) if reload else ()
         self._retired: ApiClient | None = None
+        self._sockets: WeakSet[socket.socket] = WeakSet()
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._on_request = on_request
         self._api: ApiClient | None = None
@@ -140,7 +146,7 @@ class KubeClient:
         return cls(_read_service_account(), reload=read, **options)
 
     async def __aenter__(self) -> KubeClient:
-        self._api = _open(self._configuration)
+        self._api = _open(self._configuration, self._new_socket)
         return self
 
     async def __aexit__(
@@ -153,8 +159,25 @@ class KubeClient:
         for api in opened:
             if api is not None:
                 await api.close()  # type: ignore[no-untyped-call]
-        if any(opened):
-            await asyncio.sleep(0)  # aborted connections are let go in the loop's next turn
+        await self._shut_sockets()
+
+    def _new_socket(self, address: _AddressInfo) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        made = socket.socket(family, kind, protocol)
+        made.setblocking(False)
+        self._sockets.add(made)
+        return made
+
+    async def _shut_sockets(self) -> None:
+        """End connections whose requests were cut off: TLS would wait for the server's goodbye."""
+        for _ in range(_CLOSING_TURNS):
+            await asyncio.sleep(0)
+            open_ones = [s for s in self._sockets if s.fileno() >= 0]
+            if not open_ones:
+                return
+            for each in open_ones:
+                with suppress(OSError):  # it was not connected yet
+                    each.shutdown(socket.SHUT_RDWR)
 
     async def _send(
         self,
@@ -220,7 +243,8 @@ class KubeClient:
         log.info("The credentials of the Kubernetes API changed; going on with the new ones")
         # Requests under way end on the old one's connections.
         last, self._retired = self._retired, self._api
-        self._configuration, self._mark, self._api = fresh, mark, _open(fresh)
+        self._configuration, self._mark = fresh, mark
+        self._api = _open(fresh, self._new_socket)
         if last is not None:
             await last.close()  # type: ignore[no-untyped-call]
 
@@ -477,9 +501,6 @@ class KubeClient:
         except _NO_ANSWER as error:
             raise no_answer(target, error) from error
         finally:
-            # A TLS connection would say goodbye and wait for the answer, after us and the loop.
-            if response.connection is not None and response.connection.transport is not None:
-                response.connection.transport.abort()
             response.close()
 
 
@@ -506,7 +527,9 @@ def _read_service_account() -> Configuration:
     return configuration
 
 
-def _open(configuration: Configuration) -> ApiClient:
+def _open(
+    configuration: Configuration, new_socket: Callable[[_AddressInfo], socket.socket]
+) -> ApiClient:
     """Connections of a configuration.
 
     The library has aiohttp look into the environment and into ~/.netrc before each request, in a
@@ -520,7 +543,9 @@ def _open(configuration: Configuration) -> ApiClient:
     api = ApiClient(configuration)
     api.rest_client.pool_manager = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=configuration.connection_pool_maxsize, ssl=api.rest_client.ssl_context
+            limit=configuration.connection_pool_maxsize,
+            ssl=api.rest_client.ssl_context,
+            socket_factory=new_socket,
         ),
         trust_env=False,
         read_bufsize=_READ_BYTES,

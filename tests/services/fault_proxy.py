@@ -239,11 +239,11 @@ class FaultProxy:
         self, request: web.Request, answer: aiohttp.ClientResponse
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-        self.watches.add(response)
         ended = asyncio.create_task(self._ended.wait())
         chunk: asyncio.Future[Any] | None = None
         try:
+            await response.prepare(request)
+            self.watches.add(response)
             while True:
                 chunk = asyncio.ensure_future(answer.content.readany())
                 await asyncio.wait({chunk, ended}, return_when=asyncio.FIRST_COMPLETED)
