@@ -7,6 +7,7 @@ result: a skipped test stands there with what it would have proved.
 from __future__ import annotations
 
 import gc
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -32,6 +33,16 @@ def _leave_nothing_open() -> Iterator[None]:
     """What a module forgot to close is found at its end, not somewhere later."""
     yield
     gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _keep_log() -> Iterator[None]:
+    """An authenticator made in a test has our log join the hub's: not for the tests after it."""
+    ours = logging.getLogger("jupyterhub_collab")
+    before = ours.handlers[:], ours.propagate, ours.level
+    yield
+    ours.handlers[:], ours.propagate = before[:2]
+    ours.setLevel(before[2])
 
 
 def _suite(nodeid: str) -> str:
