@@ -1,9 +1,9 @@
-"""Every test, in two halves at the same time: those on a real cluster or browser, and the others.
+"""Every test, in three parts at the same time: on a real cluster or browser, log-ins, the others.
 
-Most of what the first half does is waiting for the cluster, most of the second for hubs to start.
+Most of what the first part does is waiting for the cluster, most of the others for hubs to start.
 With arguments it is one pytest, given those.
 
-The first half's lines are shown as they come, the second's when both are done.
+The first part's lines are shown as they come, those of the others when all are done.
 """
 
 from __future__ import annotations
@@ -12,28 +12,38 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 
 REAL = "api or node or browser"
-HALVES = (f"({REAL}) and not campaign", f"not ({REAL}) and not campaign")
+OTHERS = f"not ({REAL}) and not campaign"
+LOGINS = "tests/auth"
+SHOWN = ("-m", f"({REAL}) and not campaign")
+BESIDE = (("-m", OTHERS, f"--ignore={LOGINS}"), ("-m", OTHERS, LOGINS))
 
 
 def main() -> int:
-    """Exit code of the half that went worse."""
+    """Exit code of the part that went worst."""
     command = [sys.executable, "-m", "pytest"]
     if len(sys.argv) > 1:
         return subprocess.run([*command, *sys.argv[1:]]).returncode
     began = time.monotonic()
-    with tempfile.TemporaryFile("w+", errors="replace") as output:
-        second = subprocess.Popen([*command, "-m", HALVES[1]], stdout=output, stderr=output)
+    with ExitStack() as stack:
+        outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in BESIDE]
+        beside = [
+            subprocess.Popen([*command, *part], stdout=output, stderr=output)
+            for part, output in zip(BESIDE, outputs, strict=True)
+        ]
         try:
-            codes = [subprocess.run([*command, "-m", HALVES[0]]).returncode, second.wait()]
+            codes = [subprocess.run([*command, *SHOWN]).returncode]
+            codes += [process.wait() for process in beside]
         finally:
-            if second.poll() is None:
-                second.terminate()
-                second.wait()
-            output.seek(0)
-            print(output.read(), end="", flush=True)
-    print(f"both halves: {(time.monotonic() - began) / 60:.1f} minutes, exit codes {codes}")
+            for process, output in zip(beside, outputs, strict=True):
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
+                output.seek(0)
+                sys.stdout.write(output.read().decode(errors="replace"))
+    print(f"all parts: {(time.monotonic() - began) / 60:.1f} minutes, exit codes {codes}")
     return max(codes)
 
 
