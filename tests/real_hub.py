@@ -80,7 +80,11 @@ class RealHub:
 
     @property
     def api_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hub/api"
+        return f"{self.url}/api"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hub"
 
     @property
     def log(self) -> str:

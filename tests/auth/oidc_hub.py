@@ -60,10 +60,6 @@ class OIDCHub(RealHub):
         ]
         self.more = "\n".join(lines) + "\n" + self.more
 
-    @property
-    def url(self) -> str:
-        return self.api_url.removesuffix("/api")
-
     def api(self, method: str, path: str, *, token: str | None = None, **more: Any) -> Any:
         headers = {"Authorization": f"token {token or self.token}"}
         return httpx.request(method, f"{self.api_url}/{path}", headers=headers, timeout=60, **more)
@@ -93,7 +89,7 @@ class WalkingBrowser:
         Addresses it was at.
     """
 
-    def __init__(self, hub: OIDCHub) -> None:
+    def __init__(self, hub: RealHub) -> None:
         self.hub = hub
         self.client = httpx.Client(timeout=60, verify=False)  # all is http; certificates take time
         self.seen: list[str] = []
