@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..errors import CollabError
-from . import cluster, contest, doctor_auth, install, portal, recover
+from . import audit, cluster, contest, doctor_auth, install, portal, recover
 from .doctor import DoctorOptions, run_doctor
 from .up.command import DEFAULT_IMAGE, UpOptions, run_up
 from .up.samples import CSI_DRIVER
@@ -119,6 +119,7 @@ cluster.register(app)
 recover.register(app)
 install.register(app)
 portal.register(app)
+audit.register(app)
 
 
 def main() -> None:
