@@ -8,6 +8,8 @@ and the log still be verified. Ids of things (servers, data sets, tokens) must n
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Annotated, Any, Final
@@ -213,3 +215,22 @@ class SentBatch(Document):
 
     incarnation: Incarnation
     events: tuple[SentEvent, ...] = Field(min_length=1, max_length=500)
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """An event in the log, as `policy.audit_leaf.Leaf` has it.
+
+    Attributes
+    ----------
+    sequence
+        Its place in the log, from 1.
+    body
+        Canonical JSON, the bytes that are hashed into the tree.
+    people
+        By part: salt and value. What is erased is not there.
+    """
+
+    sequence: int
+    body: bytes
+    people: Mapping[str, Mapping[str, Any]]

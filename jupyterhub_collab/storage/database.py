@@ -67,9 +67,9 @@ class Database:
             except (IntegrityError, ProgrammingError) as e:
                 # PostgreSQL: of two that make it at once, one may be told that it exists.
                 if is_last:
-                    raise DatabaseError(f"{self._name} cannot be made ({_kind_of(e)})") from e
+                    raise DatabaseError(f"{self._name} cannot be made ({kind_of(e)})") from e
             except SQLAlchemyError as e:
-                raise DatabaseError(f"{self._name} cannot be made ({_kind_of(e)})") from e
+                raise DatabaseError(f"{self._name} cannot be made ({kind_of(e)})") from e
             else:
                 return
 
@@ -102,7 +102,7 @@ class Database:
         except IntegrityError:
             raise
         except SQLAlchemyError as e:
-            raise DatabaseError(f"{self._name} does not answer ({_kind_of(e)})") from e
+            raise DatabaseError(f"{self._name} does not answer ({kind_of(e)})") from e
 
     def close(self) -> None:
         """End the threads; one that waits for the database is not waited for."""
@@ -120,7 +120,7 @@ def hash_id(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _kind_of(error: SQLAlchemyError) -> str:
+def kind_of(error: SQLAlchemyError) -> str:
     """Kind of an error: its text repeats the statement and its values."""
     original = getattr(error, "orig", None)
     return type(error if original is None else original).__name__

@@ -1,0 +1,408 @@
+"""The audit log in SQL: events get their place, for good, in groups.
+
+One thread writes. It takes all that waits, gives each event its place, writes everything in one
+transaction and then answers all at once: a hundred who wait pay for one flush to disk. Whoever is
+answered is on disk. What goes wrong is told as `DatabaseError`, also where nobody knows whether it
+was stored: sent again, it is stored once.
+
+It must not: check who may send or see what, sign, or decide how long events are kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Engine, insert, select
+from sqlalchemy.exc import DataError, IntegrityError
+
+from ..models.audit import AuditEvent, Outcome, SentBatch, StoredEvent, Verb
+from ..models.audit_query import EventQuery, Scope
+from ..policy.merkle import Frontier
+from ..policy.tiles import Tile, TileHashes, tile_at
+from ..timeouts import TIMED_OUT, timeout
+from . import audit_tables as tables
+from .audit_reading import find, read_range
+from .audit_writer import OWN_EMITTER, Transaction, Writer, load_tile
+from .database import TIMEOUT_S, Database, DatabaseError
+
+__all__ = ["Appended", "AuditLog", "EventQuery", "Scope", "StoredEvent"]
+
+GROUP_MAX: Final = 1000  # events in one transaction, the last batch beyond it included
+WAITING_MAX: Final = 5000  # events; at 32 KiB, the largest, 160 MB
+_LEAVES_AT_ONCE: Final = 500
+_TILES_KEPT: Final = 256  # 2 MiB
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What became of a batch.
+
+    Attributes
+    ----------
+    first, last
+        Places in the log of what was new; None: nothing was. An `audit.gap` may stand between.
+    acknowledged
+        The newest of the emitter's numbers that is on disk. What comes after it is to be sent
+        again: after a second gap in one batch nothing is taken.
+    missing
+        Numbers that never came, which the log has recorded itself (`audit.gap`).
+    """
+
+    first: int | None
+    last: int | None
+    acknowledged: int
+    missing: range | None = None
+
+
+@dataclass
+class _Request:
+    """Work that waits for the thread, and who waits for it."""
+
+    work: Callable[[Transaction], Any]
+    weight: int
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class AuditLog:
+    """One log in one database. `open` it before all else; the engine stays open when it is closed.
+
+    Parameters
+    ----------
+    engine
+        A database of its own: SQLite in a file, or PostgreSQL.
+    now
+        Aware UTC clock.
+    draw
+        Random bytes for salts.
+    timeout_s
+        Longest wait for the database, in seconds. What was asked may be done later all the same.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        now: Callable[[], datetime],
+        draw: Callable[[int], bytes] = os.urandom,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self._engine, self._now, self._timeout_s = engine, now, timeout_s
+        self._writer = Writer(engine, now=now, draw=draw)
+        self._database = Database(engine, "audit", timeout_s=timeout_s)
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._lock = threading.Lock()  # of the count and of `_is_open`
+        self._is_open = self._is_failing = False
+        self._thread: threading.Thread | None = None
+        self._tiles: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._tiles_lock = threading.Lock()
+
+    def open(self) -> None:
+        """Take the lock, make the tables, find the end of the log. Blocks.
+
+        Raises
+        ------
+        PermanentError
+            Another process writes this log; or it does not fit its newest checkpoint.
+        DatabaseError
+            The database does not answer.
+        """
+        self._writer.open()
+        self._is_open = True
+        self._thread = threading.Thread(target=self._write, name="audit-writer", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what waits, and give the lock back. Blocks."""
+        with self._lock:
+            self._is_open = False
+        if self._thread is not None:
+            self._requests.put(None)
+            self._thread.join()
+            self._thread = None
+        self._writer.close()
+        self._database.close()
+
+    @property
+    def size(self) -> int:
+        """Number of events that were ever stored."""
+        return self._writer.known.tree.size
+
+    def frontier(self) -> Frontier:
+        """The tree's end. A copy."""
+        return self._writer.known.tree.frontier()
+
+    async def append(self, emitter: str, batch: SentBatch) -> Appended:
+        """Store what is new of a batch. It is on disk when this returns.
+
+        Raises
+        ------
+        DatabaseError
+            Too many wait, or the database does not take it, or not in time. It may be stored.
+        ValueError
+            The emitter is called as the log itself.
+        """
+        if emitter == OWN_EMITTER:
+            raise ValueError(f"no emitter may be called {OWN_EMITTER}")
+        return await self._run(partial(_append, emitter, batch), len(batch.events))
+
+    async def append_own(self, event: AuditEvent) -> int:
+        """Store an event of the service itself. Returns its place. Raises DatabaseError."""
+        return await self._run(lambda transaction: transaction.add_own(event), 1)
+
+    async def add_checkpoint(self, size: int, note: str) -> None:
+        """Keep a signed head; one of the same size stays. Raises DatabaseError."""
+
+        def work(transaction: Transaction) -> None:
+            columns = tables.checkpoints.c
+            there = select(columns.size).where(columns.size == size)
+            if transaction.connection.execute(there).first() is None:
+                row = {"size": size, "note": note}
+                transaction.connection.execute(insert(tables.checkpoints), [row])
+
+        await self._run(work, 1)
+
+    async def checkpoints(self) -> tuple[tuple[int, str], ...]:
+        """Size and note of all, smallest first. Raises DatabaseError."""
+        wanted = select(tables.checkpoints).order_by(tables.checkpoints.c.size)
+        rows = await self._database.run(lambda connection: connection.execute(wanted).all())
+        return tuple((row.size, row.note) for row in rows)
+
+    async def last_checkpoint(self) -> tuple[int, str] | None:
+        """Size and note of the newest. Raises DatabaseError."""
+        wanted = select(tables.checkpoints).order_by(tables.checkpoints.c.size.desc()).limit(1)
+        row = await self._database.run(lambda connection: connection.execute(wanted).first())
+        return None if row is None else (row.size, row.note)
+
+    async def read(
+        self,
+        query: EventQuery,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        limit: int = 100,
+    ) -> tuple[StoredEvent, ...]:
+        """Events that a query means: newest first, or with `after` alone oldest first.
+
+        Parameters
+        ----------
+        before, after
+            Sequences that the answer lies between, both left out.
+
+        Raises
+        ------
+        DatabaseError
+            The database does not answer.
+        ValueError
+            A limit that is none; no verb or outcome is called so.
+        """
+        return await self._database.run(
+            lambda connection: find(connection, query, before=before, after=after, limit=limit)
+        )
+
+    def leaves(self, start: int, end: int) -> Iterator[StoredEvent]:
+        """Leaves start..end-1 (from 0) that are not retired, in order. Blocks.
+
+        Raises
+        ------
+        DatabaseError
+            The database does not answer.
+        """
+        for at in range(start, end, _LEAVES_AT_ONCE):
+            upto = min(at + _LEAVES_AT_ONCE, end)
+            yield from self._database.run_now(partial(read_range, start=at, end=upto))
+
+    def tile(self, level: int, number: int) -> bytes | None:
+        """Hashes of a tile as far as it goes now; None: the tree has none there. Blocks.
+
+        Raises
+        ------
+        DatabaseError
+            The database does not answer.
+        """
+        tree = self._writer.known.tree
+        tile = tile_at(level, number, tree.size)
+        return None if tile is None else tree.fetch(tile, self._load_tile)
+
+    def fetch(self, tile: Tile) -> bytes | None:
+        """Bytes of a tile that the tree has or had, as wide as asked. Blocks, raises as `tile`."""
+        return self._writer.known.tree.fetch(tile, self._load_tile)
+
+    def range_hash(self, start: int, end: int) -> bytes:
+        """Head of an aligned range, as `policy.merkle` asks for it. Blocks.
+
+        Raises
+        ------
+        DatabaseError
+            The database does not answer.
+        MissingTileError
+            The tree is not so large, or a tile was taken out.
+        """
+        return self.at(self.size).range_hash(start, end)
+
+    def at(self, size: int) -> TileHashes:
+        """The tree as it was with so many leaves; what is asked of it blocks and raises as here."""
+        return TileHashes(size, self.fetch)
+
+    def _load_tile(self, level: int, number: int) -> bytes | None:
+        """A full tile never changes."""
+        key = (level, number)
+        with self._tiles_lock:
+            found = self._tiles.get(key)
+            if found is not None:
+                self._tiles.move_to_end(key)
+                return found
+        loaded = self._database.run_now(partial(load_tile, level=level, number=number))
+        if loaded is not None:
+            with self._tiles_lock:
+                self._tiles[key] = loaded
+                if len(self._tiles) > _TILES_KEPT:
+                    self._tiles.popitem(last=False)
+        return loaded
+
+    async def _run(self, work: Callable[[Transaction], T], weight: int) -> T:
+        """What `work` returns, once it is on disk."""
+        loop = asyncio.get_running_loop()
+        request = _Request(work, weight, loop, loop.create_future())
+        with self._lock:
+            if not self._is_open:
+                raise DatabaseError("The audit log is closed.")
+            if self._waiting and self._waiting + weight > WAITING_MAX:
+                raise DatabaseError("Too many events wait for the audit log.")
+            self._waiting += weight
+            self._requests.put(request)
+        try:
+            async with timeout(self._timeout_s):
+                result: T = await request.future
+        except TIMED_OUT as e:
+            raise DatabaseError(f"The audit log: no answer in {self._timeout_s:g} s.") from e
+        return result
+
+    def _write(self) -> None:
+        """The thread."""
+        is_last = False
+        while not is_last:
+            group, is_last = self._take()
+            if not group:
+                continue
+            self._store(group)
+            with self._lock:
+                self._waiting -= sum(request.weight for request in group)
+            _answer(group)
+
+    def _take(self) -> tuple[list[_Request], bool]:
+        """What waits, at least one, and whether nothing will come after it."""
+        request = self._requests.get()
+        group: list[_Request] = []
+        weight = 0
+        while request is not None:
+            group.append(request)
+            weight += request.weight
+            if weight >= GROUP_MAX:
+                return group, False
+            try:
+                request = self._requests.get_nowait()
+            except queue.Empty:
+                return group, False
+        return group, True
+
+    def _store(self, group: list[_Request]) -> None:
+        """Do a group in one transaction. One that cannot be stored does not take the others."""
+
+        def work(transaction: Transaction) -> None:
+            for request in group:
+                request.result = request.work(transaction)
+
+        try:
+            self._writer.run(work)
+        except Exception as e:
+            away = isinstance(e, DatabaseError) and not isinstance(
+                e.__cause__, DataError | IntegrityError
+            )
+            if away or len(group) == 1:
+                self._tell_failure(e)
+                for request in group:
+                    request.error = e
+                return
+            for request in group:
+                self._store([request])
+        else:
+            if self._is_failing:
+                log.warning("Events are stored again")
+            self._is_failing = False
+
+    def _tell_failure(self, error: Exception) -> None:
+        """Once, until it goes well again: each event would be a line."""
+        if not self._is_failing:
+            log.error("Events are not stored: %s", type(error.__cause__ or error).__name__)
+        self._is_failing = True
+
+
+def _append(emitter: str, batch: SentBatch, transaction: Transaction) -> Appended:
+    """One batch in a transaction."""
+    incarnation = batch.incarnation
+    last = transaction.last_sent(emitter, incarnation)
+    at = transaction.stored_at
+    places: list[int] = []
+    missing: range | None = None
+    for sent in sorted(batch.events, key=lambda sent: sent.sequence):
+        if sent.sequence <= last:
+            continue
+        if sent.sequence > last + 1:
+            if missing is not None:
+                break
+            missing = range(last + 1, sent.sequence)
+            places.append(transaction.add_own(_make_gap(emitter, incarnation, missing, at)))
+        places.append(transaction.add(emitter, incarnation, sent))
+        last = sent.sequence
+    if not places:
+        return Appended(None, None, last)
+    return Appended(places[0], places[-1], last, missing)
+
+
+def _make_gap(emitter: str, incarnation: str, missing: range, at: datetime) -> AuditEvent:
+    details = {"emitter": emitter, "incarnation": incarnation}
+    return AuditEvent(
+        time=at,
+        verb=Verb.AUDIT_GAP,
+        outcome=Outcome.FAILED,
+        reason="missing",
+        details={**details, "first": missing.start, "last": missing.stop - 1},
+    )
+
+
+def _answer(group: list[_Request]) -> None:
+    """Wake each loop once for all who wait in it."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Request]] = {}
+    for request in group:
+        by_loop.setdefault(request.loop, []).append(request)
+    for loop, requests in by_loop.items():
+        with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
+            loop.call_soon_threadsafe(_resolve, requests)
+
+
+def _resolve(requests: list[_Request]) -> None:
+    for request in requests:
+        if request.future.done():
+            continue  # given up
+        if request.error is None:
+            request.future.set_result(request.result)
+        else:
+            request.future.set_exception(request.error)

@@ -1,0 +1,98 @@
+"""Tables of the audit log. Their names and columns are read by `audit verify` too.
+
+An event is kept as the text that is hashed (`body`), and what is personal beside it (`people`,
+JSON). All other columns and tables repeat what stands in these two, to find events by; `audit
+verify` compares them, for an event that no search finds is tampering too.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Row,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
+
+from ..models.audit import StoredEvent
+
+# SQLite: INTEGER as primary key is the row's own number, without another index.
+_Sequence = BigInteger().with_variant(Integer, "sqlite")
+
+tables: Final = MetaData()
+events: Final = Table(
+    "audit_events",
+    tables,
+    Column("sequence", _Sequence, primary_key=True, autoincrement=False),
+    Column("stored_us", BigInteger, nullable=False),  # since 1970; never less than the one before
+    Column("contest", String),
+    Column("team", String),
+    Column("verb", String, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("people", Text, nullable=False),  # "" for nobody
+)
+for _name in ("contest", "team"):
+    _there = events.c[_name].is_not(None)
+    Index(
+        f"audit_events_{_name}",
+        events.c[_name],
+        events.c.sequence,
+        sqlite_where=_there,
+        postgresql_where=_there,
+    )
+# Who asks for an outcome alone asks for it with each verb: one index less to write.
+Index("audit_events_verb", events.c.verb, events.c.outcome, events.c.sequence)
+
+people: Final = Table(
+    "audit_people",
+    tables,
+    Column("name", String, primary_key=True),
+    Column("sequence", _Sequence, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+datasets: Final = Table(
+    "audit_datasets",
+    tables,
+    Column("contest", String, primary_key=True),  # "" for none
+    Column("dataset", String, primary_key=True),
+    Column("sequence", _Sequence, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+tiles: Final = Table(
+    "audit_tiles",
+    tables,
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("number", _Sequence, primary_key=True, autoincrement=False),
+    Column("hashes", LargeBinary, nullable=False),  # 256 of 32 bytes
+)
+checkpoints: Final = Table(
+    "audit_checkpoints",
+    tables,
+    Column("size", _Sequence, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+)
+emitters: Final = Table(
+    "audit_emitters",
+    tables,
+    Column("emitter", String, primary_key=True),
+    Column("incarnation", String(32), primary_key=True),
+    Column("last_sequence", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
+def to_stored(row: Row[Any, Any, Any]) -> StoredEvent:
+    """Of a row's sequence, body and people."""
+    sequence, body, kept = row
+    return StoredEvent(sequence, body.encode(), json.loads(kept) if kept else {})

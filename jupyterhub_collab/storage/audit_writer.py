@@ -1,0 +1,408 @@
+"""The one that writes to the audit log: a connection, a lock, and transactions that hold together.
+
+All that a transaction adds is worked out on copies; they take the place of what is known once it
+is committed. After anything went wrong, also a commit whose answer was lost, the connection is
+given up and what is known is read anew, so memory never runs ahead of the disk nor behind it.
+
+The lock: on PostgreSQL an advisory lock of the very connection that writes, so that whoever lost
+the one lost the other; on SQLite a lock on a file beside the database. The kernel and the server
+free it when a process dies.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, func, insert, select, text, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..errors import PermanentError
+from ..models.audit import PARTS, AuditEvent, SentEvent
+from ..policy.audit_leaf import SALT_BYTES, Origin, canonical_json, make_leaf
+from ..policy.merkle import leaf_hash, root_of
+from ..policy.tile_tree import TileTree, count_hashes
+from ..policy.tiles import TILE_WIDTH, MissingTileError, Tile, TileHashes
+from . import audit_tables as tables
+from .audit_reading import from_microseconds, read_range, to_microseconds
+from .database import Database, DatabaseError, kind_of
+
+OWN_EMITTER: Final = "audit"
+_LOCK_KEY: Final = 0x636F6C61  # of our own, on PostgreSQL; the second key is the schema
+_BUSY_MS: Final = 5000
+_RAW_ERRORS: Final = (sqlite3.Error,)  # of what goes past SQLAlchemy
+_TAKEN: Final = (
+    "Another process writes this audit log already, and only one may. Stop it, or give this one a "
+    "database of its own."
+)
+
+T = TypeVar("T")
+
+
+@dataclass
+class Known:
+    """What is on disk: the tree's end, the last moment, what each emitter sent last."""
+
+    tree: TileTree = field(default_factory=TileTree)
+    stored_us: int = 0
+    last_sent: dict[tuple[str, str], int] = field(default_factory=dict)
+    own_incarnation: str = ""
+
+
+class Transaction:
+    """What one transaction adds. Nothing of it is known outside until it is committed."""
+
+    def __init__(
+        self, connection: Connection, known: Known, now: datetime, draw: Callable[[int], bytes]
+    ) -> None:
+        self.connection = connection
+        self.tree = known.tree.copy()
+        self._known, self._draw = known, draw
+        self._stored_us = max(to_microseconds(now), known.stored_us)
+        self.stored_at = from_microseconds(self._stored_us)
+        self._last_sent: dict[tuple[str, str], int] = {}
+        self._has_row = set(known.last_sent)
+        self._events: list[dict[str, Any]] = []
+        self._people: list[dict[str, Any]] = []
+        self._datasets: list[dict[str, Any]] = []
+        self._tiles: list[dict[str, Any]] = []
+
+    def last_sent(self, emitter: str, incarnation: str) -> int:
+        """The newest of an emitter's numbers in the log; 0 for none."""
+        key = (emitter, incarnation)
+        found = self._last_sent.get(key)
+        return self._known.last_sent.get(key, 0) if found is None else found
+
+    def add(self, emitter: str, incarnation: str, sent: SentEvent) -> int:
+        """Give an event its place. Returns it."""
+        event = sent.event
+        sequence = self.tree.size + 1
+        origin = Origin(
+            sequence, self.stored_at, emitter, incarnation, sent.sequence, late=sent.late
+        )
+        leaf = make_leaf(event, origin, self._draw(SALT_BYTES * len(PARTS)))
+        for tile, hashes in self.tree.append(leaf_hash(leaf.body)):
+            self._tiles.append({"level": tile.level, "number": tile.number, "hashes": hashes})
+        self._events.append(
+            {
+                "sequence": sequence,
+                "stored_us": self._stored_us,
+                "contest": event.contest,
+                "team": event.team,
+                "verb": event.verb.value,
+                "outcome": event.outcome.value,
+                "body": leaf.body.decode(),
+                "people": to_text(leaf.people),
+            }
+        )
+        self._people += ({"name": n, "sequence": sequence} for n in names_of(leaf.people))
+        contest = event.contest or ""
+        self._datasets += (
+            {"contest": contest, "dataset": dataset, "sequence": sequence}
+            for dataset in dict.fromkeys(event.datasets)
+        )
+        self._last_sent[emitter, incarnation] = sent.sequence
+        return sequence
+
+    def add_own(self, event: AuditEvent) -> int:
+        """Give an event of the service itself its place."""
+        incarnation = self._known.own_incarnation
+        number = self.last_sent(OWN_EMITTER, incarnation) + 1
+        sent = SentEvent.model_construct(sequence=number, late=False, event=event)
+        return self.add(OWN_EMITTER, incarnation, sent)
+
+    def flush(self) -> None:
+        """Write what was added."""
+        for table, rows in (
+            (tables.events, self._events),
+            (tables.people, self._people),
+            (tables.datasets, self._datasets),
+            (tables.tiles, self._tiles),
+        ):
+            if rows:
+                self.connection.execute(insert(table), rows)
+                rows.clear()
+        for key, last in self._last_sent.items():
+            self._write_last(key, last)
+
+    def known(self) -> Known:
+        """What is known once it is committed."""
+        last_sent = self._known.last_sent
+        if self._last_sent:
+            last_sent = {**last_sent, **self._last_sent}
+        return Known(self.tree, self._stored_us, last_sent, self._known.own_incarnation)
+
+    def _write_last(self, key: tuple[str, str], last: int) -> None:
+        columns = tables.emitters.c
+        if key in self._has_row:
+            where = (columns.emitter == key[0], columns.incarnation == key[1])
+            self.connection.execute(
+                update(tables.emitters).where(*where).values(last_sequence=last)
+            )
+            return
+        self.connection.execute(
+            insert(tables.emitters).values(emitter=key[0], incarnation=key[1], last_sequence=last)
+        )
+        self._has_row.add(key)
+
+
+class Writer:
+    """The connection that writes, for one thread at a time.
+
+    Parameters
+    ----------
+    now
+        Aware UTC clock; stored times never go back with it.
+    draw
+        Random bytes, as many as asked.
+    """
+
+    def __init__(
+        self, engine: Engine, *, now: Callable[[], datetime], draw: Callable[[int], bytes]
+    ) -> None:
+        self._engine, self._now, self._draw = engine, now, draw
+        self._connection: Connection | None = None
+        self._lock_file: int | None = None
+        self._is_sqlite = engine.dialect.name == "sqlite"
+        self.known = Known()
+
+    def open(self) -> None:
+        """Take the lock, make the tables, read what is known.
+
+        Raises
+        ------
+        PermanentError
+            Another process writes this log; or the log is not what it was.
+        DatabaseError
+            The database does not answer.
+        """
+        try:
+            self._ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._give_up()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    def run(self, work: Callable[[Transaction], T]) -> T:
+        """What `work` returns, once all it added is on disk.
+
+        Raises
+        ------
+        DatabaseError
+            Nothing was added, or nobody knows; what is known will be read anew.
+        """
+        try:
+            connection = self._ready()
+        except PermanentError as e:
+            # Another took the lock, or the log was changed, since this process opened it.
+            raise DatabaseError(str(e)) from e
+        try:
+            with connection.begin():
+                transaction = Transaction(connection, self.known, self._now(), self._draw)
+                result = work(transaction)
+                transaction.flush()
+        except SQLAlchemyError as e:
+            self._give_up()
+            raise DatabaseError(f"The audit log cannot be written ({kind_of(e)}).") from e
+        except BaseException:
+            self._give_up()
+            raise
+        self.known = transaction.known()
+        return result
+
+    def empty_journal(self) -> bool:
+        """Write SQLite's journal into the database and cut it to nothing, for good.
+
+        False: somebody reads from it just now, or this is no SQLite.
+        """
+        if not self._is_sqlite:
+            return False
+        try:
+            done = _execute(self._ready(), "PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except (PermanentError, DatabaseError, *_RAW_ERRORS):
+            return False
+        return bool(done[0] == 0)
+
+    def _ready(self) -> Connection:
+        """The connection, locked, and all that is known. Raises as `open` does."""
+        if self._connection is not None:
+            return self._connection
+        try:
+            self._lock_file_beside()
+            connection = self._engine.connect()
+            self._connection = connection
+            connection.detach()  # closing it really closes it, and so frees the lock
+            self._prepare(connection)
+            Database(self._engine, "the audit log").create_tables(tables.tables)
+            with connection.begin():
+                self.known = _load(connection, self._draw)
+        except SQLAlchemyError as e:
+            self._give_up()
+            raise DatabaseError(f"The audit log cannot be opened ({kind_of(e)}).") from e
+        except _RAW_ERRORS as e:
+            self._give_up()
+            raise DatabaseError(f"The audit log cannot be opened ({type(e).__name__}).") from e
+        except BaseException:
+            self._give_up()
+            raise
+        return connection
+
+    def _give_up(self) -> None:
+        """Close the connection: what it was doing is undone, or was done."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(SQLAlchemyError, *_RAW_ERRORS):
+                connection.close()
+
+    def _lock_file_beside(self) -> None:
+        """SQLite: nobody else writes while this process has the file beside the database."""
+        if not self._is_sqlite or self._lock_file is not None:
+            return
+        path = self._engine.url.database
+        if not path or path == ":memory:" or path.startswith("file:"):
+            raise PermanentError(
+                "The audit log needs a database in a file: give its path after sqlite:///."
+            )
+        try:
+            lock_file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as e:
+            raise DatabaseError(f"The audit log cannot be locked: {e.strerror}.") from e
+        try:
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            os.close(lock_file)
+            if e.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise DatabaseError(f"The audit log cannot be locked: {e.strerror}.") from e
+            raise PermanentError(_TAKEN) from None
+        self._lock_file = lock_file
+
+    def _prepare(self, connection: Connection) -> None:
+        """Durable commits; on PostgreSQL the lock."""
+        if self._is_sqlite:
+            mode = _execute(connection, "PRAGMA journal_mode=WAL").fetchone()[0]
+            if mode != "wal":
+                raise PermanentError(
+                    f"SQLite keeps a journal of the kind {mode} here and not a WAL: put the audit "
+                    "log on a local disk."
+                )
+            _execute(connection, "PRAGMA synchronous=FULL")
+            _execute(connection, "PRAGMA secure_delete=ON")
+            _execute(connection, f"PRAGMA busy_timeout={_BUSY_MS}")
+            return
+        with connection.begin():
+            schema = func.hashtext(func.current_schema())
+            lock = select(func.pg_try_advisory_lock(_LOCK_KEY, schema))
+            if not connection.execute(lock).scalar():
+                raise PermanentError(_TAKEN)
+            if connection.execute(text("SHOW synchronous_commit")).scalar() == "off":
+                connection.execute(text("SET synchronous_commit = on"))
+
+
+def _load(connection: Connection, draw: Callable[[int], bytes]) -> Known:
+    """What is on disk. Raises PermanentError if it does not fit the newest checkpoint."""
+    last = connection.execute(
+        select(tables.events.c.sequence, tables.events.c.stored_us)
+        .order_by(tables.events.c.sequence.desc())
+        .limit(1)
+    ).first()
+    size, stored_us = (0, 0) if last is None else (last[0], last[1])
+    rows = connection.execute(select(tables.emitters)).all()
+    last_sent = {(row.emitter, row.incarnation): row.last_sequence for row in rows}
+    own = [incarnation for emitter, incarnation in last_sent if emitter == OWN_EMITTER]
+    tree = TileTree(size, _load_unfinished(connection, size))
+    _check(connection, tree)
+    return Known(tree, stored_us, last_sent, own[0] if own else draw(16).hex())
+
+
+def _load_unfinished(connection: Connection, size: int) -> list[list[bytes]]:
+    """Hashes of each level's last tile: of the events themselves, above of the full tiles below."""
+    first = size - size % TILE_WIDTH
+    found = [[leaf_hash(event.body) for event in read_range(connection, first, size)]]
+    level = 1
+    while count_hashes(size, level):
+        count = count_hashes(size, level)
+        below = range(count - count % TILE_WIDTH, count)
+        found.append([])
+        for number in below:
+            hashes = load_tile(connection, level - 1, number)
+            if hashes is None:
+                raise _changed(f"tile {number} of level {level - 1} is missing")
+            found[-1].append(root_of(Tile(level - 1, number).split(hashes)))
+        level += 1
+    if len(found[0]) != size - first:
+        raise _changed(f"of the events {first + 1} to {size} some are missing")
+    return found
+
+
+def _check(connection: Connection, tree: TileTree) -> None:
+    """That the newest checkpoint's head is still the one of that many events."""
+    newest = select(tables.checkpoints).order_by(tables.checkpoints.c.size.desc()).limit(1)
+    row = connection.execute(newest).first()
+    if row is None:
+        return
+    size, head = _read_head(row.note)
+    if size != row.size or size > tree.size:
+        raise _changed(f"its newest checkpoint is of {size} events, and there are {tree.size}")
+    try:
+        hashes = TileHashes(
+            size, lambda tile: tree.fetch(tile, partial(load_tile, connection))
+        ).frontier()
+    except MissingTileError as e:
+        raise _changed(str(e)) from e
+    if hashes.root() != head:
+        raise _changed(f"its first {size} events do not have the head that was signed")
+
+
+def _read_head(note: str) -> tuple[int, bytes]:
+    """Size and head of a checkpoint. Whoever holds the public key can check the signature."""
+    try:
+        _, size, head = note.split("\n")[:3]
+        return int(size), base64.b64decode(head, validate=True)
+    except ValueError as e:
+        raise _changed("its newest checkpoint cannot be read") from e
+
+
+def _changed(what: str) -> PermanentError:
+    return PermanentError(
+        f"The audit log was changed from outside: {what}. Nothing is added to it. Look at it with "
+        "`jupyterhub-collab audit verify`; then put back a copy of the database."
+    )
+
+
+def load_tile(connection: Connection, level: int, number: int) -> bytes | None:
+    """A full tile; None if it is not there."""
+    columns = tables.tiles.c
+    wanted = select(columns.hashes).where(columns.level == level, columns.number == number)
+    found = connection.execute(wanted).scalar()
+    return None if found is None else bytes(found)
+
+
+def to_text(people: Mapping[str, Mapping[str, Any]]) -> str:
+    """As the column `people` has it."""
+    return canonical_json(people).decode() if people else ""
+
+
+def names_of(people: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Names that stand in an event, in whichever part."""
+    return {name for kept in people.values() if (name := kept["value"].get("name"))}
+
+
+def _execute(connection: Connection, statement: str) -> Any:
+    """Past SQLAlchemy, which would begin a transaction; SQLite takes these outside of one."""
+    driver: Any = connection.connection.dbapi_connection  # also of one that is detached
+    return driver.execute(statement)
