@@ -18,12 +18,9 @@ from jupyterhub_collab.constants import ANNOTATION_TOLD
 from jupyterhub_collab.errors import RetryableError
 from jupyterhub_collab.hubapi.client import HubClient
 from jupyterhub_collab.managers.tenancy_status import TeamStatus
+from jupyterhub_collab.policy.webhook_signature import DELIVERY_HEADER, SIGNATURE_HEADER
 from jupyterhub_collab.reconcile.conditions import State
-from jupyterhub_collab.services.provisioner.webhook import (
-    DELIVERY_HEADER,
-    SIGNATURE_HEADER,
-    Webhook,
-)
+from jupyterhub_collab.services.provisioner.webhook import Webhook
 from tests.cluster.cluster import Cluster
 from tests.services.running import CONTEST, Provisioner, team, wait_until
 

@@ -1,18 +1,54 @@
-"""The audit service's process: settings, one writer, orderly end."""
+"""The audit service's process: settings, one writer, orderly end.
+
+A second service on the same database is refused at its start. An orderly end stores what was begun,
+signs a last checkpoint and brings it outside.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
 from collections.abc import Iterable
-from typing import Final
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final
 
+from jupyterhub.services.auth import HubOAuth
+from tornado.httpserver import HTTPServer
+from tornado.web import Application as WebApplication
+from traitlets import Bool, Float, Integer, Unicode, default
 from traitlets.config import Application
 
-from ... import __version__
-from . import watching
-from .handlers import Route
+from ... import __version__, audit_factory
+from ...anchors.memory import AnchorMemory
+from ...errors import CollabError, PermanentError
+from ...managers.audit import AuditKeeper, KeeperSettings
+from ...managers.audit_anchoring import Anchoring
+from ...models.audit import Detail
+from ...policy.audit_batch import BODY_BYTES_MAX
+from ...storage.audit_log import AuditLog
+from ..binding import bind_service, log_request
+from . import ingest, watching
+from .emitters_file import EmittersFile
+from .handlers import NotFoundHandler, Route, make_routes
+from .metrics import Metrics
+from .work import Work
 
-ROUTES: Final[list[Iterable[Route]]] = [watching.ROUTES]
+ROUTES: Final[list[Iterable[Route]]] = [ingest.ROUTES, watching.ROUTES]
 """A list a module of handlers: whoever adds a module adds its list here."""
+
+
+def _env(name: str) -> str:
+    return os.environ.get(name, "")
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
 class AuditApp(Application):
@@ -21,3 +57,246 @@ class AuditApp(Application):
     name = "jupyterhub-collab-audit"
     version = __version__
     description = "Keeps the audit log."
+
+    config_file = Unicode("", help="A Python or JSON file with settings.").tag(config=True)
+    state_folder = Unicode(
+        help="Folder for what this service keeps besides the log ($COLLAB_AUDIT_STATE)."
+    ).tag(config=True)
+    database_url = Unicode(
+        help="The log: sqlite:////path, or postgresql+psycopg://user@host/name "
+        "($COLLAB_AUDIT_DATABASE_URL); empty: audit.sqlite in the state folder."
+    ).tag(config=True)
+    key_file = Unicode(
+        help="The log's private key, as `audit keygen` makes it ($COLLAB_AUDIT_KEY_FILE)."
+    ).tag(config=True)
+    emitters_file = Unicode(
+        help="Who may tell events ($COLLAB_AUDIT_EMITTERS_FILE). Read anew when it changes."
+    ).tag(config=True)
+    anchors_file = Unicode(
+        help="Where checkpoints go outside ($COLLAB_AUDIT_ANCHORS_FILE); empty: nowhere."
+    ).tag(config=True)
+    checkpoint_events = Integer(
+        1000, min=1, help="A checkpoint is made after so many new events."
+    ).tag(config=True)
+    checkpoint_seconds = Float(
+        60.0, min=0.05, help="Seconds after a new event until there is a checkpoint over it."
+    ).tag(config=True)
+    max_unanchored_events = Integer(
+        100_000,
+        min=0,
+        help="While more events than this are held by no anchor, nothing protected is stored. 0: "
+        "no bound.",
+    ).tag(config=True)
+    max_unanchored_seconds = Float(
+        3600.0, min=0.0, help="The same for the age of the oldest of them. 0: no bound."
+    ).tag(config=True)
+    require_anchor = Bool(False, help="These bounds hold although no anchor is configured.").tag(
+        config=True
+    )
+    accept_rollback = Integer(
+        None,
+        allow_none=True,
+        help="You looked at a log that lacks what an anchor holds, and it shall go on from so many "
+        "events. For one start; what the anchors hold is moved aside.",
+    ).tag(config=True)
+    hub_api_url = Unicode(help="The hub's REST API ($JUPYTERHUB_API_URL).").tag(config=True)
+    service_url = Unicode(
+        help="Where to listen ($JUPYTERHUB_SERVICE_URL): its port, and its address where that is "
+        "one of this machine's; otherwise all addresses."
+    ).tag(config=True)
+    prefix = Unicode(help="Path below the hub's proxy ($JUPYTERHUB_SERVICE_PREFIX).").tag(
+        config=True
+    )
+
+    aliases = {  # noqa: RUF012 - as traitlets has it
+        "config": "AuditApp.config_file",
+        "log-level": "AuditApp.log_level",
+        "accept-rollback": "AuditApp.accept_rollback",
+    }
+
+    @default("state_folder")
+    def _default_state_folder(self) -> str:
+        return _env("COLLAB_AUDIT_STATE")
+
+    @default("database_url")
+    def _default_database_url(self) -> str:
+        return _env("COLLAB_AUDIT_DATABASE_URL")
+
+    @default("key_file")
+    def _default_key_file(self) -> str:
+        return _env("COLLAB_AUDIT_KEY_FILE")
+
+    @default("emitters_file")
+    def _default_emitters_file(self) -> str:
+        return _env("COLLAB_AUDIT_EMITTERS_FILE")
+
+    @default("anchors_file")
+    def _default_anchors_file(self) -> str:
+        return _env("COLLAB_AUDIT_ANCHORS_FILE")
+
+    @default("hub_api_url")
+    def _default_hub_api_url(self) -> str:
+        return _env("JUPYTERHUB_API_URL")
+
+    @default("service_url")
+    def _default_service_url(self) -> str:
+        return _env("JUPYTERHUB_SERVICE_URL") or "http://127.0.0.1:8086"
+
+    @default("prefix")
+    def _default_prefix(self) -> str:
+        return _env("JUPYTERHUB_SERVICE_PREFIX") or "/services/audit/"
+
+    @default("log_level")
+    def _default_log_level(self) -> int:
+        return logging.INFO
+
+    def initialize(self, argv: list[str] | None = None) -> None:
+        super().initialize(argv)
+        if self.config_file:
+            path = Path(self.config_file).absolute()
+            self.load_config_file(path.name, path=str(path.parent))
+            self.parse_command_line(argv)  # the command line has the last word
+
+    def start(self) -> None:
+        level: Any = self.log_level
+        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        gc.collect()
+        gc.freeze()  # what was imported stays: no collection need look at it
+        try:
+            asyncio.run(self.run())
+        except CollabError as error:
+            sys.exit(f"audit: {error}")
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises
+        ------
+        PermanentError
+            A setting is missing or wrong, the port is taken, or another service has the log.
+        DatabaseError
+            The database does not answer.
+        """
+        state = self._check_settings()
+        signer = audit_factory.read_signer(Path(self.key_file))
+        emitters = EmittersFile(Path(self.emitters_file))
+        memory = AnchorMemory(state)
+        metrics = Metrics()
+        anchors = (
+            audit_factory.make_anchors(Path(self.anchors_file), now=_now)
+            if self.anchors_file
+            else []
+        )
+        url = self.database_url or f"sqlite:///{state / 'audit.sqlite'}"
+        engine = audit_factory.make_audit_engine(url)
+        audit_log = AuditLog(engine, now=_now)
+        try:
+            await asyncio.to_thread(audit_log.open)
+            anchoring = Anchoring(
+                audit_log, signer.verifier, anchors, memory, on_try=metrics.on_anchor
+            )
+            keeper = AuditKeeper(
+                audit_log, signer, anchoring, self._make_keeper_settings(), now=_now
+            )
+            metrics.observe(keeper)
+            work = Work(keeper, emitters, metrics, _now, self.prefix)
+            await self._serve(work, engine.dialect.name)
+        finally:
+            await asyncio.to_thread(audit_log.close)
+            engine.dispose()
+
+    def _check_settings(self) -> Path:
+        """The state folder, if all that is needed is said. Raises PermanentError."""
+        if not (self.hub_api_url and _env("JUPYTERHUB_API_TOKEN")):
+            raise PermanentError(
+                "The audit service does not know its hub. Set JUPYTERHUB_API_URL and "
+                "JUPYTERHUB_API_TOKEN, as for any JupyterHub service."
+            )
+        wanted = {
+            "COLLAB_AUDIT_STATE": self.state_folder,
+            "COLLAB_AUDIT_KEY_FILE": self.key_file,
+            "COLLAB_AUDIT_EMITTERS_FILE": self.emitters_file,
+        }
+        missing = [name for name, value in wanted.items() if not value]
+        if missing:
+            raise PermanentError(f"Set {' and '.join(missing)}; docs/audit.md says to what.")
+        return Path(self.state_folder).absolute()
+
+    def _make_keeper_settings(self) -> KeeperSettings:
+        return KeeperSettings(
+            checkpoint_events=self.checkpoint_events,
+            checkpoint_s=self.checkpoint_seconds,
+            unanchored_events_max=self.max_unanchored_events,
+            unanchored_s_max=self.max_unanchored_seconds,
+            is_anchor_required=self.require_anchor,
+        )
+
+    def _describe(self, work: Work, database: str) -> dict[str, Detail]:
+        """The configuration in force, for the log. Nothing secret: no addresses with passwords."""
+        return {
+            "version": __version__,
+            "database": database,
+            "log": work.keeper.signer.origin,
+            "key": work.keeper.signer.verifier.to_text(),
+            "anchors": work.keeper.anchoring.names,
+            "emitters": tuple(f"{e.name}: {' '.join(e.verbs)}" for e in work.emitters.current.all),
+            "checkpoint_events": self.checkpoint_events,
+            "checkpoint_seconds": str(self.checkpoint_seconds),
+            "max_unanchored_events": self.max_unanchored_events,
+            "max_unanchored_seconds": str(self.max_unanchored_seconds),
+            "require_anchor": self.require_anchor,
+        }
+
+    async def _serve(self, work: Work, database: str) -> None:
+        keeper = work.keeper
+        tasks: list[asyncio.Task[Any]] = []
+        try:
+            await keeper.start(self._describe(work, database), accepted_size=self.accept_rollback)
+            server = self._listen(work)
+            try:
+                tasks += [
+                    asyncio.create_task(keeper.run()),
+                    asyncio.create_task(work.emitters.run()),
+                ]
+                await self._until_stopped(tasks)
+            finally:
+                server.stop()
+                await server.close_all_connections()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await keeper.end()
+
+    def _listen(self, work: Work) -> HTTPServer:
+        sockets, where = bind_service(self.service_url, "audit service")
+        HubOAuth.instance(parent=self)
+        web = WebApplication(
+            make_routes(work, ROUTES),
+            default_handler_class=NotFoundHandler,
+            default_handler_args={"work": work},
+            cookie_secret=os.urandom(32),
+            log_function=log_request,
+        )
+        # A little more than a batch may have, so that what is too large is told so.
+        limit = 2 * BODY_BYTES_MAX
+        server = HTTPServer(web, max_body_size=limit, max_buffer_size=limit)
+        server.add_sockets(sockets)
+        self.log.info("Audit service listens on %s", where)
+        return server
+
+    async def _until_stopped(self, tasks: list[asyncio.Task[Any]]) -> None:
+        """Until a signal, or the end of a task that has none."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            with suppress(asyncio.CancelledError):
+                await stopped
+        for task in done - {stopped}:
+            task.result()

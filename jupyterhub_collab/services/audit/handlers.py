@@ -1,20 +1,23 @@
 """What all handlers of the audit service share: who asks, errors as JSON, where they are.
 
 A module of handlers ends with a list `ROUTES`: path below the service's prefix (a regular
-expression) and class. `make_routes` puts the lists together.
+expression) and class. `make_routes` puts the lists together. Two classes may share a path where
+each says its `methods`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from jupyterhub.services.auth import (
     HubOAuthCallbackHandler,
     HubOAuthenticated,
     UserNotAllowed,
 )
+from tornado.httputil import HTTPServerRequest
+from tornado.routing import PathMatches, Rule
 from tornado.web import HTTPError, RequestHandler
 
 from .work import Work
@@ -29,11 +32,14 @@ class Handler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]
     ----------
     is_public
         Nobody is asked who they are.
+    methods
+        Requests that this class takes on its path; none named: all.
     hub_model
         What the hub says of who asks: kind, name, admin, groups, scopes; None where all may.
     """
 
     is_public = False
+    methods: ClassVar[tuple[str, ...]] = ()
     work: Work
     hub_model: dict[str, Any] | None = None
 
@@ -104,11 +110,27 @@ class NotFoundHandler(Handler):
         self.refuse(404, "There is nothing here; openapi.json says what there is.")
 
 
-def make_routes(work: Work, *lists: Iterable[Route]) -> list[tuple[Any, ...]]:
+class _PathAndMethod(PathMatches):
+    """A path, for some methods only."""
+
+    def __init__(self, path: str, methods: tuple[str, ...]) -> None:
+        super().__init__(path)
+        self._methods = methods
+
+    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
+        return super().match(request) if request.method in self._methods else None
+
+
+def make_routes(work: Work, lists: Iterable[Iterable[Route]]) -> list[Any]:
     """Handlers below the service's prefix, of these lists."""
     more: Final = {"work": work}
-    routes: list[tuple[Any, ...]] = [
-        (work.prefix + path, handler, more) for some in lists for path, handler in some
-    ]
+    routes: list[Any] = []
+    for path, handler in (route for some in lists for route in some):
+        methods: tuple[str, ...] = getattr(handler, "methods", ())
+        whole = work.prefix + path
+        if methods:
+            routes.append(Rule(_PathAndMethod(whole + "$", methods), handler, more))
+        else:
+            routes.append((whole, handler, more))
     routes.append((f"{work.prefix}oauth_callback", HubOAuthCallbackHandler))
     return routes

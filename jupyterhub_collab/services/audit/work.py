@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ...managers.audit import AuditKeeper
+from ...storage.audit_log import AuditLog
+from .emitters_file import EmittersFile
 from .metrics import Metrics
 
 
@@ -16,15 +19,25 @@ class Work:
 
     Attributes
     ----------
-    log
-        The `AuditLog`.
+    keeper
+        Stores and signs; the log is `log`. The service's own events go through
+        `keeper.store_own`, so that checkpoints follow.
     now
         The clock.
     prefix
         Path below the hub's proxy, with a slash at both ends.
+    more
+        What a module of handlers needs besides, by its name.
     """
 
-    log: Any
+    keeper: AuditKeeper
+    emitters: EmittersFile
+    metrics: Metrics
     now: Callable[[], datetime]
     prefix: str
-    metrics: Metrics
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def log(self) -> AuditLog:
+        """The log."""
+        return self.keeper.log

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ipaddress
 import logging
 import os
 import signal
@@ -16,11 +15,9 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from jupyterhub.services.auth import HubOAuth
 from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 from tornado.web import Application as WebApplication
 from traitlets import Float, Integer, Unicode, default
 from traitlets.config import Application
@@ -30,6 +27,7 @@ from ...constants import PROVISIONER_LEASE_NAME
 from ...errors import CollabError, PermanentError
 from ...kube.lease import Lease
 from ...managers.tenancy import TenancySettings
+from ..binding import bind_service, log_request
 from .handlers import NotFoundHandler, Work, make_routes
 from .metrics import Metrics
 from .webhook import Webhook
@@ -217,31 +215,18 @@ class ProvisionerApp(Application):
         return secret
 
     def _listen(self, work: Work) -> HTTPServer:
-        url = urlsplit(self.service_url)
-        host, port = url.hostname or "", url.port or 80
-        try:
-            address = str(ipaddress.ip_address(host))
-        except ValueError:
-            address = "127.0.0.1" if host == "localhost" else ""
-        try:
-            sockets = bind_sockets(port, address)
-        except OSError as error:
-            raise PermanentError(
-                f"Cannot listen on {address or 'all addresses'}, port {port}: {error.strerror}. "
-                "Another program has it, another provisioner perhaps; stop it, or set "
-                "JUPYTERHUB_SERVICE_URL."
-            ) from error
+        sockets, where = bind_service(self.service_url, "provisioner")
         HubOAuth.instance(parent=self)
         web = WebApplication(
             make_routes(work),
             default_handler_class=NotFoundHandler,
             default_handler_args={"work": work},
             cookie_secret=os.urandom(32),
-            log_function=_log_request,
+            log_function=log_request,
         )
         server = HTTPServer(web, max_body_size=_MAX_BODY_BYTES, max_buffer_size=_MAX_BODY_BYTES)
         server.add_sockets(sockets)
-        self.log.info("Provisioner listens on %s, port %s", address or "all addresses", port)
+        self.log.info("Provisioner listens on %s", where)
         return server
 
     async def _until_stopped(self, lease: Lease, work: Work, webhook: Webhook | None) -> None:
@@ -280,12 +265,3 @@ class ProvisionerApp(Application):
             for result in results:
                 if isinstance(result, Exception):
                     raise result
-
-
-def _log_request(handler: Any) -> None:
-    status = handler.get_status()
-    level = logging.DEBUG if status < 400 else logging.WARNING if status >= 500 else logging.INFO
-    request = handler.request
-    logging.getLogger(__name__).log(
-        level, "%s %s %s", status, request.method, urlsplit(request.uri).path
-    )

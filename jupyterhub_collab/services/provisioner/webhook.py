@@ -8,8 +8,6 @@ but for a crash between the two; the delivery id stays the same then. Nothing wa
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,20 +21,14 @@ from ...constants import ANNOTATION_TOLD, FIELD_MANAGER
 from ...errors import CollabError, RetryableError
 from ...kube.client import KubeClient, Manifest
 from ...managers.tenancy_status import TeamStatus
+from ...policy.webhook_signature import DELIVERY_HEADER, SIGNATURE_HEADER, sign
 from ...reconcile.backoff import Backoff
 from ...reconcile.conditions import to_time
 
 log = logging.getLogger(__name__)
 
-SIGNATURE_HEADER: Final = "X-Collab-Signature-256"
-DELIVERY_HEADER: Final = "X-Collab-Delivery"
 _AT_ONCE: Final = 4
 _TIMEOUT_S: Final = 10.0
-
-
-def sign(secret: bytes, body: bytes) -> str:
-    """Value of the signature header: ``sha256=`` and the HMAC of the body in hex."""
-    return "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,99 @@
+"""Taking events: `POST api/events`, with an emitter's own token.
+
+The answer is sent once what was posted is on disk. Whoever emits must be able to when the hub does
+not run, so nobody is asked about the token but the list of emitters.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from ...errors import RetryableError
+from ...models.audit import SentBatch
+from ...policy.audit_batch import BODY_BYTES_MAX, BatchError, ReadBatch, is_protected, read_batch
+from ...policy.audit_emitters import Emitter
+from .handlers import Handler, Route
+
+log = logging.getLogger(__name__)
+
+_RETRY_AFTER_S: Final = 1.0
+
+
+class IngestHandler(Handler):
+    """Stores a batch of events."""
+
+    is_public = True  # the hub is not asked; `find` is
+    methods = ("POST",)
+
+    def check_xsrf_cookie(self) -> None:
+        """Not for programs: no cookie lets anybody in here."""
+
+    async def post(self) -> None:
+        work = self.work
+        emitter = self._find_emitter()
+        if emitter is None:
+            work.metrics.on_refused("unknown")
+            self.set_header("WWW-Authenticate", "Bearer")
+            self.refuse(401, "This needs the token of an emitter: 'Authorization: Bearer ...'.")
+            return
+        if len(self.request.body) > BODY_BYTES_MAX:
+            work.metrics.on_refused("too-large")
+            self.refuse(413, f"A batch has at most {BODY_BYTES_MAX} bytes; send fewer events.")
+            return
+        try:
+            read = read_batch(self.request.body, emitter, work.now())
+        except BatchError as error:
+            work.metrics.on_refused("not-a-batch")
+            log.warning("Emitter %s sent what is no batch: %s", emitter.name, error)
+            problem = {"field": error.field, "expected": error.expected}
+            self.refuse(422, f"Nothing of this can be stored: {error}.", problems=[problem])
+            return
+        await self._store(emitter, read)
+
+    def _find_emitter(self) -> Emitter | None:
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            return None
+        return self.work.emitters.current.find(token.strip())
+
+    async def _store(self, emitter: Emitter, read: ReadBatch) -> None:
+        work, batch = self.work, read.batch
+        why = work.keeper.refusing
+        if why is not None:
+            before = _before_protected(batch)
+            if before is None:
+                work.metrics.on_refused("protected")
+                self._refuse_for_now(why)
+                return
+            batch = before
+        began = work.metrics.timer()
+        try:
+            appended = await work.keeper.store(emitter.name, batch)
+        except RetryableError as error:
+            work.metrics.on_refused("database")
+            log.error("Events of emitter %s cannot be stored: %s", emitter.name, error)
+            self._refuse_for_now("The audit log's database does not answer.", error.retry_after_s)
+            return
+        work.metrics.on_stored(emitter.name, len(batch.events), began)
+        for sequence, reason in read.rejected.items():
+            work.metrics.on_rejected(reason)
+            log.warning("Event %s of emitter %s is rejected: %s", sequence, emitter.name, reason)
+        stored = None if appended.first is None else [appended.first, appended.last]
+        self.send({"acknowledged": appended.acknowledged, "stored": stored})
+
+    def _refuse_for_now(self, why: str, retry_after_s: float | None = None) -> None:
+        self.set_header("Retry-After", str(max(1, round(retry_after_s or _RETRY_AFTER_S))))
+        self.refuse(503, f"Not stored: {why}")
+
+
+def _before_protected(batch: SentBatch) -> SentBatch | None:
+    """What comes before the first event that may not be stored now; None if that is nothing."""
+    for number, sent in enumerate(batch.events):
+        if is_protected(sent):
+            events = batch.events[:number]
+            return batch.model_copy(update={"events": events}) if events else None
+    return batch
+
+
+ROUTES: Final[list[Route]] = [("api/events", IngestHandler)]

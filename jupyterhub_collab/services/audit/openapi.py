@@ -1,0 +1,194 @@
+"""OpenAPI of the audit service; run as a module, this prints it.
+
+A module of handlers that adds to it puts its own into `PARTS` (see `make_openapi`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from ...models.audit import SentBatch
+
+Json = dict[str, Any]
+DEFAULT_PREFIX: Final = "/services/audit/"
+
+TEXT: Final[Json] = {"type": "string"}
+_EMITTER: Final[list[Json]] = [{"emitter": []}]
+
+
+def object_of(properties: Json, *, required: tuple[str, ...] = ()) -> Json:
+    """Schema of an object."""
+    found: Json = {"type": "object", "properties": properties}
+    if required:
+        found["required"] = list(required)
+    return found
+
+
+def ref(name: str) -> Json:
+    """A schema among the components."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def list_of(schema: Json) -> Json:
+    """Schema of a list."""
+    return {"type": "array", "items": schema}
+
+
+def answer(description: str, schema: Json | None = None, media: str = "application/json") -> Json:
+    """One answer."""
+    found: Json = {"description": description}
+    if schema is not None:
+        found["content"] = {media: {"schema": schema}}
+    return found
+
+
+def refusals(*codes: int) -> Json:
+    """Answers that are errors."""
+    meanings = {
+        400: "Not a request that can be read.",
+        401: "No token, or not one that is known here.",
+        403: "The token lacks a scope or a right; the message names it.",
+        404: "There is no such thing, or not for you.",
+        409: "Not as things stand.",
+        413: "Too large; send less at once.",
+        422: "A field is wrong; `problems` names each.",
+        503: "Not stored or not at hand now: ask again after Retry-After seconds.",
+    }
+    return {str(code): answer(meanings[code], ref("Error")) for code in codes}
+
+
+_PROBLEM: Final = object_of(
+    {"field": TEXT, "found": TEXT, "expected": TEXT}, required=("field", "expected")
+)
+_ERROR: Final = object_of(
+    {"status": {"type": "integer"}, "message": TEXT, "problems": list_of(ref("Problem"))},
+    required=("status", "message"),
+)
+_HEALTH: Final = object_of(
+    {
+        "status": {"enum": ["ok", "warning", "refusing"]},
+        "refusing": {
+            "type": ["string", "null"],
+            "description": "Why nothing protected is stored now.",
+        },
+        "warnings": list_of(TEXT),
+    },
+    required=("status", "refusing", "warnings"),
+)
+_STORED: Final = object_of(
+    {
+        "acknowledged": {
+            "type": "integer",
+            "description": "The newest of the emitter's numbers that is on disk.",
+        },
+        "stored": {
+            "type": ["array", "null"],
+            "items": {"type": "integer"},
+            "description": "First and last place in the log; null: nothing was new.",
+        },
+    },
+    required=("acknowledged", "stored"),
+)
+
+
+def _own_part() -> tuple[Json, Json]:
+    """Paths and schemas of ingest and of watching."""
+    batch = SentBatch.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
+    schemas = batch.pop("$defs")
+    schemas |= {
+        "SentBatch": batch,
+        "Stored": _STORED,
+        "Health": _HEALTH,
+        "Problem": _PROBLEM,
+        "Error": _ERROR,
+    }
+    store = {
+        "summary": "Store events; answered once they are on disk",
+        "description": "What is no event, or not this emitter's to tell, is stored as audit.reject "
+        "in its place. A protected event that may not be stored now ends the batch before it.",
+        "security": _EMITTER,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": ref("SentBatch")}},
+        },
+        "responses": {"200": answer("On disk.", ref("Stored")), **refusals(401, 413, 422, 503)},
+    }
+    health = {
+        "summary": "Whether it works, in words",
+        "security": [],
+        "responses": {"200": answer("It takes events.", ref("Health"))},
+    }
+    live = {
+        "summary": "Whether the process runs",
+        "security": [],
+        "responses": {"200": answer("It does.")},
+    }
+    metrics = {
+        "summary": "Figures for Prometheus; for admins and the scope read:metrics",
+        "responses": {"200": answer("Text format.", TEXT, "text/plain"), **refusals(401, 403)},
+    }
+    document = {
+        "summary": "This document",
+        "security": [],
+        "responses": {"200": answer("OpenAPI 3.1.", {"type": "object"})},
+    }
+    paths = {
+        "/api/events": {"post": store},
+        "/health": {"get": health},
+        "/health/live": {"get": live},
+        "/metrics": {"get": metrics},
+        "/openapi.json": {"get": document},
+    }
+    return paths, schemas
+
+
+PARTS: Final[list[Callable[[], tuple[Json, Json]]]] = [_own_part]
+"""Each gives paths and schemas. Two may say different methods of one path."""
+
+
+def make_openapi(prefix: str = DEFAULT_PREFIX) -> Json:
+    """The whole document."""
+    from ... import __version__
+
+    paths: Json = {}
+    schemas: Json = {}
+    for part in PARTS:
+        some_paths, some_schemas = part()
+        schemas |= some_schemas
+        for path, methods in some_paths.items():
+            paths.setdefault(path, {}).update(methods)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "jupyterhub-collab audit",
+            "version": __version__,
+            "description": "Takes audit events from emitters, and shows them to whom they concern.",
+        },
+        "servers": [{"url": prefix.rstrip("/")}],
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "token": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "Authorization",
+                    "description": "token <a token of the hub>",
+                },
+                "emitter": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An emitter's own token.",
+                },
+            },
+        },
+    }
+
+
+if __name__ == "__main__":
+    json.dump(make_openapi(), sys.stdout, indent=2)
+    sys.stdout.write("\n")
