@@ -99,6 +99,12 @@ def _configure_services(c: Any, settings: DemoSettings, data: Path) -> None:
             "api_token": _read_token(data, "provisioner"),
             "oauth_no_confirm": True,
         },
+        {
+            "name": "audit",
+            "url": f"http://127.0.0.1:{settings.audit_port}",
+            "api_token": _read_token(data, "audit"),
+            "oauth_no_confirm": True,
+        },
         {"name": "spawner", "api_token": _read_token(data, "spawner")},
         {"name": "contests", "api_token": _read_token(data, "contests")},
     ]

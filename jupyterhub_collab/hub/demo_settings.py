@@ -43,6 +43,8 @@ class DemoSettings:
         The cluster that the spawner talks to.
     warning
         What people must know of the cluster, None when there is nothing.
+    audit_port
+        Where the audit service listens.
     directory
         None: the demo accounts are the hub's own.
     """
@@ -54,6 +56,7 @@ class DemoSettings:
     hub_port: int
     proxy_api_port: int
     provisioner_port: int
+    audit_port: int
     kubeconfig: str
     platform_file: str
     embedded: bool
@@ -84,6 +87,16 @@ class DemoSettings:
     def provisioner_page(self) -> str:
         """Where an admin sees it in a browser: a name of its own, as JupyterHub gives services."""
         return f"http://provisioner--service.{self.domain}:{self.port}/services/provisioner/"
+
+    @property
+    def audit_url(self) -> str:
+        """The audit service's own address, with its prefix."""
+        return f"http://127.0.0.1:{self.audit_port}/services/audit/"
+
+    @property
+    def audit_page(self) -> str:
+        """Where people read the log in a browser."""
+        return f"http://audit--service.{self.domain}:{self.port}/services/audit/"
 
     def to_json(self) -> str:
         """Text of the file."""

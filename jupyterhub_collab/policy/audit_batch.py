@@ -9,7 +9,7 @@ It must not: tell the time (an argument), or store anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -33,6 +33,7 @@ BODY_BYTES_MAX: Final = 1 << 20  # emitters send 256 KiB and, where one event is
 NOT_AN_EVENT: Final = "not-an-event"
 NOT_ALLOWED: Final = "verb-not-allowed"
 TOO_LARGE: Final = "too-large"
+NOT_ANCHORED: Final = "log-not-anchored"
 
 
 class BatchError(ValueError):
@@ -50,7 +51,7 @@ class ReadBatch:
     Attributes
     ----------
     rejected
-        Numbers of the emitter in whose place `audit.reject` stands, with the reason.
+        Numbers of the emitter whose events are not stored as they were told, with the reason.
     """
 
     batch: SentBatch
@@ -87,14 +88,33 @@ def read_batch(body: bytes, emitter: Emitter, now: datetime) -> ReadBatch:
     return ReadBatch(batch, rejected)
 
 
-def is_protected(sent: SentEvent) -> bool:
-    """Whether somebody waits for this event's receipt before doing what must not go unrecorded.
+def refuse_protected(read: ReadBatch, is_refused: Callable[[int], bool]) -> ReadBatch:
+    """The batch to store where some of what is protected may not be done.
 
-    An event that was refused once comes again as late, when what it told of was given up: that one
-    is stored like any other.
+    An event that says that something protected is allowed says in the log that it was refused, and
+    why. Its emitter is told, and does not do it.
+
+    Parameters
+    ----------
+    is_refused
+        Whether this may not be done, by the emitter's number.
     """
-    event = sent.event
-    if sent.late or event.outcome is not Outcome.ALLOWED:
+    rejected = dict(read.rejected)
+    events = []
+    for sent in read.batch.events:
+        if is_protected(sent.event) and is_refused(sent.sequence):
+            rejected[sent.sequence] = NOT_ANCHORED
+            change = {"outcome": Outcome.REFUSED, "reason": NOT_ANCHORED}
+            sent = sent.model_copy(update={"event": sent.event.model_copy(update=change)})
+        events.append(sent)
+    if len(rejected) == len(read.rejected):
+        return read
+    return ReadBatch(read.batch.model_copy(update={"events": tuple(events)}), rejected)
+
+
+def is_protected(event: AuditEvent) -> bool:
+    """Whether it says that something protected may be done now."""
+    if event.outcome is not Outcome.ALLOWED:
         return False
     return event.verb in PROTECTED or (event.verb is Verb.SERVER_START and bool(event.datasets))
 

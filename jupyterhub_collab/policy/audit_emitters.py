@@ -25,6 +25,16 @@ from .problems import DocumentError, to_document, to_field
 OWN: Final = "audit"
 """What the service calls itself in the log, and the first word of its own verbs."""
 
+DEFAULT_VERBS: Final[Mapping[str, tuple[str, ...]]] = {
+    "hub": (
+        *("login", "logout", "impersonate", "configuration.load", "contest.change"),
+        *("access.*", "role.*", "user.*", "group.*", "token.*", "share.*", "server.*"),
+        *("dataset.grant", "dataset.revoke"),
+    ),
+    "provisioner": ("tenancy.*", "configuration.load"),
+}
+"""What our own programs tell, by the name of the emitter."""
+
 Name = Annotated[
     str, StringConstraints(strict=True, pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=60)
 ]

@@ -19,6 +19,7 @@ from rich.console import Console
 from ...hub.demo_accounts import HOST_ACCOUNT
 from ...hub.demo_settings import DemoSettings
 from ...models import ContestManifest, Platform
+from .audit import put_audit
 from .contests import apply_manifest, read_manifest
 from .data_folder import DataFolder, choose_ports, open_data_folder, write_file
 from .directory import make_directory_program, put_directory
@@ -106,7 +107,7 @@ def _end_leftovers(folder: DataFolder, console: Console) -> None:
 
 def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepared:
     check_port(BIND_ADDRESS, options.port, option="--port")
-    local = {"proxy_api": BIND_ADDRESS, "provisioner": BIND_ADDRESS}
+    local = dict.fromkeys(("proxy_api", "provisioner", "audit"), BIND_ADDRESS)
     if options.auth == "ldap":
         local["directory"] = BIND_ADDRESS
     if options.kubeconfig is None:
@@ -139,6 +140,7 @@ def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepa
         hub_port=ports["hub"],
         proxy_api_port=ports["proxy_api"],
         provisioner_port=ports["provisioner"],
+        audit_port=ports["audit"],
         kubeconfig=str(ground.kubeconfig),
         platform_file=str(folder.platform),
         embedded=ground.embedded,
@@ -150,6 +152,7 @@ def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepa
     write_file(folder.root / "run" / "environment", _environment(folder, settings))
     with console.status("Installing the proxy (first start only)"):
         script = install_proxy(tell=lambda line: _say(console, f"[dim]{line}[/]"))
+    put_audit(folder)
     programs = make_programs(folder, settings, ground, proxy_script=script)
     if directory is not None:
         programs.insert(0, make_directory_program(directory))

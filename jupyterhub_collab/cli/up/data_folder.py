@@ -26,6 +26,8 @@ _MARKER = "collab.json"
 _PREPARING = ".preparing"
 _LOCK = "up.lock"
 TOKENS = ("proxy", "provisioner", "spawner", "contests")
+AUDIT_TOKENS = ("audit", "audit-hub", "audit-provisioner")
+_AUDIT_FOLDERS = ("audit", "audit-anchor", "audit-spool")
 _FOLDERS = ("secrets", "hub", "cluster", "datasets", "contests", "logs", "run", "leases")
 
 
@@ -61,6 +63,20 @@ class DataFolder:
         return self.root / "logs"
 
     @property
+    def audit(self) -> Path:
+        """The audit log, and what its service keeps besides."""
+        return self.root / "audit"
+
+    @property
+    def audit_anchor(self) -> Path:
+        """Where the audit log's checkpoints go; on another volume, where it counts."""
+        return self.root / "audit-anchor"
+
+    def audit_spool(self, name: str) -> Path:
+        """Where a program keeps audit events until the service has them."""
+        return self.root / "audit-spool" / name
+
+    @property
     def settings(self) -> Path:
         """What the hub's configuration reads; written at every start."""
         return self.root / "run" / "settings.json"
@@ -84,7 +100,7 @@ class DataFolder:
         return self.root / "secrets" / name
 
     def read_token(self, name: str) -> str:
-        """One of `TOKENS`."""
+        """One of `TOKENS` or `AUDIT_TOKENS`."""
         return self.secret(f"{name}-token").read_text().strip()
 
 
@@ -171,6 +187,12 @@ def _check_whole(folder: DataFolder) -> None:
         )
     wanted = [folder.secret(f"{name}-token") for name in TOKENS]
     wanted += [folder.root / name for name in _FOLDERS]
+    if stored.get("audit"):
+        wanted += [folder.secret(f"{name}-token") for name in AUDIT_TOKENS]
+        wanted += [folder.root / name for name in _AUDIT_FOLDERS]
+    else:  # written before there was an audit service
+        _complete_audit(folder)
+        write_file(folder.root / _MARKER, json.dumps({**stored, "audit": True}) + "\n")
     missing = [str(path.relative_to(folder.root)) for path in wanted if not path.exists()]
     if missing:
         raise UserError(
@@ -187,8 +209,19 @@ def _complete(folder: DataFolder) -> None:
     for name in TOKENS:
         if not folder.secret(f"{name}-token").exists():
             write_file(folder.secret(f"{name}-token"), secrets.token_hex(32) + "\n")
-    write_file(folder.root / _MARKER, json.dumps({"format": FORMAT, "ports": {}}) + "\n")
+    _complete_audit(folder)
+    marker = {"format": FORMAT, "ports": {}, "audit": True}
+    write_file(folder.root / _MARKER, json.dumps(marker) + "\n")
     (folder.root / _PREPARING).unlink()
+
+
+def _complete_audit(folder: DataFolder) -> None:
+    """What the audit service needs; each step may have been done before."""
+    for name in _AUDIT_FOLDERS:
+        (folder.root / name).mkdir(mode=0o700, exist_ok=True)
+    for name in AUDIT_TOKENS:
+        if not folder.secret(f"{name}-token").exists():
+            write_file(folder.secret(f"{name}-token"), secrets.token_hex(32) + "\n")
 
 
 def choose_ports(

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from ...embedded import Paths, stop_all
 from ...hub.demo_settings import ENVIRONMENT_VARIABLE, DemoSettings
+from .audit import audit_environment, make_audit_program
 from .data_folder import DataFolder
 from .ground import Ground
 from .probes import all_of, http_probe, node_probe, routes_probe
@@ -27,6 +28,7 @@ def make_programs(
     """All programs of a run, in the order they start."""
     programs = make_cluster_programs(folder) if ground.embedded else []
     return [
+        make_audit_program(folder, settings),
         *programs,
         _make_proxy(folder, settings, proxy_script),
         _make_hub(folder, settings, ground),
@@ -88,6 +90,7 @@ def _make_hub(folder: DataFolder, settings: DemoSettings, ground: Ground) -> Pro
             ENVIRONMENT_VARIABLE: str(folder.settings),
             "CONFIGPROXY_AUTH_TOKEN": folder.read_token("proxy"),
             "KUBECONFIG": str(ground.kubeconfig),
+            **audit_environment(folder, settings, "hub"),
         },
         is_ready=all_of(
             http_probe(f"{settings.hub_url}/hub/health"),
@@ -107,6 +110,7 @@ def _make_provisioner(folder: DataFolder, settings: DemoSettings, ground: Ground
         env={
             "COLLAB_PLATFORM_FILE": str(folder.platform),
             "KUBECONFIG": str(ground.provisioner_kubeconfig),
+            **audit_environment(folder, settings, "provisioner"),
             # As JupyterHub sets them for services that it starts itself.
             "JUPYTERHUB_API_TOKEN": folder.read_token("provisioner"),
             "JUPYTERHUB_API_URL": f"{settings.hub_url}/hub/api",

@@ -7,11 +7,10 @@ not run, so nobody is asked about the token but the list of emitters.
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Any, Final
 
 from ...errors import RetryableError
-from ...models.audit import SentBatch
-from ...policy.audit_batch import BODY_BYTES_MAX, BatchError, ReadBatch, is_protected, read_batch
+from ...policy.audit_batch import BODY_BYTES_MAX, BatchError, ReadBatch, read_batch
 from ...policy.audit_emitters import Emitter
 from .handlers import Handler, Route
 
@@ -58,15 +57,9 @@ class IngestHandler(Handler):
         return self.work.emitters.current.find(token.strip())
 
     async def _store(self, emitter: Emitter, read: ReadBatch) -> None:
-        work, batch = self.work, read.batch
-        why = work.keeper.refusing
-        if why is not None:
-            before = _before_protected(batch)
-            if before is None:
-                work.metrics.on_refused("protected")
-                self._refuse_for_now(why)
-                return
-            batch = before
+        work = self.work
+        read = work.refusals.apply(emitter.name, read, is_refusing=work.keeper.refusing is not None)
+        batch = read.batch
         began = work.metrics.timer()
         try:
             appended = await work.keeper.store(emitter.name, batch)
@@ -80,20 +73,14 @@ class IngestHandler(Handler):
             work.metrics.on_rejected(reason)
             log.warning("Event %s of emitter %s is rejected: %s", sequence, emitter.name, reason)
         stored = None if appended.first is None else [appended.first, appended.last]
-        self.send({"acknowledged": appended.acknowledged, "stored": stored})
+        answer: dict[str, Any] = {"acknowledged": appended.acknowledged, "stored": stored}
+        if read.rejected:
+            answer["rejected"] = sorted(read.rejected)
+        self.send(answer)
 
     def _refuse_for_now(self, why: str, retry_after_s: float | None = None) -> None:
         self.set_header("Retry-After", str(max(1, round(retry_after_s or _RETRY_AFTER_S))))
         self.refuse(503, f"Not stored: {why}")
-
-
-def _before_protected(batch: SentBatch) -> SentBatch | None:
-    """What comes before the first event that may not be stored now; None if that is nothing."""
-    for number, sent in enumerate(batch.events):
-        if is_protected(sent):
-            events = batch.events[:number]
-            return batch.model_copy(update={"events": events}) if events else None
-    return batch
 
 
 ROUTES: Final[list[Route]] = [("api/events", IngestHandler)]

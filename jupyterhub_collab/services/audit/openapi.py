@@ -89,6 +89,12 @@ _STORED: Final = object_of(
             "items": {"type": "integer"},
             "description": "First and last place in the log; null: nothing was new.",
         },
+        "rejected": {
+            "type": "array",
+            "items": {"type": "integer"},
+            "description": "The emitter's numbers of events that are not stored as they were told:"
+            " do nothing that one of them was to allow.",
+        },
     },
     required=("acknowledged", "stored"),
 )
@@ -108,7 +114,8 @@ def _own_part() -> tuple[Json, Json]:
     store = {
         "summary": "Store events; answered once they are on disk",
         "description": "What is no event, or not this emitter's to tell, is stored as audit.reject "
-        "in its place. A protected event that may not be stored now ends the batch before it.",
+        "in its place. While nothing protected may be done, what was to allow it is stored as "
+        "refused.",
         "security": _EMITTER,
         "requestBody": {
             "required": True,

@@ -11,6 +11,7 @@ from ...managers.audit import AuditKeeper
 from ...storage.audit_log import AuditLog
 from .emitters_file import EmittersFile
 from .metrics import Metrics
+from .refusals import Refusals
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Work:
     metrics: Metrics
     now: Callable[[], datetime]
     prefix: str
+    refusals: Refusals = field(default_factory=Refusals)
     more: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -1,0 +1,83 @@
+"""The audit service of a run: its key, who may tell it what, where its checkpoints go.
+
+What: writes the files that the service reads, and makes its program.
+It must not: make another key beside a log that was begun with the old one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+
+from ...errors import UserError
+from ...hub.demo_settings import DemoSettings
+from ...policy.audit_emitters import DEFAULT_VERBS, Emitter, Emitters, hash_token
+from ...policy.checkpoint import LogSigner
+from .data_folder import DataFolder, write_file
+from .probes import http_probe
+from .program import Program
+
+LOG_NAME = "hub.localhost/audit"
+_KEY = "audit-log.key"
+_EMITTERS = "emitters.json"
+_ANCHORS = "anchors.json"
+
+
+def put_audit(folder: DataFolder) -> None:
+    """Write what the service reads. Raises UserError if a log is there and its key is not."""
+    key = folder.secret(_KEY)
+    if not key.exists():
+        if (folder.audit / "audit.sqlite").exists():
+            raise UserError(
+                f"The audit log's key {key} is gone and the log in {folder.audit} is there; restore"
+                " the key from a backup, or move the log away to begin another."
+            )
+        write_file(key, LogSigner.generate(LOG_NAME).to_text() + "\n")
+    emitters = Emitters(
+        tuple(
+            Emitter(
+                name=name, token_sha256=hash_token(folder.read_token(f"audit-{name}")), verbs=verbs
+            )
+            for name, verbs in DEFAULT_VERBS.items()
+        )
+    )
+    write_file(folder.audit / _EMITTERS, emitters.to_text())
+    anchors = [{"kind": "file", "name": "folder", "folder": str(folder.audit_anchor)}]
+    write_file(folder.audit / _ANCHORS, json.dumps({"anchors": anchors}, indent=1) + "\n")
+
+
+def make_audit_program(folder: DataFolder, settings: DemoSettings) -> Program:
+    """The service."""
+    return Program(
+        name="audit",
+        title="Audit service",
+        command=(sys.executable, "-m", "jupyterhub_collab.services.audit"),
+        env={
+            "COLLAB_AUDIT_STATE": str(folder.audit),
+            "COLLAB_AUDIT_KEY_FILE": str(folder.secret(_KEY)),
+            "COLLAB_AUDIT_EMITTERS_FILE": str(folder.audit / _EMITTERS),
+            "COLLAB_AUDIT_ANCHORS_FILE": str(folder.audit / _ANCHORS),
+            # As JupyterHub sets them for services that it starts itself.
+            "JUPYTERHUB_API_TOKEN": folder.read_token("audit"),
+            "JUPYTERHUB_API_URL": f"{settings.hub_url}/hub/api",
+            "JUPYTERHUB_BASE_URL": "/",
+            "JUPYTERHUB_CLIENT_ID": "service-audit",
+            "JUPYTERHUB_HOST": settings.public_url,
+            "JUPYTERHUB_OAUTH_CALLBACK_URL": f"{settings.audit_page}oauth_callback",
+            "JUPYTERHUB_SERVICE_NAME": "audit",
+            "JUPYTERHUB_SERVICE_PREFIX": "/services/audit/",
+            "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:{settings.audit_port}",
+        },
+        is_ready=http_probe(f"{settings.audit_url}health"),
+        cwd=folder.audit,
+    )
+
+
+def audit_environment(folder: DataFolder, settings: DemoSettings, name: str) -> Mapping[str, str]:
+    """What an emitter is told: where the service is, its token, its spool."""
+    return {
+        "COLLAB_AUDIT_URL": settings.audit_url,
+        "COLLAB_AUDIT_TOKEN_FILE": str(folder.secret(f"audit-{name}-token")),
+        "COLLAB_AUDIT_SPOOL": str(folder.audit_spool(name)),
+    }
