@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..constants import SCOPE_AUDIT_READ
+
 INTROSPECT_SCOPE = "custom:collab:introspect"
 PROVISION_SCOPE = "custom:collab:provision"
+STANDING_SCOPE = "custom:collab:standing"
 
 
 def configure(
@@ -65,5 +68,9 @@ def configure(
         {
             INTROSPECT_SCOPE: {"description": "Ask which server a server credential belongs to."},
             PROVISION_SCOPE: {"description": "Have the provisioner prepare a team's space."},
+            STANDING_SCOPE: {"description": "Ask which teams and roles somebody has now."},
+            SCOPE_AUDIT_READ: {
+                "description": "Read in the audit log all that its owner may, not only oneself."
+            },
         }
     )

@@ -18,6 +18,7 @@ from . import INTROSPECT_SCOPE
 from .recovery import AdoptHandler, StraysHandler
 from .settings import settings_of
 from .spawner import TeamSpawner
+from .standing import HANDLERS as STANDING_HANDLERS
 from .teams import closed_because, is_member
 from .token_body import read_token
 
@@ -84,4 +85,5 @@ HANDLERS: list[tuple[str, type[APIHandler]]] = [
     (r"/api/collab/jwks", JwksHandler),
     (r"/api/collab/strays", StraysHandler),
     (r"/api/collab/adopt", AdoptHandler),
+    *STANDING_HANDLERS,
 ]

@@ -22,6 +22,7 @@ import aiohttp
 from yarl import URL
 
 from ..models import HubDecider, HubGroup
+from ..models.standing import PersonStanding
 from .errors import HubRefusedError, HubUnavailableError
 
 NAMES_PER_CALL: Final = 20
@@ -197,6 +198,22 @@ class HubClient:
         """Have the hub make members of these teams' rosters now. It looks by itself too, later."""
         for some in _chunks(teams):
             await self._call("POST", "collab/membership", {"teams": some})
+
+    async def read_standing(self, name: str) -> PersonStanding | None:
+        """Where a hub user stands now; None: there is no such user.
+
+        Raises
+        ------
+        HubUnavailableError
+            Nobody can say at the moment.
+        """
+        answer = await self._call("GET", f"collab/standing/{quote(name, safe='')}")
+        try:
+            standing = answer["standing"]
+            return None if standing is None else PersonStanding.model_validate(standing)
+        except (KeyError, TypeError, ValueError) as e:
+            message = f"{self.api_url} does not say where a user stands"
+            raise HubRefusedError(f"{message}: is it newer than this program?") from e
 
     async def list_strays(self) -> list[dict[str, str]]:
         """Pods that run and that no server in the hub's database belongs to.
