@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..errors import PermanentError
 from .files import write_whole
 
-_FILE: Final = "anchors.json"
+_FILE: Final = "anchors-taken.json"
 
 
 @dataclass(frozen=True)

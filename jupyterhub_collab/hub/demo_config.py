@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from . import configure
+from . import STANDING_SCOPE, configure
 from .demo_accounts import HOST_ACCOUNT
 from .demo_settings import (
     ENVIRONMENT_VARIABLE,
@@ -114,6 +114,17 @@ def _configure_services(c: Any, settings: DemoSettings, data: Path) -> None:
             "description": "Reads which teams there should be.",
             "services": ["provisioner"],
             "scopes": ["list:groups", "read:groups"],
+        },
+        {
+            "name": "audit",
+            "description": "Asks where somebody stands, who wants to read the audit log.",
+            "services": ["audit"],
+            "scopes": [STANDING_SCOPE],
+        },
+        {
+            # The hub's own role of everybody, and the way to what the log says of oneself.
+            "name": "user",
+            "scopes": ["self", "access:services!service=audit"],
         },
         {
             "name": "spawner",

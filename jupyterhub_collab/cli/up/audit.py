@@ -20,8 +20,8 @@ from .program import Program
 
 LOG_NAME = "hub.localhost/audit"
 _KEY = "audit-log.key"
-_EMITTERS = "emitters.json"
-_ANCHORS = "anchors.json"
+_EMITTERS = "audit-emitters.json"
+_ANCHORS = "audit-anchors.json"
 
 
 def put_audit(folder: DataFolder) -> None:
@@ -42,9 +42,9 @@ def put_audit(folder: DataFolder) -> None:
             for name, verbs in DEFAULT_VERBS.items()
         )
     )
-    write_file(folder.audit / _EMITTERS, emitters.to_text())
+    write_file(folder.root / "run" / _EMITTERS, emitters.to_text())
     anchors = [{"kind": "file", "name": "folder", "folder": str(folder.audit_anchor)}]
-    write_file(folder.audit / _ANCHORS, json.dumps({"anchors": anchors}, indent=1) + "\n")
+    write_file(folder.root / "run" / _ANCHORS, json.dumps({"anchors": anchors}, indent=1) + "\n")
 
 
 def make_audit_program(folder: DataFolder, settings: DemoSettings) -> Program:
@@ -56,8 +56,8 @@ def make_audit_program(folder: DataFolder, settings: DemoSettings) -> Program:
         env={
             "COLLAB_AUDIT_STATE": str(folder.audit),
             "COLLAB_AUDIT_KEY_FILE": str(folder.secret(_KEY)),
-            "COLLAB_AUDIT_EMITTERS_FILE": str(folder.audit / _EMITTERS),
-            "COLLAB_AUDIT_ANCHORS_FILE": str(folder.audit / _ANCHORS),
+            "COLLAB_AUDIT_EMITTERS_FILE": str(folder.root / "run" / _EMITTERS),
+            "COLLAB_AUDIT_ANCHORS_FILE": str(folder.root / "run" / _ANCHORS),
             # As JupyterHub sets them for services that it starts itself.
             "JUPYTERHUB_API_TOKEN": folder.read_token("audit"),
             "JUPYTERHUB_API_URL": f"{settings.hub_url}/hub/api",
@@ -71,6 +71,7 @@ def make_audit_program(folder: DataFolder, settings: DemoSettings) -> Program:
         },
         is_ready=http_probe(f"{settings.audit_url}health"),
         cwd=folder.audit,
+        is_beside=True,
     )
 
 

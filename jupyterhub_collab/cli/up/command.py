@@ -198,20 +198,35 @@ async def _run(prepared: _Prepared, console: Console, began: float) -> None:
 async def _bring_up(prepared: _Prepared, supervisor: Supervisor, console: Console) -> None:
     if prepared.ground.warning:
         console.print(f"[bold yellow]![/] {prepared.ground.warning}")
-    for program in prepared.programs:
-        if program.name == "provisioner":
-            await ensure_hub_namespace(prepared.ground, prepared.platform)
-        began = time.monotonic()
-        with console.status(f"Starting: {program.title.lower()}"):
-            await supervisor.start(program)
-        took_s = time.monotonic() - began
-        _say(console, f"{program.title} ready [dim]({took_s:.1f} s)[/]")
+    beside: list[asyncio.Task[None]] = []
+    try:
+        for program in prepared.programs:
+            if program.is_beside:
+                beside.append(asyncio.create_task(_start(program, supervisor, console)))
+                await asyncio.sleep(0)  # it is first in the order, and so the last to be stopped
+                continue
+            if program.name == "hub":
+                await asyncio.gather(*beside)
+            if program.name == "provisioner":
+                await ensure_hub_namespace(prepared.ground, prepared.platform)
+            with console.status(f"Starting: {program.title.lower()}"):
+                await _start(program, supervisor, console)
+    finally:
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
     api_url = f"{prepared.settings.hub_url}/hub/api"
     token = prepared.folder.read_token("contests")
     for manifest in prepared.manifests:
         with console.status(f"Applying {manifest.contest.title}"):
             outcome = await apply_manifest(manifest, api_url=api_url, token=token)
         _say(console, outcome)
+
+
+async def _start(program: Program, supervisor: Supervisor, console: Console) -> None:
+    began = time.monotonic()
+    await supervisor.start(program)
+    _say(console, f"{program.title} ready [dim]({time.monotonic() - began:.1f} s)[/]")
 
 
 async def _end(prepared: _Prepared, supervisor: Supervisor, console: Console) -> None:

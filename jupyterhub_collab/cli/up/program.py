@@ -24,6 +24,8 @@ class Program:
         Seconds the first start may take.
     stop_timeout_s
         Seconds between SIGTERM and SIGKILL.
+    is_beside
+        The next ones are started meanwhile; only the hub waits for it.
     after_stop
         Called once it was stopped on purpose, before the next is stopped: ends what it leaves
         running. May block.
@@ -38,6 +40,7 @@ class Program:
     start_timeout_s: float = 60.0
     stop_timeout_s: float = 10.0
     after_stop: Callable[[], object] | None = None
+    is_beside: bool = False
 
 
 @dataclass(frozen=True)
