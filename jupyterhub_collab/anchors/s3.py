@@ -2,23 +2,33 @@
 before its time, by nobody.
 
 The layout is that of the folder. Every object is put with a retention date; the bucket must have
-object lock (and so versions). botocore is needed: ``pip install jupyterhub-collab[audit-s3]``.
+object lock (and so versions). minio is needed: ``pip install jupyterhub-collab[audit-s3]``.
 
-It must not: hold keys. botocore finds them (environment, file, role of the machine).
+It must not: be given keys. They come from the usual places: AWS_ACCESS_KEY_ID and
+AWS_SECRET_ACCESS_KEY, the file of credentials, the role of the machine.
+
+Notes
+-----
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
+import ssl
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from ..errors import PermanentError, RetryableError
 from .anchor import Delivery
 
 _NOTE_BYTES_MAX: Final = 8192
 _TIMEOUT_S: Final = 20.0
+_LASTING: Final = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403")
+AMAZON: Final = "https://s3.amazonaws.com"
 
 
 class S3Anchor:
@@ -45,7 +55,7 @@ class S3Anchor:
         prefix: str = "",
         retain: timedelta | None = None,
         mode: str = "COMPLIANCE",
-        endpoint: str | None = None,
+        endpoint: str = AMAZON,
         region: str | None = None,
         ca_file: str | None = None,
         interval_s: float = 0.0,
@@ -53,7 +63,7 @@ class S3Anchor:
         self.name, self.interval_s = name, interval_s
         self._bucket, self._prefix, self._now = bucket, prefix, now
         self._retain, self._mode = retain, mode
-        self._client = _make_client(endpoint, region, ca_file)
+        self._client, self._http = _make_client(endpoint, region, ca_file)
 
     async def deliver(self, delivery: Delivery) -> None:
         await asyncio.to_thread(self._deliver, delivery)
@@ -65,7 +75,7 @@ class S3Anchor:
         """Nothing can be moved there, and nothing is lost: all versions stay."""
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._client.close)
+        await asyncio.to_thread(self._http.clear)
 
     def _deliver(self, delivery: Delivery) -> None:
         for tile, data in delivery.read_tiles(delivery.held):
@@ -75,65 +85,74 @@ class S3Anchor:
         self._put("checkpoint", delivery.note.encode())
 
     def _put(self, path: str, data: bytes) -> None:
-        more: dict[str, Any] = {}
+        retention = None
         if self._retain is not None:
-            more["ObjectLockMode"] = self._mode
-            more["ObjectLockRetainUntilDate"] = self._now() + self._retain
+            from minio.retention import Retention
+
+            retention = Retention(self._mode, self._now() + self._retain)
         try:
             self._client.put_object(
-                Bucket=self._bucket,
-                Key=self._prefix + path,
-                Body=data,
-                ContentType="application/octet-stream",
-                **more,
+                self._bucket, self._prefix + path, io.BytesIO(data), len(data), retention=retention
             )
         except Exception as e:
             raise _translate(e, "take") from e
 
     def _read_newest(self) -> str | None:
+        answer = None
         try:
-            answer = self._client.get_object(Bucket=self._bucket, Key=f"{self._prefix}checkpoint")
-            with answer["Body"] as body:
-                return bytes(body.read(_NOTE_BYTES_MAX)).decode("utf-8", "replace")
+            # Asked by HEAD first: some stores' words for what is missing are not understood.
+            self._client.stat_object(self._bucket, f"{self._prefix}checkpoint")
+            answer = self._client.get_object(self._bucket, f"{self._prefix}checkpoint")
+            return bytes(answer.read(_NOTE_BYTES_MAX)).decode("utf-8", "replace")
         except Exception as e:
-            if _code_of(e) in ("NoSuchKey", "404"):
+            if getattr(e, "code", "") == "NoSuchKey":
                 return None
             raise _translate(e, "give") from e
+        finally:
+            if answer is not None:
+                answer.close()
+                answer.release_conn()
 
 
-def _make_client(endpoint: str | None, region: str | None, ca_file: str | None) -> Any:
+def _make_client(endpoint: str, region: str | None, ca_file: str | None) -> tuple[Any, Any]:
+    """The client, and its connections."""
     try:
-        from botocore.config import Config
-        from botocore.session import Session
+        import urllib3
+        from minio import Minio
+        from minio.credentials import (
+            AWSConfigProvider,
+            ChainedProvider,
+            EnvAWSProvider,
+            IamAwsProvider,
+        )
     except ImportError as e:
         raise PermanentError(
-            "An S3 anchor needs botocore: pip install 'jupyterhub-collab[audit-s3]'"
+            "An S3 anchor needs minio: pip install 'jupyterhub-collab[audit-s3]'"
         ) from e
-    options = Config(
-        connect_timeout=_TIMEOUT_S,
-        read_timeout=_TIMEOUT_S,
-        retries={"max_attempts": 1},  # we try again ourselves
-        signature_version="s3v4",
-        s3={"addressing_style": "path"} if endpoint else {},
-    )
+    parts = urlsplit(endpoint)
     try:
-        return Session().create_client(
-            "s3", region_name=region, endpoint_url=endpoint, verify=ca_file, config=options
+        http = urllib3.PoolManager(
+            timeout=urllib3.Timeout(_TIMEOUT_S),
+            retries=False,  # we try again ourselves
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=ca_file or ssl.get_default_verify_paths().cafile,
         )
-    except Exception as e:
-        raise PermanentError(f"The S3 anchor cannot be set up ({type(e).__name__}): {e}") from e
-
-
-def _code_of(error: Exception) -> str:
-    answer = getattr(error, "response", None)
-    return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, dict) else ""
+        credentials = ChainedProvider([EnvAWSProvider(), AWSConfigProvider(), IamAwsProvider()])
+        client = Minio(
+            parts.netloc,
+            secure=parts.scheme == "https",
+            region=region,
+            http_client=http,
+            credentials=credentials,
+        )
+    except ValueError as e:
+        raise PermanentError(f"The S3 anchor cannot be set up: {e}") from e
+    return client, http
 
 
 def _translate(error: Exception, what: str) -> RetryableError | PermanentError:
     """Its text may repeat a request; its kind and the store's own code do not."""
-    code = _code_of(error)
-    said = f"The object store does not {what} it ({code or type(error).__name__})"
-    lasting = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket")
-    if code in lasting or type(error).__name__ == "NoCredentialsError":
-        return PermanentError(said)
-    return RetryableError(said)
+    status = getattr(error, "_code", None)  # of an answer that was not understood
+    code = str(getattr(error, "code", "") or status or type(error).__name__)
+    said = f"The object store does not {what} it ({code})"
+    return PermanentError(said) if code in _LASTING else RetryableError(said)

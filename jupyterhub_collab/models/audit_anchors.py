@@ -54,13 +54,13 @@ class EmailAnchor(Document):
 
 
 class S3Anchor(Document):
-    """An object store with object lock. Its keys come from botocore's usual places."""
+    """An object store with object lock. Its keys come from where Amazon's tools look."""
 
     kind: Literal["s3"]
     name: Name = "s3"
     bucket: Text
     prefix: str = ""
-    endpoint: Url | None = None
+    endpoint: Url = "https://s3.amazonaws.com"
     region: Text | None = None
     ca_file: Path | None = None
     retain_days: int = Field(3650, ge=0, description="0: as the bucket says itself.")
