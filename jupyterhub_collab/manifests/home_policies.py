@@ -1,12 +1,13 @@
-"""NetworkPolicies of the hub's namespace: who may talk to hub, proxy and provisioner.
+"""NetworkPolicies of the hub's namespace: who may talk to hub, proxy and services.
 
 Everything is closed, then each program gets the ways it needs. A member's server reaches the hub's
-API and nothing else here: not the provisioner, not the proxy's own API, which could send everybody
-anywhere. Policies add up, so the chart's own may stay on or off.
+API and nothing else here: not the provisioner nor the audit service, not the proxy's own API, which
+could send everybody anywhere. Policies add up, so the chart's own may stay on or off.
 
 Outward, hub and provisioner need the cluster's API server and the hub whoever signs people in:
 neither can be named by a selector, so ports 443 and 6443 are open but to link-local addresses,
-where clouds hand out the node's credentials.
+where clouds hand out the node's credentials. The audit service reaches 443 and the ports of mail
+servers there, for its anchors, and no API server has to let it in.
 
 Notes
 -----
@@ -18,6 +19,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..constants import (
+    AUDIT_PORT,
     LABEL_COMPONENT,
     LABEL_HUB,
     LABEL_MANAGED_BY,
@@ -31,11 +33,13 @@ from .home import make_home_object, pod_labels_of
 from .manifest import Manifest
 
 PROVISIONER: Final = "provisioner"  # its component label
+AUDIT: Final = "audit"
 
 _DNS_PORTS: Final = tuple({"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP"))
 # Where the chart's proxy listens for TLS of its own (proxy.https: manual or secret).
 _PROXY_TLS_PORT: Final = 8443
 _TLS_PORTS: Final = tuple({"protocol": "TCP", "port": port} for port in (443, 6443))
+_ANCHOR_PORTS: Final = tuple({"protocol": "TCP", "port": port} for port in (443, 465, 587))
 # NodeLocal DNSCache answers there, on nodes that have it.
 _NODE_LOCAL_DNS: Final = "169.254.20.10/32"
 _LINK_LOCAL: Final = {"0.0.0.0/0": "169.254.0.0/16", "::/0": "fe80::/10"}
@@ -51,13 +55,14 @@ def make_home_policies(platform: Platform) -> tuple[Manifest, ...]:
     """
     hub = pod_labels_of(platform.hub_api, platform, what="hub_api")
     proxy = pod_labels_of(platform.proxy, platform, what="proxy")
-    provisioner = provisioner_labels(platform)
+    provisioner, audit = provisioner_labels(platform), audit_labels(platform)
     hub_port = platform.hub_api.target_port or platform.hub_api.port
     proxy_port = platform.proxy.target_port or platform.proxy.port
     people = [{"protocol": "TCP", "port": port} for port in (proxy_port, _PROXY_TLS_PORT)]
     servers = {"namespaceSelector": _teams(platform)}
     to_hub = _rule("to", _pods(hub), port=hub_port)
     to_provisioner = _rule("to", _pods(provisioner), port=PROVISIONER_PORT)
+    to_audit = _rule("to", _pods(audit), port=AUDIT_PORT)
     to_servers = _rule("to", servers, port=platform.server_port)
     to_proxy_api = _rule("to", _pods(proxy), port=PROXY_API_PORT)
     return (
@@ -67,9 +72,18 @@ def make_home_policies(platform: Platform) -> tuple[Manifest, ...]:
             hub,
             platform,
             ingress=[
-                _rule("from", _pods(proxy), _pods(provisioner), servers, port=hub_port),
+                _rule(
+                    "from", _pods(proxy), _pods(provisioner), _pods(audit), servers, port=hub_port
+                ),
             ],
-            egress=[_dns(), _api_server(), to_proxy_api, to_provisioner, to_servers],
+            egress=[
+                _dns(),
+                _api_server(),
+                to_proxy_api,
+                to_provisioner,
+                to_audit,
+                to_servers,
+            ],
         ),
         _make_policy(
             "collab-proxy",
@@ -79,24 +93,40 @@ def make_home_policies(platform: Platform) -> tuple[Manifest, ...]:
                 {"ports": people},  # from anywhere
                 _rule("from", _pods(hub), port=PROXY_API_PORT),
             ],
-            egress=[_dns(), to_hub, to_provisioner, to_servers],
+            egress=[_dns(), to_hub, to_provisioner, to_audit, to_servers],
         ),
         _make_policy(
             "collab-provisioner",
             provisioner,
             platform,
             ingress=[_rule("from", _pods(hub), _pods(proxy), port=PROVISIONER_PORT)],
-            egress=[_dns(), _api_server(), to_hub],
+            egress=[_dns(), _api_server(), to_hub, to_audit],
+        ),
+        _make_policy(
+            "collab-audit",
+            audit,
+            platform,
+            ingress=[_rule("from", _pods(hub), _pods(proxy), _pods(provisioner), port=AUDIT_PORT)],
+            egress=[_dns(), _anchors(), to_hub],
         ),
     )
 
 
 def provisioner_labels(platform: Platform) -> dict[str, str]:
     """Labels of the provisioner's pods, and of no other's."""
+    return _labels_of(PROVISIONER, platform)
+
+
+def audit_labels(platform: Platform) -> dict[str, str]:
+    """Labels of the audit service's pods, and of no other's."""
+    return _labels_of(AUDIT, platform)
+
+
+def _labels_of(component: str, platform: Platform) -> dict[str, str]:
     return {
         LABEL_MANAGED_BY: MANAGED_BY,
         LABEL_HUB: platform.hub_id,
-        LABEL_COMPONENT: PROVISIONER,
+        LABEL_COMPONENT: component,
     }
 
 
@@ -123,8 +153,16 @@ def _dns() -> dict[str, Any]:
 
 
 def _api_server() -> dict[str, Any]:
-    blocks = [{"ipBlock": {"cidr": c, "except": [e]}} for c, e in _LINK_LOCAL.items()]
-    return {"to": blocks, "ports": list(_TLS_PORTS)}
+    return {"to": _anywhere(), "ports": list(_TLS_PORTS)}
+
+
+def _anchors() -> dict[str, Any]:
+    """Object stores, webhooks and mail servers, which nobody here can name."""
+    return {"to": _anywhere(), "ports": list(_ANCHOR_PORTS)}
+
+
+def _anywhere() -> list[dict[str, Any]]:
+    return [{"ipBlock": {"cidr": c, "except": [e]}} for c, e in _LINK_LOCAL.items()]
 
 
 def _make_policy(

@@ -7,6 +7,7 @@ provisioner reads its token from the Secret that the chart makes.
 from __future__ import annotations
 
 from ..models import Platform
+from .audit import make_audit
 from .guard import make_guard
 from .home import (
     make_home_namespace,
@@ -38,5 +39,6 @@ def make_installation(
         *make_home_policies(platform),
         make_platform_config(platform),
         make_hub_service(platform),
+        *make_audit(platform, image=image, public_url=public_url, hub_secret=hub_secret),
         *make_provisioner(platform, image=image, public_url=public_url, hub_secret=hub_secret),
     )

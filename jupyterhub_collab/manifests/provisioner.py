@@ -1,7 +1,8 @@
 """The provisioner as a Deployment and a Service in the hub's namespace.
 
-It needs no volume: what it knows lies in the hub's groups and in the cluster. Its token for the
-hub comes from the Secret in which the chart keeps those of all services.
+It needs no volume but for audit events on their way: what it knows lies in the hub's groups and in
+the cluster. Its token for the hub comes from the Secret in which the chart keeps those of all
+services.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..constants import (
     PROVISIONER_SERVICE,
 )
 from ..models import Platform
+from .audit import make_emitter_parts
 from .home import make_home_object, platform_hash
 from .home_policies import PROVISIONER, provisioner_labels
 from .manifest import Manifest
@@ -42,6 +44,7 @@ def make_provisioner(
         Name of the chart's Secret.
     """
     labels = provisioner_labels(platform)
+    _, _, audit_volumes = make_emitter_parts(PROVISIONER)
     port = {"name": "http", "protocol": "TCP", "port": PROVISIONER_PORT, "targetPort": "http"}
     service = make_home_object(
         "v1",
@@ -65,10 +68,14 @@ def make_provisioner(
                 "runAsNonRoot": True,
                 "runAsUser": 1000,
                 "runAsGroup": 1000,
+                "fsGroup": 1000,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [_make_container(image, platform, public_url, hub_secret)],
-            "volumes": [{"name": "platform", "configMap": {"name": PLATFORM_CONFIG_MAP}}],
+            "volumes": [
+                {"name": "platform", "configMap": {"name": PLATFORM_CONFIG_MAP}},
+                *audit_volumes,
+            ],
         },
     }
     deployment = make_home_object(
@@ -95,6 +102,7 @@ def _make_container(
     image: str, platform: Platform, public_url: str, hub_secret: str
 ) -> dict[str, Any]:
     health = f"{_PREFIX}health"
+    audit_environment, audit_mounts, _ = make_emitter_parts(PROVISIONER)
     return {
         "name": "provisioner",
         "image": image,
@@ -103,6 +111,7 @@ def _make_container(
         "args": ["python3", "-m", "jupyterhub_collab.services.provisioner"],
         "env": [
             *_make_environment(platform, public_url),
+            *audit_environment,
             {
                 "name": "JUPYTERHUB_API_TOKEN",
                 "valueFrom": {
@@ -132,7 +141,10 @@ def _make_container(
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         },
-        "volumeMounts": [{"name": "platform", "mountPath": _PLATFORM_FOLDER, "readOnly": True}],
+        "volumeMounts": [
+            {"name": "platform", "mountPath": _PLATFORM_FOLDER, "readOnly": True},
+            *audit_mounts,
+        ],
     }
 
 

@@ -181,7 +181,7 @@ ACCOUNTS: tuple[Account, ...] = (
     ),
     Account(
         "audit",
-        "the audit service, which is to come",
+        "the service that keeps the audit log",
         (),
         "writes a log that others must not touch, and has no business in the cluster",
     ),

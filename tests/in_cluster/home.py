@@ -27,7 +27,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from jupyterhub_collab.cli.up.data_folder import DataFolder
 from jupyterhub_collab.cli.up.samples import SampleSettings, put_samples
-from jupyterhub_collab.constants import HUB_SERVICE, PROVISIONER_PORT, PROVISIONER_SERVICE
+from jupyterhub_collab.constants import (
+    AUDIT_PORT,
+    AUDIT_SECRET,
+    AUDIT_SERVICE,
+    HUB_SERVICE,
+    PROVISIONER_PORT,
+    PROVISIONER_SERVICE,
+)
 from tests.campaign.visitor import Visitor
 from tests.cluster import images
 from tests.cluster.cluster import Cluster
@@ -67,6 +74,7 @@ class Home(Site):
         """What of the hub's namespace no member's server may reach; each answers somebody."""
         found = {
             "provisioner": (PROVISIONER_SERVICE, PROVISIONER_PORT),
+            "audit service": (AUDIT_SERVICE, AUDIT_PORT),
             "proxy's own API": ("proxy-api", PROXY_API_PORT),
         }
         for name, target in found.items():
@@ -76,6 +84,7 @@ class Home(Site):
             f"{name}, past its Service": (self.pod(component)["status"]["podIP"], port)
             for name, component, port in (
                 ("provisioner", "provisioner", PROVISIONER_PORT),
+                ("audit service", "audit", AUDIT_PORT),
                 ("proxy's own API", "proxy", PROXY_API_PORT),
                 ("proxy", "proxy", 8000),
             )
@@ -91,10 +100,10 @@ class Home(Site):
         return str(self.cluster.get("service", service, "-n", NAMESPACE)["spec"]["clusterIP"])
 
     def pod(self, component: str) -> dict[str, Any]:
-        """The pod of hub, proxy or provisioner that is not on its way out."""
+        """The pod of hub, proxy, provisioner or audit service that is not on its way out."""
         selector = (
-            "app.kubernetes.io/component=provisioner"
-            if component == "provisioner"
+            f"app.kubernetes.io/component={component}"
+            if component in ("provisioner", "audit")
             else f"component={component}"
         )
         found = [
@@ -177,8 +186,8 @@ class Home(Site):
         self.cluster.kubectl("delete", "pod", "-n", NAMESPACE, pod, *options)
 
     def wait_up(self) -> None:
-        """Until all three run, the hub answers and the provisioner works."""
-        self.wait_rolled_out("proxy", "hub", PROVISIONER_SERVICE)
+        """Until all run, the hub answers and the provisioner works."""
+        self.wait_rolled_out("proxy", "hub", AUDIT_SERVICE, PROVISIONER_SERVICE)
         wait_for_hub(self)
 
     def apply_contest(self, manifest: Path) -> None:
@@ -311,6 +320,27 @@ def install(cluster: Cluster, folder: Path, *, url: str) -> None:
             "stringData": {"server-credential.key": key.decode()},
         }
     )
+    apply_audit_secrets(cluster, folder)
+
+
+def apply_audit_secrets(cluster: Cluster, folder: Path) -> None:
+    """The log's key and who may tell it what, as docs/deploying.md says; no anchor."""
+    key, emitters = folder / "log.key", folder / "emitters.json"
+    run_cli("audit", "keygen", "hub.localhost/audit", f"--out={key}")
+    secrets_of = {}
+    for name in ("hub", "provisioner"):
+        token = run_cli("audit", "emitter", "add", name, f"--file={emitters}").strip()
+        secrets_of[f"{AUDIT_SECRET}-{name}"] = {"token": token}
+    secrets_of[AUDIT_SECRET] = {
+        "log.key": key.read_text(),
+        "emitters.json": emitters.read_text(),
+        "anchors.json": '{"anchors": []}',
+    }
+    for name, data in secrets_of.items():
+        metadata = {"name": name, "namespace": NAMESPACE}
+        cluster.apply(
+            {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}
+        )
 
 
 def write_samples(folder: Path) -> list[Path]:

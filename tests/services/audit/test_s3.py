@@ -29,7 +29,9 @@ TILE = Tile(0, 0, 2)
 
 
 def make_delivery(size: int = 2, note: str = "the note") -> Delivery:
-    return Delivery("log.test/audit", size, note, 0, ((1, "first"),), lambda _: iter([(TILE, b"h")]))
+    return Delivery(
+        "log.test/audit", size, note, 0, ((1, "first"),), lambda _: iter([(TILE, b"h")])
+    )
 
 
 @pytest.fixture
