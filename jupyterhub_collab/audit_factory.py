@@ -95,8 +95,8 @@ def make_anchors(path: Path, *, now: Callable[[], datetime]) -> list[Anchor]:
         problems = e.problems if isinstance(e, DocumentError) else ()
         said = "; ".join(
             f"{to_field(p.path)}: found {p.found}, expected {p.expected}" for p in problems
-        )
-        raise PermanentError(f"The file of anchors {path} cannot be used: {said or e}") from e
+        ) or " ".join(str(e).split())
+        raise PermanentError(f"The file of anchors {path} cannot be used: {said}") from e
     names = [anchor.name for anchor in found]
     if len(set(names)) != len(names):
         raise PermanentError(f"The file of anchors {path}: each needs a name of its own.")
