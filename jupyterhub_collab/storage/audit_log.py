@@ -32,15 +32,18 @@ from ..policy.merkle import Frontier
 from ..policy.tiles import Tile, TileHashes, tile_at
 from ..timeouts import TIMED_OUT, timeout
 from . import audit_tables as tables
+from .audit_erasure import Erased, Retired, check_authorised, erase_some, retire_some
 from .audit_reading import find, read_range
 from .audit_writer import OWN_EMITTER, Transaction, Writer, load_tile
 from .database import TIMEOUT_S, Database, DatabaseError
 
-__all__ = ["Appended", "AuditLog", "EventQuery", "Scope", "StoredEvent"]
+__all__ = ["Appended", "AuditLog", "Erased", "EventQuery", "Retired", "Scope", "StoredEvent"]
 
 GROUP_MAX: Final = 1000  # events in one transaction, the last batch beyond it included
 WAITING_MAX: Final = 5000  # events; at 32 KiB, the largest, 160 MB
 _LEAVES_AT_ONCE: Final = 500
+_CLEARINGS: Final = 20
+_BETWEEN_CLEARINGS_S: Final = 0.1
 _TILES_KEPT: Final = 256  # 2 MiB
 log = logging.getLogger(__name__)
 
@@ -216,6 +219,76 @@ class AuditLog:
         return await self._database.run(
             lambda connection: find(connection, query, before=before, after=after, limit=limit)
         )
+
+    async def erase(self, name: str, *, authorised: AuditEvent) -> Erased:
+        """Erase all that is kept of a person, in whichever part of an event they stand.
+
+        Parameters
+        ----------
+        authorised
+            Who decided so and why; stored as `audit.erase` with ``sequences``, the events and
+            parts that were erased (``12:subject``). A part of it that bears the name is left out.
+
+        Raises
+        ------
+        DatabaseError
+            Not all is erased: ask again. What is erased has its event.
+        ValueError
+            No name; or the event is too large.
+        """
+        if not name:
+            raise ValueError("no name to erase")
+        check_authorised(authorised)
+        done = await self._repeat(partial(erase_some, name=name, authorised=authorised))
+        if done:
+            await self._clear_journal()
+        return Erased(
+            sum(events for events, _, _ in done),
+            sum(parts for _, parts, _ in done),
+            tuple(record for _, _, record in done),
+            is_overwritten=self._engine.dialect.name == "sqlite"
+            and not self._writer.has_journal_to_clear,
+        )
+
+    async def retire(self, until: int, *, authorised: AuditEvent) -> Retired:
+        """Delete the oldest events up to a place, whole tiles only; their hashes stay.
+
+        Parameters
+        ----------
+        authorised
+            Who decided so, or which rule; stored as `audit.retire` with ``first`` and ``until``.
+
+        Raises
+        ------
+        DatabaseError
+            Not all is deleted: ask again. What is deleted has its event.
+        ValueError
+            The event is too large.
+        """
+        check_authorised(authorised)
+        done = await self._repeat(partial(retire_some, until=until, authorised=authorised))
+        return Retired(
+            sum(events for events, _, _ in done),
+            done[-1][1] if done else 0,
+            tuple(record for _, _, record in done),
+        )
+
+    async def _repeat(
+        self, work: Callable[[Transaction], tuple[int, int, int] | None]
+    ) -> list[tuple[int, int, int]]:
+        """Each time in a transaction, until nothing is left; events are stored in between."""
+        done = []
+        while (some := await self._run(work, 1)) is not None:
+            done.append(some)
+        return done
+
+    async def _clear_journal(self) -> None:
+        """Each transaction tries; readers that are in the way are waited for a little."""
+        for _ in range(_CLEARINGS):
+            if not self._writer.has_journal_to_clear:
+                return
+            await asyncio.sleep(_BETWEEN_CLEARINGS_S)
+            await self._run(lambda transaction: None, 1)
 
     def leaves(self, start: int, end: int) -> Iterator[StoredEvent]:
         """Leaves start..end-1 (from 0) that are not retired, in order. Blocks.

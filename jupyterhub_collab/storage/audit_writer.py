@@ -66,6 +66,7 @@ class Transaction:
     ) -> None:
         self.connection = connection
         self.tree = known.tree.copy()
+        self.clears_journal = False  # what it deletes must not be left in SQLite's journal
         self._known, self._draw = known, draw
         self._stored_us = max(to_microseconds(now), known.stored_us)
         self.stored_at = from_microseconds(self._stored_us)
@@ -172,6 +173,7 @@ class Writer:
         self._engine, self._now, self._draw = engine, now, draw
         self._connection: Connection | None = None
         self._lock_file: int | None = None
+        self.has_journal_to_clear = False
         self._is_sqlite = engine.dialect.name == "sqlite"
         self.known = Known()
 
@@ -223,20 +225,21 @@ class Writer:
             self._give_up()
             raise
         self.known = transaction.known()
+        self.has_journal_to_clear |= transaction.clears_journal and self._is_sqlite
+        if self.has_journal_to_clear:
+            self.has_journal_to_clear = not self._clear_journal(connection)
         return result
 
-    def empty_journal(self) -> bool:
-        """Write SQLite's journal into the database and cut it to nothing, for good.
-
-        False: somebody reads from it just now, or this is no SQLite.
-        """
-        if not self._is_sqlite:
-            return False
+    def _clear_journal(self, connection: Connection) -> bool:
+        """Write SQLite's journal into the database and cut it to nothing. False: one reads it."""
         try:
-            done = _execute(self._ready(), "PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        except (PermanentError, DatabaseError, *_RAW_ERRORS):
+            _execute(connection, "PRAGMA busy_timeout=0")  # readers are not waited for here
+            is_busy, *_ = _execute(connection, "PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            _execute(connection, f"PRAGMA busy_timeout={_BUSY_MS}")
+        except _RAW_ERRORS:
+            self._give_up()
             return False
-        return bool(done[0] == 0)
+        return not is_busy
 
     def _ready(self) -> Connection:
         """The connection, locked, and all that is known. Raises as `open` does."""
