@@ -79,6 +79,7 @@ SECRET_KEY_CREDENTIAL: Final = "server-credential"  # noqa: S105
 ENV_CREDENTIAL: Final = "COLLAB_SERVER_CREDENTIAL"
 PROVISIONER_LEASE_NAME: Final = "jupyterhub-collab-provisioner"  # in the hub's namespace
 SCOPE_PROVISION: Final = "custom:collab:provision"  # hub scope: may set the provisioner to work
+SCOPE_AUDIT_MANAGE: Final = "custom:collab:audit:manage"  # hub scope: may erase and retire
 # Hub scope: this token may read in the audit log all that its owner may, not only of its owner.
 SCOPE_AUDIT_READ: Final = "custom:collab:audit:read"
 

@@ -1,16 +1,19 @@
-"""`jupyterhub-collab audit keygen|emitter`: what an administrator of the audit service does.
+"""`jupyterhub-collab audit keygen|emitter|erase|retire`: what an administrator of the audit service does.
 
-What: parses arguments, writes keys and the file of emitters, prints sentences.
+What: parses arguments, writes keys and the file of emitters, asks the service, prints sentences.
 It must not: print a secret, but a new token to whom it was made for; nor write over a key.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import secrets
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import aiohttp
 import typer
 
 from ..anchors.files import write_whole
@@ -25,20 +28,34 @@ from ..policy.audit_emitters import (
 )
 from ..policy.checkpoint import KeyTextError, LogSigner
 
+_TOKEN = "JUPYTERHUB_COLLAB_TOKEN"  # noqa: S105 - the name of a variable
 EmittersPath = Annotated[
     Path,
     typer.Option(
         "--file", envvar="COLLAB_AUDIT_EMITTERS_FILE", help="The service's file of emitters."
     ),
 ]
+ServiceUrl = Annotated[
+    str,
+    typer.Option(
+        envvar="COLLAB_AUDIT_URL",
+        help="The service: https://audit--service.hub.example.org/services/audit/",
+    ),
+]
+TokenFile = Annotated[
+    Path | None, typer.Option(help="File with a token of the hub that may; else $" + _TOKEN)
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
 def register(audits: typer.Typer) -> None:
     """Add the commands to the group."""
-    audits.command()(keygen)
+    for command in (keygen, erase, retire):
+        audits.command()(command)
     emitters = typer.Typer(no_args_is_help=True, help="Who may tell the log of events.")
-    for command in (add, list_emitters, remove):
-        emitters.command(command.__name__.partition("_")[0])(command)
+    emitters.command()(add)
+    emitters.command("list")(list_emitters)
+    emitters.command()(remove)
     audits.add_typer(emitters, name="emitter")
 
 
@@ -100,6 +117,83 @@ def remove(name: Annotated[str, typer.Argument()], file: EmittersPath) -> None:
     if len(left) == len(emitters.all):
         raise UserError(f"There is no emitter {name} in {file}.")
     _write(file, Emitters(left).to_text())
+
+
+def erase(
+    person: Annotated[str, typer.Argument(help="Hub user whose data shall go.")],
+    reason: Annotated[str, typer.Option(help="Why; without the name.")],
+    url: ServiceUrl,
+    token_file: TokenFile = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Erase a person from the log. It can still be verified: an event says what was erased."""
+    body = {"person": person, "reason": reason, "dryRun": dry_run}
+    done = _ask(url, "api/erase", body, token_file)
+    if dry_run:
+        print(f"In {done['events']} events. Nothing is erased.")
+        return
+    print(f"Erased from {done['events']} events; said by event {_join(done['recorded'])}.")
+    if done["events"] and not done["overwritten"]:
+        print("The database's files may hold the bytes until it has cleaned up.")
+
+
+def retire(
+    older_than_days: Annotated[int, typer.Option(min=1, help="Events of before so many days.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    url: ServiceUrl,
+    token_file: TokenFile = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Delete the oldest events, in pieces of 256. Their hashes stay, so the log still verifies."""
+    body = {"olderThanDays": older_than_days, "reason": reason, "dryRun": dry_run}
+    done = _ask(url, "api/retire", body, token_file)
+    if dry_run:
+        print(f"Up to event {done['until']}. Nothing is deleted.")
+    elif "events" in done:
+        print(f"Deleted {done['events']} events; said by event {_join(done['recorded'])}.")
+    else:
+        print("Nothing is as old as that.")
+
+
+def _ask(url: str, path: str, body: dict[str, Any], token_file: Path | None) -> dict[str, Any]:
+    """What the service answers. Raises UserError."""
+    try:
+        token = token_file.read_text().strip() if token_file else os.environ.get(_TOKEN, "")
+    except OSError as e:
+        raise UserError(f"The token's file {token_file} cannot be read: {e.strerror}") from e
+    if not token:
+        raise UserError(f"Say who asks: --token-file, or the environment variable {_TOKEN}.")
+    found: dict[str, Any] = asyncio.run(_post(f"{url.rstrip('/')}/{path}", body, token))
+    return found
+
+
+async def _post(url: str, body: dict[str, Any], token: str) -> Any:
+    headers = {"Authorization": f"token {token}"}
+    timeout = aiohttp.ClientTimeout(total=600)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
+            session.post(url, json=body, allow_redirects=False) as answer,
+        ):
+            status, text = answer.status, await answer.text()
+    except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as e:
+        raise UserError(f"The audit service at {url} does not answer ({type(e).__name__}).") from e
+    try:
+        said = json.loads(text)
+        message = said.get("message", "")
+    except (ValueError, AttributeError):
+        said, message = {}, ""
+    if status != 200:
+        problems = "".join(
+            f" {p['field']}: found {p['found']}; expected {p['expected']}."
+            for p in said.get("problems", ())
+        )
+        raise UserError(f"The audit service refuses ({status}): {message}{problems}")
+    return said
+
+
+def _join(sequences: list[str]) -> str:
+    return ", ".join(sequences) or "none"
 
 
 def _read(file: Path) -> Emitters:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..constants import SCOPE_AUDIT_READ
+from ..constants import SCOPE_AUDIT_MANAGE, SCOPE_AUDIT_READ
 
 INTROSPECT_SCOPE = "custom:collab:introspect"
 PROVISION_SCOPE = "custom:collab:provision"
@@ -68,6 +68,7 @@ def configure(
         {
             INTROSPECT_SCOPE: {"description": "Ask which server a server credential belongs to."},
             PROVISION_SCOPE: {"description": "Have the provisioner prepare a team's space."},
+            SCOPE_AUDIT_MANAGE: {"description": "Erase people and old events from the audit log."},
             STANDING_SCOPE: {"description": "Ask which teams and roles somebody has now."},
             SCOPE_AUDIT_READ: {
                 "description": "Read in the audit log all that its owner may, not only oneself."

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..constants import SCOPE_AUDIT_MANAGE
 from . import STANDING_SCOPE, configure
 from .demo_accounts import HOST_ACCOUNT
 from .demo_settings import (
@@ -120,6 +121,12 @@ def _configure_services(c: Any, settings: DemoSettings, data: Path) -> None:
             "description": "Asks where somebody stands, who wants to read the audit log.",
             "services": ["audit"],
             "scopes": [STANDING_SCOPE],
+        },
+        {
+            "name": "audit-manager",
+            "description": "Erases people and old events from the audit log.",
+            "users": [HOST_ACCOUNT],
+            "scopes": ["access:services!service=audit", SCOPE_AUDIT_MANAGE],
         },
         {
             # The hub's own role of everybody, and the way to what the log says of oneself.

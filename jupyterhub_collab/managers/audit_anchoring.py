@@ -106,6 +106,10 @@ class Anchoring:
             said = await self._compare(taken.note)
             if said is not None:
                 wrong.append(f"{name} took {said}")
+                # Else the next checkpoint that it takes would be all that we remember.
+                for link in self._links:
+                    if link.anchor.name == name:
+                        link.is_stopped, link.error = True, f"it took {said}"
         for link in self._links:
             name = link.anchor.name
             try:

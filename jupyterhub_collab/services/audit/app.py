@@ -21,25 +21,28 @@ from typing import Any, Final
 from jupyterhub.services.auth import HubOAuth
 from tornado.httpserver import HTTPServer
 from tornado.web import Application as WebApplication
-from traitlets import Bool, Float, Integer, Unicode, default
+from traitlets import Bool, Float, Integer, List, Unicode, default
 from traitlets.config import Application
 
 from ... import __version__, audit_factory
 from ...anchors.memory import AnchorMemory
+from ...anchors.syslog import make_sink
 from ...errors import CollabError, PermanentError
 from ...managers.audit import AuditKeeper, KeeperSettings
 from ...managers.audit_anchoring import Anchoring
+from ...managers.audit_retention import AuditRetention, RetentionSettings
+from ...managers.audit_stream import AuditStream
 from ...models.audit import Detail
 from ...policy.audit_batch import BODY_BYTES_MAX
 from ...storage.audit_log import AuditLog
 from ..binding import bind_service, log_request
-from . import ingest, watching
+from . import ingest, managing, watching
 from .emitters_file import EmittersFile
 from .handlers import NotFoundHandler, Route, make_routes
 from .metrics import Metrics
 from .work import Work
 
-ROUTES: Final[list[Iterable[Route]]] = [ingest.ROUTES, watching.ROUTES]
+ROUTES: Final[list[Iterable[Route]]] = [ingest.ROUTES, watching.ROUTES, managing.ROUTES]
 """A list a module of handlers: whoever adds a module adds its list here."""
 
 
@@ -93,6 +96,24 @@ class AuditApp(Application):
     require_anchor = Bool(False, help="These bounds hold although no anchor is configured.").tag(
         config=True
     )
+    retention_days = Integer(
+        0,
+        min=0,
+        help="The oldest events are deleted after so many days, their hashes kept. 0: never.",
+    ).tag(config=True)
+    retention_hold = List(
+        Unicode(), help="Contests of which nothing is deleted, nor anything that came after it."
+    ).tag(config=True)
+    stream_to = Unicode(
+        help="Where each event goes as a line of JSON ($COLLAB_AUDIT_STREAM): stdout, "
+        "tcp://host:601, tls://host:6514, udp://host:514. Empty: nowhere."
+    ).tag(config=True)
+    stream_ca_file = Unicode(
+        "", help="Certificates that the syslog server's is checked against."
+    ).tag(config=True)
+    stream_people = Bool(
+        False, help="Names and addresses are streamed too. They cannot be erased there."
+    ).tag(config=True)
     accept_rollback = Integer(
         None,
         allow_none=True,
@@ -133,6 +154,10 @@ class AuditApp(Application):
     @default("anchors_file")
     def _default_anchors_file(self) -> str:
         return _env("COLLAB_AUDIT_ANCHORS_FILE")
+
+    @default("stream_to")
+    def _default_stream_to(self) -> str:
+        return _env("COLLAB_AUDIT_STREAM")
 
     @default("hub_api_url")
     def _default_hub_api_url(self) -> str:
@@ -200,6 +225,8 @@ class AuditApp(Application):
             )
             metrics.observe(keeper)
             work = Work(keeper, emitters, metrics, _now, self.prefix)
+            retention = RetentionSettings(self.retention_days, frozenset(self.retention_hold))
+            work.more[managing.MORE] = AuditRetention(keeper, retention, now=_now)
             await self._serve(work, engine.dialect.name)
         finally:
             await asyncio.to_thread(audit_log.close)
@@ -245,10 +272,25 @@ class AuditApp(Application):
             "max_unanchored_events": self.max_unanchored_events,
             "max_unanchored_seconds": str(self.max_unanchored_seconds),
             "require_anchor": self.require_anchor,
+            "retention_days": self.retention_days,
+            "retention_hold": tuple(self.retention_hold),
+            "streamed": bool(self.stream_to),
+            "streamed_people": self.stream_people,
         }
 
+    def _make_stream(self, work: Work) -> AuditStream | None:
+        if not self.stream_to:
+            return None
+        return AuditStream(
+            work.log,
+            make_sink(self.stream_to, self.stream_ca_file or None),
+            Path(self.state_folder).absolute(),
+            with_people=self.stream_people,
+            on_sent=work.metrics.streamed.set,
+        )
+
     async def _serve(self, work: Work, database: str) -> None:
-        keeper = work.keeper
+        keeper, stream = work.keeper, self._make_stream(work)
         tasks: list[asyncio.Task[Any]] = []
         try:
             await keeper.start(self._describe(work, database), accepted_size=self.accept_rollback)
@@ -257,7 +299,10 @@ class AuditApp(Application):
                 tasks += [
                     asyncio.create_task(keeper.run()),
                     asyncio.create_task(work.emitters.run()),
+                    asyncio.create_task(work.more[managing.MORE].run()),
                 ]
+                if stream is not None:
+                    tasks.append(asyncio.create_task(stream.run()))
                 await self._until_stopped(tasks)
             finally:
                 server.stop()

@@ -8,56 +8,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from ...models.audit import SentBatch
+from .managing import managing_part
+from .openapi_words import TEXT, Json, answer, list_of, object_of, ref, refusals
 
-Json = dict[str, Any]
+__all__ = ["TEXT", "Json", "answer", "list_of", "make_openapi", "object_of", "ref", "refusals"]
 DEFAULT_PREFIX: Final = "/services/audit/"
-
-TEXT: Final[Json] = {"type": "string"}
 _EMITTER: Final[list[Json]] = [{"emitter": []}]
-
-
-def object_of(properties: Json, *, required: tuple[str, ...] = ()) -> Json:
-    """Schema of an object."""
-    found: Json = {"type": "object", "properties": properties}
-    if required:
-        found["required"] = list(required)
-    return found
-
-
-def ref(name: str) -> Json:
-    """A schema among the components."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def list_of(schema: Json) -> Json:
-    """Schema of a list."""
-    return {"type": "array", "items": schema}
-
-
-def answer(description: str, schema: Json | None = None, media: str = "application/json") -> Json:
-    """One answer."""
-    found: Json = {"description": description}
-    if schema is not None:
-        found["content"] = {media: {"schema": schema}}
-    return found
-
-
-def refusals(*codes: int) -> Json:
-    """Answers that are errors."""
-    meanings = {
-        400: "Not a request that can be read.",
-        401: "No token, or not one that is known here.",
-        403: "The token lacks a scope or a right; the message names it.",
-        404: "There is no such thing, or not for you.",
-        409: "Not as things stand.",
-        413: "Too large; send less at once.",
-        422: "A field is wrong; `problems` names each.",
-        503: "Not stored or not at hand now: ask again after Retry-After seconds.",
-    }
-    return {str(code): answer(meanings[code], ref("Error")) for code in codes}
 
 
 _PROBLEM: Final = object_of(
@@ -152,7 +111,7 @@ def _own_part() -> tuple[Json, Json]:
     return paths, schemas
 
 
-PARTS: Final[list[Callable[[], tuple[Json, Json]]]] = [_own_part]
+PARTS: Final[list[Callable[[], tuple[Json, Json]]]] = [_own_part, managing_part]
 """Each gives paths and schemas. Two may say different methods of one path."""
 
 
