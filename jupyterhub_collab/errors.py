@@ -29,6 +29,24 @@ class RetryableError(CollabError):
         self.retry_after_s = retry_after_s
 
 
+class AuditUnavailableError(RetryableError):
+    """What is protected was not done, because the audit service did not record it.
+
+    The text is for the person who asked; what was wrong goes to the log.
+    """
+
+    def __init__(
+        self,
+        message: str = (
+            "This could not be recorded, and what is protected is never done unrecorded."
+            " Try again in a few minutes."
+        ),
+        *,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+
+
 class PermanentError(CollabError):
     """Trying again changes nothing until somebody changes something."""
 
