@@ -27,6 +27,11 @@ def correlation() -> str:
     return found
 
 
+def current_correlation() -> str | None:
+    """The current id; None where there is none."""
+    return _CURRENT.get()
+
+
 @contextmanager
 def correlated(known: str | None = None) -> Iterator[str]:
     """Have all in this block bear one id: a new one, or one that another program sent.

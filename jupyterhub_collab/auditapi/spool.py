@@ -1,0 +1,379 @@
+"""Keeps events on disk until the audit service has them.
+
+`append` is one write to a file that is open: it flushes nothing, waits for nobody and may be called
+on an event loop and by any thread. A thread of the spool's own flushes what was written, many
+events at a time; only then may it be sent. So what the service has is always in the spool too, and
+no number is ever used twice, also after the machine itself fell.
+
+If the disk takes nothing (full, read-only, broken, or the spool is as large as it may become),
+events wait in memory, in order, and are written as soon as that works; beyond what memory may hold
+they are lost, and counted. Their numbers are missing then, which the service tells.
+
+It must not: know the service.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from ..errors import PermanentError
+from .metrics import LOST, SPOOLED
+from .spool_folder import Folder, Incarnation, Spooled, to_line
+from .spool_reading import SegmentReader
+
+SEGMENT_BYTES: Final = 1024 * 1024  # about 2,000 events
+SPOOL_BYTES: Final = 512 * 1024 * 1024  # about a million events: a hub's day without the service
+MEMORY_BYTES: Final = 8 * 1024 * 1024
+_TRY_AGAIN_S: Final = 0.5
+_AGES_MAX: Final = 10_000
+_WRITTEN_AT_ONCE: Final = 50  # from memory, while emitters wait
+log = logging.getLogger(__name__)
+
+
+def _do_nothing() -> None:
+    pass
+
+
+class Spool:
+    """Events on disk, in the order in which they were told.
+
+    Parameters
+    ----------
+    on_flushed
+        Called by the spool's thread whenever there is more to send.
+    monotonic
+        Seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        spool_bytes: int = SPOOL_BYTES,
+        memory_bytes: int = MEMORY_BYTES,
+        on_flushed: Callable[[], None] = _do_nothing,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.on_flushed = on_flushed
+        self._folder = Folder(folder)
+        self._segment_bytes, self._spool_bytes = segment_bytes, spool_bytes
+        self._memory_bytes = memory_bytes
+        self._monotonic = monotonic
+        self._lock = threading.Lock()  # of all below; held for a write to a file at most
+        self._file: int | None = None
+        self._segments: dict[int, int] = {}  # first number to size in bytes, in order
+        self._size = 0  # of all of them
+        self._is_torn = False
+        self._last = self._written = self._flushed = self._acknowledged = 0
+        self._memory: deque[tuple[int, bytes]] = deque()
+        self._in_memory_bytes = 0
+        self._lost = 0
+        self._trouble: str | None = None
+        self._ages: deque[tuple[int, float]] = deque()
+        self._work = threading.Event()
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._reader = SegmentReader(self._folder)
+        self.incarnation = Incarnation("", 0)
+        self.opened_at = 0
+
+    @property
+    def last(self) -> int:
+        """Number of the newest event."""
+        return self._last
+
+    @property
+    def undelivered(self) -> int:
+        return self._last - self._acknowledged
+
+    @property
+    def lost(self) -> int:
+        """Events that neither disk nor memory could take."""
+        return self._lost
+
+    @property
+    def is_in_trouble(self) -> bool:
+        """Whether the disk takes nothing at the moment."""
+        return self._trouble is not None
+
+    def oldest_s(self) -> float:
+        """Age of the oldest event that was not delivered, since it came or since the start."""
+        with self._lock:
+            while self._ages and self._ages[0][0] <= self._acknowledged:
+                self._ages.popleft()
+            if not self.undelivered or not self._ages:
+                return 0.0
+            return max(0.0, self._monotonic() - self._ages[0][1])
+
+    def _note_age(self, number: int) -> None:
+        """All up to this number are here now."""
+        if self._ages and self._ages[-1][0] >= number:
+            return
+        at = self._monotonic()
+        if len(self._ages) >= _AGES_MAX:
+            at = self._ages.pop()[1]
+        self._ages.append((number, at))
+
+    def open(self) -> None:
+        """Open the folder, find where it stood, begin to flush. Reads the disk.
+
+        Raises
+        ------
+        PermanentError
+            Another process has the folder, or it cannot be used.
+        """
+        self._folder.open()
+        try:
+            self._find_where_it_stood()
+        except OSError as e:
+            self._folder.close()
+            raise PermanentError(
+                f"the audit spool in {self._folder.path} cannot be opened: {e.strerror}. It must be"
+                " a folder that this program may write to, on a disk with room"
+            ) from e
+        self._thread = threading.Thread(target=self._keep_flushed, name="audit-spool", daemon=True)
+        self._thread.start()
+        self._work.set()
+
+    def _find_where_it_stood(self) -> None:
+        segments = self._folder.segments()
+        incarnation = self._folder.read_incarnation()
+        if incarnation is None or not segments:  # numbers from 1 again need another id
+            if segments:
+                path = self._folder.path
+                log.error("The audit spool lost its id; it gets another: folder=%s", path)
+            incarnation = self._folder.renew_incarnation(segments[0] - 1 if segments else 0)
+        if segments:
+            file, size, last = self._folder.reopen_segment(segments[-1])
+        else:
+            file, size, last = self._folder.create_segment(1), 0, 0
+            segments = [1]
+        try:
+            self._folder.sync(segments)
+            sizes = {first: self._folder.segment(first).stat().st_size for first in segments}
+        except BaseException:
+            os.close(file)
+            raise
+        with self._lock:
+            self.incarnation = incarnation
+            last = max(last, incarnation.after)
+            self.opened_at = self._written = self._flushed = last
+            self._acknowledged = max(segments[0] - 1, incarnation.after)
+            # What was told before the spool was open gets its number now.
+            self._memory = deque((last + n, event) for n, event in self._memory)
+            self._last += last
+            self._ages.clear()
+            self._note_age(self._last)
+            self._segments = sizes | {segments[-1]: size}
+            self._size = sum(self._segments.values())
+            self._file = file
+
+    def append(self, event: bytes, *, may_wait: bool = True) -> int | None:
+        """Take an event (its JSON).
+
+        Parameters
+        ----------
+        may_wait
+            In memory, if the disk does not take it. If not, it is not taken at all then.
+
+        Returns
+        -------
+        Its number; None if it was not taken.
+        """
+        with self._lock:
+            number: int | None = self._last + 1
+            line = to_line(self._last + 1, event)
+            if not self._memory and self._write(line):
+                self._last += 1
+                self._written = self._last
+            elif not may_wait:
+                number = None
+            else:
+                self._last += 1  # also of what is lost: it shall be missed
+                if self._in_memory_bytes + len(event) <= self._memory_bytes:
+                    self._memory.append((self._last, event))
+                    self._in_memory_bytes += len(event)
+                    self._note_age(self._last)
+                else:
+                    self._lost += 1
+                    number = None
+        if number is not None:
+            SPOOLED.inc()
+        elif may_wait:
+            LOST.labels("disk").inc()
+        if not self._work.is_set():
+            self._work.set()
+        return number
+
+    def _write(self, line: bytes) -> bool:
+        """Whether the open segment took a line."""
+        if self._file is None:
+            return False
+        size = self._segments[next(reversed(self._segments))]
+        if self._size + len(line) > self._spool_bytes:
+            self._trouble = self._trouble or f"the spool holds {self._spool_bytes} bytes"
+            return False
+        if self._is_torn:
+            line = b"\n" + line
+        try:
+            written = os.write(self._file, line)
+            if written != len(line):
+                self._is_torn = True
+                os.ftruncate(self._file, size)
+                self._is_torn = False
+                self._trouble = self._trouble or "the disk took a part of an event"
+                return False
+        except OSError as e:
+            self._trouble = self._trouble or (e.strerror or type(e).__name__)
+            return False
+        self._is_torn = False
+        self._segments[next(reversed(self._segments))] = size + written
+        self._size += written
+        return True
+
+    def read(self) -> list[Spooled]:
+        """The next events that are on disk, oldest first, each once; deletes what is delivered.
+
+        Reads the disk: not on an event loop. By one thread at a time.
+        """
+        self._delete_acknowledged()
+        with self._lock:
+            segments, until, after = list(self._segments), self._flushed, self._acknowledged
+        # The newest that was delivered is read again after a start: the answer to it tells
+        # whether somebody else used our numbers.
+        after = max(self.incarnation.after, min(after, self.opened_at - 1))
+        return self._reader.read(segments, after=after, until=until)
+
+    def acknowledge(self, number: int) -> None:
+        """The service has all up to this number."""
+        with self._lock:
+            self._acknowledged = max(self._acknowledged, number)
+
+    def put_aside(self, spooled: Spooled) -> None:
+        """Keep an event that nobody takes, for an admin to look at. Writes to the disk."""
+        try:
+            self._folder.append_refused(to_line(spooled.number, spooled.event))
+        except OSError as e:
+            log.error("An event that nobody takes could not be put aside: why=%s", e.strerror)
+
+    def renew(self, after: int) -> None:
+        """Count anew behind this number, under another id. Writes to the disk."""
+        incarnation = self._folder.renew_incarnation(after)
+        with self._lock:
+            self.incarnation = incarnation
+            self.opened_at = after
+            self._acknowledged = max(self._acknowledged, after)
+
+    def _delete_acknowledged(self) -> None:
+        """Delete segments that are delivered; the newest event delivered always stays."""
+        with self._lock:
+            firsts = list(self._segments)
+            pairs = itertools.pairwise(firsts)
+            done = [first for first, following in pairs if following <= self._acknowledged]
+        for first in done:
+            try:
+                self._folder.segment(first).unlink(missing_ok=True)
+            except OSError as e:
+                log.warning("A segment of the audit spool stays: %s", e.strerror)
+                return
+            with self._lock:
+                self._size -= self._segments.pop(first)
+
+    def close(self) -> None:
+        """Flush and let go of the folder. Waits for the disk."""
+        if self._thread is not None:
+            self._ending.set()
+            self._work.set()
+            self._thread.join()
+            self._thread = None
+        with self._lock:
+            file, self._file = self._file, None
+            if file is not None:
+                os.close(file)
+            left = len(self._memory)
+        self._reader.close()
+        self._folder.close()
+        if left:
+            log.error("Audit events are lost that the spool could not take: count=%d", left)
+            LOST.labels("disk").inc(left)
+
+    def _keep_flushed(self) -> None:
+        """The spool's thread."""
+        told, lost_before = False, 0
+        while not self._ending.is_set():
+            if self._trouble:
+                self._ending.wait(_TRY_AGAIN_S)  # not with each event that comes
+            else:
+                self._work.wait()
+            self._work.clear()
+            if self._trouble and not told:
+                told, lost_before = True, self._lost
+                fields = (self._folder.path, self._trouble)
+                log.error("Audit events cannot be spooled; they wait: folder=%s why=%s", *fields)
+            self._write_from_memory()
+            if not self._memory and self._trouble:
+                if told:
+                    after = (self._folder.path, self._lost - lost_before)
+                    log.error("Audit events are spooled again: folder=%s lost=%d", *after)
+                told, self._trouble = False, None
+            self._flush()
+        self._write_from_memory()
+        self._flush()
+
+    def _write_from_memory(self) -> None:
+        while True:
+            with self._lock:
+                for _ in range(_WRITTEN_AT_ONCE):
+                    if not self._memory:
+                        return
+                    number, event = self._memory[0]
+                    if not self._write(to_line(number, event)):
+                        return
+                    self._memory.popleft()
+                    self._in_memory_bytes -= len(event)
+                    self._written = number
+
+    def _flush(self) -> None:
+        """Have the disk keep what was written, and begin a new segment when it is time."""
+        with self._lock:
+            file, until = self._file, self._written
+            if file is None or until == self._flushed:
+                return
+            old = self._begin_segment(file)
+            self._note_age(until)
+        try:
+            os.fdatasync(file)
+            if old is not None:
+                self._folder.sync([])
+        except OSError as e:
+            # The pages may never reach the disk, and nobody will say so again. They can still be
+            # sent; if the machine falls before that, the service misses their numbers.
+            fields = (self._folder.path, e.strerror)
+            log.error("The audit spool's disk does not flush: folder=%s why=%s", *fields)
+        finally:
+            if old is not None:
+                os.close(old)
+        with self._lock:
+            self._flushed = until
+        self.on_flushed()
+
+    def _begin_segment(self, file: int) -> int | None:
+        """Let the next events go to a new segment if this one is full; the old descriptor then."""
+        newest = next(reversed(self._segments))
+        if self._segments[newest] < self._segment_bytes or self._memory or self._is_torn:
+            return None
+        try:
+            self._file = self._folder.create_segment(self._last + 1)
+        except OSError:
+            return None  # the old one goes on
+        self._segments[self._last + 1] = 0
+        return file
