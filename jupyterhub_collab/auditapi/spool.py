@@ -219,7 +219,9 @@ class Spool:
         if self._file is None:
             return False
         size = self._segments[next(reversed(self._segments))]
-        if self._size + len(line) > self._spool_bytes:
+        # One goes through when all is delivered: behind it the full segment can be deleted.
+        is_full = self._size + len(line) > self._spool_bytes
+        if is_full and self._acknowledged < self._written:
             self._trouble = self._trouble or f"the spool holds {self._spool_bytes} bytes"
             return False
         if self._is_torn:
@@ -308,7 +310,7 @@ class Spool:
 
     def _keep_flushed(self) -> None:
         """The spool's thread."""
-        told, lost_before = False, 0
+        told, lost_told = False, 0
         while not self._ending.is_set():
             if self._trouble:
                 self._ending.wait(_TRY_AGAIN_S)  # not with each event that comes
@@ -316,13 +318,14 @@ class Spool:
                 self._work.wait()
             self._work.clear()
             if self._trouble and not told:
-                told, lost_before = True, self._lost
+                told = True
                 fields = (self._folder.path, self._trouble)
                 log.error("Audit events cannot be spooled; they wait: folder=%s why=%s", *fields)
             self._write_from_memory()
             if not self._memory and self._trouble:
                 if told:
-                    after = (self._folder.path, self._lost - lost_before)
+                    lost, lost_told = self._lost - lost_told, self._lost
+                    after = (self._folder.path, lost)
                     log.error("Audit events are spooled again: folder=%s lost=%d", *after)
                 told, self._trouble = False, None
             self._flush()
@@ -346,9 +349,11 @@ class Spool:
         """Have the disk keep what was written, and begin a new segment when it is time."""
         with self._lock:
             file, until = self._file, self._written
-            if file is None or until == self._flushed:
+            if file is None:
                 return
             old = self._begin_segment(file)
+            if old is None and until == self._flushed:
+                return
             self._note_age(until)
         try:
             os.fdatasync(file)
@@ -369,11 +374,12 @@ class Spool:
     def _begin_segment(self, file: int) -> int | None:
         """Let the next events go to a new segment if this one is full; the old descriptor then."""
         newest = next(reversed(self._segments))
-        if self._segments[newest] < self._segment_bytes or self._memory or self._is_torn:
+        if self._segments[newest] < self._segment_bytes or self._is_torn:
             return None
+        first = self._memory[0][0] if self._memory else self._last + 1
         try:
-            self._file = self._folder.create_segment(self._last + 1)
+            self._file = self._folder.create_segment(first)
         except OSError:
             return None  # the old one goes on
-        self._segments[self._last + 1] = 0
+        self._segments[first] = 0
         return file

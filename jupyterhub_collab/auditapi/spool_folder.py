@@ -73,7 +73,7 @@ def from_line(line: bytes) -> Spooled | None:
         start = _START % number
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    if type(number) is not int or number < 1 or not line.startswith(start):
+    if type(number) is not int or number < 1 or not line.startswith(start) or line[-2:] != b"}\n":
         return None
     return Spooled(number, line[len(start) : -2])
 
