@@ -141,7 +141,12 @@ class Sender:
 
     async def _post(self, portion: list[Spooled]) -> Answer:
         after = self._spool.incarnation.after
-        events = [(one.number - after, one.event, one.number <= self._late) for one in portion]
+        # Late means: what it tells of was given up, or needs no leave. So not while one waits.
+        awaited = {number for number, _, waiter in self._waiting if not waiter.done()}
+        events = [
+            (one.number - after, one.event, one.number <= self._late and one.number not in awaited)
+            for one in portion
+        ]
         was_sent, self._sent = self._sent, max(self._sent, portion[-1].number)
         answer = await self._client.post(to_body(self._spool.incarnation.id, events))
         acknowledged = answer.acknowledged + after

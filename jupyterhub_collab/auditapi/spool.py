@@ -32,6 +32,9 @@ from .spool_reading import SegmentReader
 SEGMENT_BYTES: Final = 1024 * 1024  # about 2,000 events
 SPOOL_BYTES: Final = 512 * 1024 * 1024  # about a million events: a hub's day without the service
 MEMORY_BYTES: Final = 8 * 1024 * 1024
+# Events that nobody waits for are flushed and sent together: fewer turns of other threads, each of
+# which can hold up the event loop, and fewer posts.
+GATHER_S: Final = 0.05
 _TRY_AGAIN_S: Final = 0.5
 _AGES_MAX: Final = 10_000
 _WRITTEN_AT_ONCE: Final = 50  # from memory, while emitters wait
@@ -60,13 +63,14 @@ class Spool:
         segment_bytes: int = SEGMENT_BYTES,
         spool_bytes: int = SPOOL_BYTES,
         memory_bytes: int = MEMORY_BYTES,
+        gather_s: float = GATHER_S,
         on_flushed: Callable[[], None] = _do_nothing,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.on_flushed = on_flushed
         self._folder = Folder(folder)
         self._segment_bytes, self._spool_bytes = segment_bytes, spool_bytes
-        self._memory_bytes = memory_bytes
+        self._memory_bytes, self._gather_s = memory_bytes, gather_s
         self._monotonic = monotonic
         self._lock = threading.Lock()  # of all below; held for a write to a file at most
         self._file: int | None = None
@@ -79,7 +83,7 @@ class Spool:
         self._lost = 0
         self._trouble: str | None = None
         self._ages: deque[tuple[int, float]] = deque()
-        self._work = threading.Event()
+        self._work, self._hurry = threading.Event(), threading.Event()
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
         self._reader = SegmentReader(self._folder)
@@ -183,7 +187,8 @@ class Spool:
         Parameters
         ----------
         may_wait
-            In memory, if the disk does not take it. If not, it is not taken at all then.
+            Whether it may wait for others to be flushed with, and in memory if the disk does not
+            take it; if not, it is not taken at all then.
 
         Returns
         -------
@@ -212,6 +217,8 @@ class Spool:
             LOST.labels("disk").inc()
         if not self._work.is_set():
             self._work.set()
+        if not may_wait:
+            self._hurry.set()
         return number
 
     def _write(self, line: bytes) -> bool:
@@ -295,6 +302,7 @@ class Spool:
         if self._thread is not None:
             self._ending.set()
             self._work.set()
+            self._hurry.set()
             self._thread.join()
             self._thread = None
         with self._lock:
@@ -316,7 +324,9 @@ class Spool:
                 self._ending.wait(_TRY_AGAIN_S)  # not with each event that comes
             else:
                 self._work.wait()
+                self._hurry.wait(self._gather_s)
             self._work.clear()
+            self._hurry.clear()
             if self._trouble and not told:
                 told = True
                 fields = (self._folder.path, self._trouble)

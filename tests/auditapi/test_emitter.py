@@ -85,6 +85,23 @@ async def test_what_nobody_took_at_first_is_marked(service: Service, make_emitte
     assert service.late == {1}
 
 
+async def test_what_somebody_waits_for_is_not_marked_until_they_give_up(
+    service: Service, make_emitter: Make
+) -> None:
+    # The service stores late what it refuses otherwise: what it tells of was not done.
+    service.script.append(Status(503))
+    async with make_emitter() as emitter:
+        await emitter.record(event(1))
+    assert not service.late
+    service.always = Status(503)
+    async with make_emitter(timeout_s=0.3) as emitter:
+        with pytest.raises(AuditUnavailableError):
+            await emitter.record(event(2))
+        service.always = None
+        await service.until(3)
+    assert service.late == {2, 3}
+
+
 async def test_retry_after_is_kept_to(service: Service, make_emitter: Make) -> None:
     service.script.append(Status(503, retry_after="1"))
     async with make_emitter() as emitter:

@@ -25,7 +25,7 @@ EVENT = b'{"thing":"%d"}'
 
 @contextmanager
 def opened(folder: Path, **more: int) -> Iterator[Spool]:
-    spool = Spool(folder, **more)
+    spool = Spool(folder, gather_s=0, **more)
     spool.open()
     try:
         yield spool
