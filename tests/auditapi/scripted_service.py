@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -157,12 +158,15 @@ class _Events(RequestHandler):
 
 
 @asynccontextmanager
-async def serving(service: Service, *, port: int = 0) -> AsyncIterator[Service]:
+async def serving(
+    service: Service, *, port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Service]:
     """The service on this machine, until the block ends."""
     (socket,) = bind_sockets(port, "127.0.0.1")
-    server = HTTPServer(Application([(r"/api/events", _Events, {"service": service})]))
+    routes = [(r"/api/events", _Events, {"service": service})]
+    server = HTTPServer(Application(routes), ssl_options=tls)
     server.add_sockets([socket])
-    service.url = f"http://127.0.0.1:{socket.getsockname()[1]}"
+    service.url = f"http{'s' if tls else ''}://127.0.0.1:{socket.getsockname()[1]}"
     try:
         yield service
     finally:

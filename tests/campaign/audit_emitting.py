@@ -42,15 +42,12 @@ class Program:
     async def tell(self) -> None:
         number = 0
         while True:
-            for _ in range(3):
-                thing = f"{self._life}:told:{number:06d}"
-                who = Person(name=f"user-{number % 50}", address="192.0.2.1")
-                self._emitter.emit(
-                    AuditEvent(time=now(), verb=Verb.LOGIN, thing=thing, subject=who)
-                )
-                self._note("told", thing)
-                number += 1
-            await asyncio.sleep(0.01)
+            thing = f"{self._life}:told:{number:06d}"
+            who = Person(name=f"user-{number % 50}", address="192.0.2.1")
+            self._emitter.emit(AuditEvent(time=now(), verb=Verb.LOGIN, thing=thing, subject=who))
+            self._note("told", thing)
+            number += 1
+            await asyncio.sleep(0.02)
 
     async def operate(self, operator: int) -> None:
         number = 0

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,6 @@ class Program:
         return f"token-of-{self.name}-in-the-campaign"
 
     def start(self, *, only_deliver: bool = False) -> None:
-        self.folder.mkdir(exist_ok=True)
         self.lives += 1
         life = "deliver" if only_deliver else f"{self.name}-{self.lives}"
         command = [sys.executable, "-m", "tests.campaign.audit_emitting"]
@@ -188,8 +187,10 @@ def assert_nothing_lost(scene: Scene) -> Found:
 
 
 @contextmanager
-def playing(folder: Path, database_url: str = "") -> Iterator[Scene]:
-    """The scene with all running."""
+def playing(
+    folder: Path, database_url: str = "", *, before: Callable[[Scene], object] = lambda _: None
+) -> Iterator[Scene]:
+    """The scene with all running; `before` is called when the folders are there."""
     service = AuditService(folder / "service", database_url=database_url)
     programs = [Program(name, folder / name, service.url) for name in NAMES]
     service.folder.mkdir()
@@ -202,7 +203,10 @@ def playing(folder: Path, database_url: str = "") -> Iterator[Scene]:
     (service.folder / "emitters.json").write_text(emitters.to_text())
     (service.folder / "state").mkdir(mode=0o700)
     scene = Scene(service, programs, database_url or f"sqlite:///{service.sqlite}")
+    for program in programs:
+        program.folder.mkdir()
     try:
+        before(scene)
         service.start_and_wait()
         for program in programs:
             program.start()

@@ -7,13 +7,8 @@ time at which they were minted and are good as long as their server runs.
 from __future__ import annotations
 
 import base64
-import shutil
-import struct
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -25,26 +20,6 @@ from tests.cluster.cluster import Cluster
 pytestmark = [pytest.mark.campaign, pytest.mark.api, pytest.mark.timeout(300)]
 
 HOUR_S = 3600
-
-
-@pytest.fixture
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Sets the clock of all programs started from now on, in seconds off the true time."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or sys.platform != "linux":
-        pytest.skip("no C compiler on Linux: clock steps were not shown")
-    library, file = tmp_path / "clock_step.so", tmp_path / "offset"
-    source = Path(__file__).with_name("clock_step.c")
-    subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
-    file.write_bytes(struct.pack("=q", 0))
-    monkeypatch.setenv("LD_PRELOAD", str(library))
-    monkeypatch.setenv("COLLAB_TEST_CLOCK", str(file))
-
-    def step(offset_s: int) -> None:
-        with file.open("r+b") as found:
-            found.write(struct.pack("=q", offset_s))
-
-    return step
 
 
 @pytest.fixture
