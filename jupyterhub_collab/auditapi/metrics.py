@@ -12,8 +12,8 @@ DELIVERED: Final = Counter(
 )
 LOST: Final = Counter(
     "collab_audit_lost_total",
-    "Audit events lost: the disk took none (disk), the service never would (refused), or they"
-    " could not be written as an event (form).",
+    "Audit events lost: the disk took none (disk), the service never would (refused), they could"
+    " not be written as an event (form), or the program had ended (ended).",
     ["why"],
 )
 UNRECORDED: Final = Counter(

@@ -76,7 +76,7 @@ class Spool:
         self._file: int | None = None
         self._segments: dict[int, int] = {}  # first number to size in bytes, in order
         self._size = 0  # of all of them
-        self._is_torn = False
+        self._is_torn = self._is_closed = False
         self._last = self._written = self._flushed = self._acknowledged = 0
         self._memory: deque[tuple[int, bytes]] = deque()
         self._in_memory_bytes = 0
@@ -204,7 +204,8 @@ class Spool:
                 number = None
             else:
                 self._last += 1  # also of what is lost: it shall be missed
-                if self._in_memory_bytes + len(event) <= self._memory_bytes:
+                has_room = self._in_memory_bytes + len(event) <= self._memory_bytes
+                if has_room and not self._is_closed:
                     self._memory.append((self._last, event))
                     self._in_memory_bytes += len(event)
                     self._note_age(self._last)
@@ -214,7 +215,9 @@ class Spool:
         if number is not None:
             SPOOLED.inc()
         elif may_wait:
-            LOST.labels("disk").inc()
+            LOST.labels("ended" if self._is_closed else "disk").inc()
+            if self._is_closed:
+                log.error("An audit event came after the end of its program and is lost")
         if not self._work.is_set():
             self._work.set()
         if not may_wait:
@@ -306,6 +309,7 @@ class Spool:
             self._thread.join()
             self._thread = None
         with self._lock:
+            self._is_closed = True
             file, self._file = self._file, None
             if file is not None:
                 os.close(file)

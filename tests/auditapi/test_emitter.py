@@ -246,7 +246,7 @@ async def test_the_end_waits_for_what_is_on_its_way(service: Service, make_emitt
 
 
 async def test_events_wait_until_the_emitter_is_started(
-    service: Service, make_emitter: Make
+    service: Service, make_emitter: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     emitter = make_emitter()
     emitter.emit(event(0))
@@ -257,8 +257,9 @@ async def test_events_wait_until_the_emitter_is_started(
         await service.until(3)
     assert service.things == ["0", "unrecorded", "1"]
     assert [one["outcome"] for one in service.events] == ["allowed", "refused", "allowed"]
-    # And what comes too late neither fails nor is recorded.
+    # And what comes too late neither fails nor is recorded, and is told.
     emitter.emit(event(2))
+    assert "came after the end" in caplog.text
     with pytest.raises(AuditUnavailableError):
         await emitter.record(event(3))
 
