@@ -41,6 +41,14 @@ _WRITTEN_AT_ONCE: Final = 50  # from memory, while emitters wait
 log = logging.getLogger(__name__)
 
 
+def _flush_file(file: int) -> None:
+    """Contents and size, on disk."""
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(file)
+    else:  # macOS
+        os.fsync(file)
+
+
 def _do_nothing() -> None:
     pass
 
@@ -80,8 +88,9 @@ class Spool:
         self._last = self._written = self._flushed = self._acknowledged = 0
         self._memory: deque[tuple[int, bytes]] = deque()
         self._in_memory_bytes = 0
-        self._lost = 0
+        self._lost = self._lost_told = 0
         self._trouble: str | None = None
+        self._is_told = False  # of the trouble
         self._ages: deque[tuple[int, float]] = deque()
         self._work, self._hurry = threading.Event(), threading.Event()
         self._ending = threading.Event()
@@ -322,7 +331,6 @@ class Spool:
 
     def _keep_flushed(self) -> None:
         """The spool's thread."""
-        told, lost_told = False, 0
         while not self._ending.is_set():
             if self._trouble:
                 self._ending.wait(_TRY_AGAIN_S)  # not with each event that comes
@@ -331,19 +339,27 @@ class Spool:
                 self._hurry.wait(self._gather_s)
             self._work.clear()
             self._hurry.clear()
-            if self._trouble and not told:
-                told = True
-                fields = (self._folder.path, self._trouble)
-                log.error("Audit events cannot be spooled; they wait: folder=%s why=%s", *fields)
-            self._write_from_memory()
-            if not self._memory and self._trouble:
-                if told:
-                    lost, lost_told = self._lost - lost_told, self._lost
-                    after = (self._folder.path, lost)
-                    log.error("Audit events are spooled again: folder=%s lost=%d", *after)
-                told, self._trouble = False, None
-            self._flush()
+            try:
+                self._bring_to_disk()
+            except Exception:  # a fault of ours: without this thread nothing would be sent
+                log.exception("The audit spool could not be flushed")
+                self._ending.wait(_TRY_AGAIN_S)
+                self._work.set()
+        self._bring_to_disk()
+
+    def _bring_to_disk(self) -> None:
+        """Write what waits, flush what is written; tell of trouble, and of its end."""
+        if self._trouble and not self._is_told:
+            self._is_told = True
+            fields = (self._folder.path, self._trouble)
+            log.error("Audit events cannot be spooled; they wait: folder=%s why=%s", *fields)
         self._write_from_memory()
+        if not self._memory and self._trouble:
+            if self._is_told:
+                lost, self._lost_told = self._lost - self._lost_told, self._lost
+                after = (self._folder.path, lost)
+                log.error("Audit events are spooled again: folder=%s lost=%d", *after)
+            self._is_told, self._trouble = False, None
         self._flush()
 
     def _write_from_memory(self) -> None:
@@ -370,7 +386,7 @@ class Spool:
                 return
             self._note_age(until)
         try:
-            os.fdatasync(file)
+            _flush_file(file)
             if old is not None:
                 self._folder.sync([])
         except OSError as e:

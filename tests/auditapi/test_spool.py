@@ -273,6 +273,21 @@ def test_a_disk_that_does_not_flush_is_told_and_events_go_on(
     assert "does not flush" in caplog.text
 
 
+def test_a_fault_of_ours_does_not_end_the_thread(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: int) -> None:
+        raise RuntimeError("nobody thought of this")
+
+    with opened(folder) as spool:
+        monkeypatch.setattr(os, "fdatasync", fail)
+        fill(spool, 1, 4)
+        until(lambda: "could not be flushed" in caplog.text)
+        assert spool.read() == []
+        monkeypatch.undo()
+        assert drain(spool, 3) == [1, 2, 3]
+
+
 def test_nothing_is_read_before_it_is_flushed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
