@@ -38,6 +38,7 @@ setup(
             "py.typed",
             "**/*.html",
             "**/*.css",
+            "**/*.js",
             "**/*.json",
             "**/*.yaml",
             "**/*.ipynb",

@@ -21,7 +21,7 @@ from ..models.audit import Outcome, StoredEvent, Verb
 from ..models.audit_query import OWN_VERBS, EventQuery
 from .audit_tables import datasets, events, people, to_stored
 
-LIMIT_MAX: Final = 1000
+LIMIT_MAX: Final = 1001  # a page of 1000, and whether there is more
 _WAYS_AT_ONCE: Final = 100  # SQLite takes 500 parts of one UNION
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _row = events.alias("looked_up")

@@ -24,25 +24,34 @@ from tornado.web import Application as WebApplication
 from traitlets import Bool, Float, Integer, List, Unicode, default
 from traitlets.config import Application
 
-from ... import __version__, audit_factory
+from ... import __version__, audit_factory, factory
 from ...anchors.memory import AnchorMemory
 from ...anchors.syslog import make_sink
 from ...errors import CollabError, PermanentError
 from ...managers.audit import AuditKeeper, KeeperSettings
 from ...managers.audit_anchoring import Anchoring
+from ...managers.audit_reading import AuditReading
 from ...managers.audit_retention import AuditRetention, RetentionSettings
 from ...managers.audit_stream import AuditStream
 from ...models.audit import Detail
 from ...policy.audit_batch import BODY_BYTES_MAX
 from ...storage.audit_log import AuditLog
 from ..binding import bind_service, log_request
-from . import ingest, managing, watching
+from . import ingest, managing, reading, reading_export, reading_live, reading_pages, watching
 from .emitters_file import EmittersFile
 from .handlers import NotFoundHandler, Route, make_routes
 from .metrics import Metrics
 from .work import Work
 
-ROUTES: Final[list[Iterable[Route]]] = [ingest.ROUTES, watching.ROUTES, managing.ROUTES]
+ROUTES: Final[list[Iterable[Route]]] = [
+    ingest.ROUTES,
+    watching.ROUTES,
+    reading_live.ROUTES,  # before the events by number
+    reading.ROUTES,
+    reading_export.ROUTES,
+    reading_pages.ROUTES,
+    managing.ROUTES,
+]
 """A list a module of handlers: whoever adds a module adds its list here."""
 
 
@@ -227,7 +236,16 @@ class AuditApp(Application):
             work = Work(keeper, emitters, metrics, _now, self.prefix)
             retention = RetentionSettings(self.retention_days, frozenset(self.retention_hold))
             work.more[managing.MORE] = AuditRetention(keeper, retention, now=_now)
-            await self._serve(work, engine.dialect.name)
+            token = _env("JUPYTERHUB_API_TOKEN")
+            async with factory.make_hub_client(self.hub_api_url, token) as hub:
+                work.more[reading.MORE] = AuditReading(
+                    audit_log,
+                    record=keeper.store_own,
+                    ask_standing=hub.read_standing,
+                    verifier=signer.verifier,
+                    now=_now,
+                )
+                await self._serve(work, engine.dialect.name)
         finally:
             await asyncio.to_thread(audit_log.close)
             engine.dispose()
