@@ -69,6 +69,7 @@ setup(
         "singleuser": SINGLEUSER,
         "demo": DEMO,
         "audit-s3": ["minio>=7.2,<8"],
+        "audit-parquet": ["pyarrow>=18,<27"],
         "postgres": ["psycopg[binary]>=3.2,<4"],
         "docs": ["furo>=2024.8", "myst-parser>=4,<6", "sphinx>=8,<10"],
         "test": [
@@ -84,6 +85,7 @@ setup(
             "openapi-spec-validator>=0.7,<1",
             "playwright>=1.50,<2",
             "psycopg[binary]>=3.2,<4",
+            "pyarrow>=18,<27",
             "pytest>=8.3,<10",
             "pytest-asyncio>=0.25,<2",
             "pytest-timeout>=2.3,<3",

@@ -118,10 +118,11 @@ PARTS: Final[list[Callable[[], tuple[Json, Json]]]] = [_own_part, managing_part]
 def make_openapi(prefix: str = DEFAULT_PREFIX) -> Json:
     """The whole document."""
     from ... import __version__
+    from .reading_openapi import reading_part  # which is made of what stands here
 
     paths: Json = {}
     schemas: Json = {}
-    for part in PARTS:
+    for part in (*PARTS, reading_part):
         some_paths, some_schemas = part()
         schemas |= some_schemas
         for path, methods in some_paths.items():
