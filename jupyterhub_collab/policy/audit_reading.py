@@ -88,7 +88,7 @@ class ShownEvent:
 
     def to_wire(self) -> dict[str, Any]:
         """As the API shows it."""
-        hidden = ("schema", "incarnation", "emitterSequence", "people")
+        hidden = ("schema", "blind", "incarnation", "emitterSequence", "people")
         wire = {key: value for key, value in self.document.items() if key not in hidden}
         if self.people:
             wire["people"] = self.people

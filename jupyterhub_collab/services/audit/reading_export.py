@@ -69,10 +69,11 @@ _HOW_TO_CHECK: Final = """Events of the audit log {origin}, with proofs that the
 
 Check them without the service:
 
-  jupyterhub-collab audit verify --bundle THIS_FILE --key KEY
+  jupyterhub-collab audit verify --bundle THIS_FILE --key KEY --checkpoint CHECKPOINT
 
-Take KEY from whom you trust, not from this file: whoever could make up the events could make up the
-key beside them. Who is not named beside an event was erased, or you were not shown all of it.
+Take KEY and CHECKPOINT from whom you trust, not from this file: whoever could make up the events
+could make up what lies beside them. Who is not named beside an event was erased, or you were not
+shown all of it.
 Events that came after the head was signed are not in here.
 """
 
