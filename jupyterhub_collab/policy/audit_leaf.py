@@ -17,12 +17,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
+from json.encoder import encode_basestring as _quote
 from typing import Any, Final
 
-from ..models.audit import SCHEMA_VERSION, AuditEvent
+from ..models.audit import PARTS, SCHEMA_VERSION, AuditEvent, Person
 
+_SORTED_PARTS: Final = sorted(PARTS)
 SALT_BYTES: Final = 16  # drawn for each part of each event; a guess has to try 2^128
 _DOMAIN: Final = b"jupyterhub-collab audit person v1\x00"
+_encode: Final = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
+).encode
 
 
 @dataclass(frozen=True)
@@ -67,50 +73,92 @@ class Leaf:
 
 def canonical_json(value: Any) -> bytes:
     """One text for one value: RFC 8785 for what has ASCII keys and no fractions."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return _encode(value).encode()
 
 
 def make_leaf(event: AuditEvent, origin: Origin, salts: bytes) -> Leaf:
-    """Leaf of an event.
+    """Leaf of an event. Parameters as of `encode_leaf`."""
+    body, people = encode_leaf(event, origin, salts)
+    return Leaf(body.encode(), json.loads(people) if people else {})
+
+
+def encode_leaf(event: AuditEvent, origin: Origin, salts: bytes) -> tuple[str, str]:
+    """Texts of an event's leaf: the body, and the people as canonical JSON ("" for nobody).
+
+    Both are put together by hand in the order of their keys, which takes a third of the time that
+    an encoder needs.
 
     Parameters
     ----------
     salts
         Random bytes, `SALT_BYTES` for each of the three parts.
     """
-    body: dict[str, Any] = {
-        "schema": SCHEMA_VERSION,
-        "sequence": origin.sequence,
-        "stored": to_time(origin.stored_at),
-        "emitter": origin.emitter,
-        "incarnation": origin.incarnation,
-        "emitterSequence": origin.emitter_sequence,
-        "time": to_time(event.time),
-        "verb": event.verb.value,
-        "outcome": event.outcome.value,
-    }
-    more = {
-        "late": origin.late,
-        "reason": event.reason,
-        "contest": event.contest,
-        "team": event.team,
-        "thing": event.thing,
-        "datasets": event.datasets,
-        "details": event.details,
-        "correlation": event.correlation,
-    }
-    body.update({key: value for key, value in more.items() if value})
-    people = {}
-    for number, (part, value) in enumerate(event.people().items()):
+    people, commitments = _encode_people(event, salts)
+    quote = _quote
+    body = [
+        f'"emitter":{quote(origin.emitter)},"emitterSequence":{origin.emitter_sequence},'
+        f'"incarnation":{quote(origin.incarnation)}'
+    ]
+    if event.details:
+        body.insert(0, f'"details":{_encode(event.details)}')
+    if event.datasets:
+        body.insert(0, f'"datasets":[{",".join(map(quote, event.datasets))}]')
+    if event.correlation:
+        body.insert(0, f'"correlation":{quote(event.correlation)}')
+    if event.contest:
+        body.insert(0, f'"contest":{quote(event.contest)}')
+    if origin.late:
+        body.append('"late":true')
+    body.append(f'"outcome":"{event.outcome._value_}"')
+    if commitments:
+        body.append(f'"people":{{{commitments}}}')
+    if event.reason:
+        body.append(f'"reason":{quote(event.reason)}')
+    body.append(f'"schema":{SCHEMA_VERSION},"sequence":{origin.sequence}')
+    body.append(f'"stored":"{to_time(origin.stored_at)}"')
+    if event.team:
+        body.append(f'"team":{quote(event.team)}')
+    if event.thing:
+        body.append(f'"thing":{quote(event.thing)}')
+    body.append(f'"time":"{to_time(event.time)}","verb":"{event.verb._value_}"')
+    return f"{{{','.join(body)}}}", people
+
+
+def _encode_people(event: AuditEvent, salts: bytes) -> tuple[str, str]:
+    """Salts and values as canonical JSON, and what stands in the leaf for them."""
+    kept, commitments = [], []
+    for number, part in enumerate(_SORTED_PARTS):
+        who: Person | None = getattr(event, part)
+        if who is None:
+            continue
         salt = salts[number * SALT_BYTES : (number + 1) * SALT_BYTES]
         if len(salt) != SALT_BYTES:
             raise ValueError("too few random bytes")
-        people[part] = {"salt": salt.hex(), "value": value}
-    if people:
-        body["people"] = {part: commitment_of(kept) for part, kept in people.items()}
-    return Leaf(canonical_json(body), people)
+        value = _encode_person(who)
+        commitment = hashlib.sha256(_DOMAIN + salt + value.encode()).hexdigest()
+        kept.append(f'"{part}":{{"salt":"{salt.hex()}","value":{value}}}')
+        commitments.append(f'"{part}":"{commitment}"')
+    return (f"{{{','.join(kept)}}}", ",".join(commitments)) if kept else ("", "")
+
+
+def _encode_person(who: Person) -> str:
+    quote = _quote
+    value = []
+    if who.address:
+        value.append(f'"address":{quote(who.address)}')
+    if who.agent:
+        value.append(f'"agent":{quote(who.agent)}')
+    if who.issuer:
+        value.append(f'"issuer":{quote(who.issuer)}')
+    if who.name:
+        value.append(f'"name":{quote(who.name)}')
+    if who.note:
+        value.append(f'"note":{quote(who.note)}')
+    if who.roles:
+        value.append(f'"roles":[{",".join(map(quote, who.roles))}]')
+    if who.subject:
+        value.append(f'"subject":{quote(who.subject)}')
+    return f"{{{','.join(value)}}}"
 
 
 def commitment_of(kept: Mapping[str, Any]) -> str:
@@ -131,6 +179,9 @@ def is_committed(commitment: str, kept: Mapping[str, Any]) -> bool:
         return False
 
 
+@lru_cache(maxsize=64)  # all events of a group are stored at the same moment
 def to_time(at: datetime) -> str:
     """``2026-11-22T10:00:00.123456Z``."""
-    return at.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if at.tzinfo is not timezone.utc:
+        at = at.astimezone(timezone.utc)
+    return f"{at.isoformat(timespec='microseconds')[:-6]}Z"

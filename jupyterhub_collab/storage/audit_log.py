@@ -15,7 +15,7 @@ import logging
 import os
 import queue
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,11 +26,10 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Engine, insert, select
 from sqlalchemy.exc import DataError, IntegrityError
 
-from ..models.audit import AuditEvent, Outcome, SentBatch, StoredEvent, Verb
+from ..models.audit import AuditEvent, Outcome, SentBatch, SentEvent, StoredEvent, Verb
 from ..models.audit_query import EventQuery, Scope
 from ..policy.merkle import Frontier
 from ..policy.tiles import Tile, TileHashes, tile_at
-from ..timeouts import TIMED_OUT, timeout
 from . import audit_tables as tables
 from .audit_erasure import Erased, Retired, check_authorised, erase_some, retire_some
 from .audit_reading import find, read_range
@@ -71,7 +70,7 @@ class Appended:
     missing: range | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class _Request:
     """Work that waits for the thread, and who waits for it."""
 
@@ -81,6 +80,42 @@ class _Request:
     future: asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = None
+
+
+class _Waiters:
+    """Tells those who waited too long, with one timer for all: a time-out each costs much more."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._is_watched = False
+
+    def add(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
+        """In the loop's thread."""
+        if loop is not self._loop:
+            self._loop, self._waiting, self._is_watched = loop, deque(), False
+        now = loop.time()
+        waiting = self._waiting
+        while waiting and waiting[0][1].done():
+            waiting.popleft()
+        waiting.append((now + self._timeout_s, future))
+        if not self._is_watched:
+            self._is_watched = True
+            loop.call_at(now + self._timeout_s, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop is not self._loop:
+            return
+        waiting = self._waiting
+        while waiting and (waiting[0][1].done() or waiting[0][0] <= loop.time()):
+            future = waiting.popleft()[1]
+            if not future.done():
+                words = f"The audit log: no answer in {self._timeout_s:g} s."
+                future.set_exception(DatabaseError(words))
+        self._is_watched = bool(waiting)
+        if waiting:
+            loop.call_at(waiting[0][0], self._look, loop)
 
 
 class AuditLog:
@@ -111,6 +146,7 @@ class AuditLog:
         self._database = Database(engine, "audit", timeout_s=timeout_s)
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._waiting = 0
+        self._waiters = _Waiters(timeout_s)
         self._lock = threading.Lock()  # of the count and of `_is_open`
         self._is_open = self._is_failing = False
         self._thread: threading.Thread | None = None
@@ -361,11 +397,8 @@ class AuditLog:
                 raise DatabaseError("Too many events wait for the audit log.")
             self._waiting += weight
             self._requests.put(request)
-        try:
-            async with timeout(self._timeout_s):
-                result: T = await request.future
-        except TIMED_OUT as e:
-            raise DatabaseError(f"The audit log: no answer in {self._timeout_s:g} s.") from e
+        self._waiters.add(loop, request.future)
+        result: T = await request.future
         return result
 
     def _write(self) -> None:
@@ -435,19 +468,25 @@ def _append(emitter: str, batch: SentBatch, transaction: Transaction) -> Appende
     at = transaction.stored_at
     places: list[int] = []
     missing: range | None = None
-    for sent in sorted(batch.events, key=lambda sent: sent.sequence):
-        if sent.sequence <= last:
+    events = batch.events
+    for sent in events if len(events) == 1 else sorted(events, key=_number_of):
+        number = sent.sequence
+        if number <= last:
             continue
-        if sent.sequence > last + 1:
+        if number > last + 1:
             if missing is not None:
                 break
-            missing = range(last + 1, sent.sequence)
+            missing = range(last + 1, number)
             places.append(transaction.add_own(_make_gap(emitter, incarnation, missing, at)))
         places.append(transaction.add(emitter, incarnation, sent))
-        last = sent.sequence
+        last = number
     if not places:
         return Appended(None, None, last)
     return Appended(places[0], places[-1], last, missing)
+
+
+def _number_of(sent: SentEvent) -> int:
+    return sent.sequence
 
 
 def _make_gap(emitter: str, incarnation: str, missing: range, at: datetime) -> AuditEvent:

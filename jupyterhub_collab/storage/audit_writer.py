@@ -23,12 +23,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, func, insert, select, text, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Dialect, Engine, bindparam, func, insert, select, text, update
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..errors import PermanentError
 from ..models.audit import PARTS, AuditEvent, SentEvent
-from ..policy.audit_leaf import SALT_BYTES, Origin, canonical_json, make_leaf
+from ..policy.audit_leaf import SALT_BYTES, Origin, canonical_json, encode_leaf
 from ..policy.merkle import leaf_hash, root_of
 from ..policy.tile_tree import TileTree, count_hashes
 from ..policy.tiles import TILE_WIDTH, MissingTileError, Tile, TileHashes
@@ -39,6 +39,9 @@ from .database import Database, DatabaseError, kind_of
 OWN_EMITTER: Final = "audit"
 _LOCK_KEY: Final = 0x636F6C61  # of our own, on PostgreSQL; the second key is the schema
 _BUSY_MS: Final = 5000
+_CACHE_KIB: Final = 65_536  # the indexes' ends of some thousand teams stay in memory
+_SALTS_BYTES: Final = SALT_BYTES * len(PARTS)
+_SALTS_AT_ONCE: Final = 32
 _RAW_ERRORS: Final = (sqlite3.Error,)  # of what goes past SQLAlchemy
 _TAKEN: Final = (
     "Another process writes this audit log already, and only one may. Stop it, or give this one a "
@@ -62,20 +65,26 @@ class Transaction:
     """What one transaction adds. Nothing of it is known outside until it is committed."""
 
     def __init__(
-        self, connection: Connection, known: Known, now: datetime, draw: Callable[[int], bytes]
+        self,
+        connection: Connection,
+        statements: Statements,
+        known: Known,
+        now: datetime,
+        draw: Callable[[int], bytes],
     ) -> None:
         self.connection = connection
         self.tree = known.tree.copy()
         self.clears_journal = False  # what it deletes must not be left in SQLite's journal
-        self._known, self._draw = known, draw
+        self._statements, self._known, self._draw = statements, known, draw
+        self._salts, self._salts_used = b"", 0
         self._stored_us = max(to_microseconds(now), known.stored_us)
         self.stored_at = from_microseconds(self._stored_us)
         self._last_sent: dict[tuple[str, str], int] = {}
         self._has_row = set(known.last_sent)
-        self._events: list[dict[str, Any]] = []
-        self._people: list[dict[str, Any]] = []
-        self._datasets: list[dict[str, Any]] = []
-        self._tiles: list[dict[str, Any]] = []
+        self._events: list[tuple[Any, ...]] = []
+        self._people: list[tuple[Any, ...]] = []
+        self._datasets: list[tuple[Any, ...]] = []
+        self._tiles: list[tuple[Any, ...]] = []
 
     def last_sent(self, emitter: str, incarnation: str) -> int:
         """The newest of an emitter's numbers in the log; 0 for none."""
@@ -90,29 +99,27 @@ class Transaction:
         origin = Origin(
             sequence, self.stored_at, emitter, incarnation, sent.sequence, late=sent.late
         )
-        leaf = make_leaf(event, origin, self._draw(SALT_BYTES * len(PARTS)))
-        for tile, hashes in self.tree.append(leaf_hash(leaf.body)):
-            self._tiles.append({"level": tile.level, "number": tile.number, "hashes": hashes})
-        self._events.append(
-            {
-                "sequence": sequence,
-                "stored_us": self._stored_us,
-                "contest": event.contest,
-                "team": event.team,
-                "verb": event.verb.value,
-                "outcome": event.outcome.value,
-                "body": leaf.body.decode(),
-                "people": to_text(leaf.people),
-            }
-        )
-        self._people += ({"name": n, "sequence": sequence} for n in names_of(leaf.people))
-        contest = event.contest or ""
-        self._datasets += (
-            {"contest": contest, "dataset": dataset, "sequence": sequence}
-            for dataset in dict.fromkeys(event.datasets)
-        )
+        body, people = encode_leaf(event, origin, self._draw_salts())
+        for tile, hashes in self.tree.append(leaf_hash(body.encode())):
+            self._tiles.append((tile.level, tile.number, hashes))
+        contest, verb, outcome = event.contest, event.verb._value_, event.outcome._value_
+        row = (sequence, self._stored_us, contest, event.team, verb, outcome, body, people)
+        self._events.append(row)
+        names = {who.name for who in (event.subject, event.actor, event.recipient) if who}
+        self._people += [(name, sequence) for name in names if name]
+        if event.datasets:
+            about = dict.fromkeys(event.datasets)
+            self._datasets += [(contest or "", dataset, sequence) for dataset in about]
         self._last_sent[emitter, incarnation] = sent.sequence
         return sequence
+
+    def _draw_salts(self) -> bytes:
+        """For one event; drawn for several at once."""
+        at = self._salts_used
+        if at == len(self._salts):
+            self._salts, at = self._draw(_SALTS_BYTES * _SALTS_AT_ONCE), 0
+        self._salts_used = at + _SALTS_BYTES
+        return self._salts[at : at + _SALTS_BYTES]
 
     def add_own(self, event: AuditEvent) -> int:
         """Give an event of the service itself its place."""
@@ -123,17 +130,22 @@ class Transaction:
 
     def flush(self) -> None:
         """Write what was added."""
-        for table, rows in (
-            (tables.events, self._events),
-            (tables.people, self._people),
-            (tables.datasets, self._datasets),
-            (tables.tiles, self._tiles),
-        ):
-            if rows:
-                self.connection.execute(insert(table), rows)
-                rows.clear()
-        for key, last in self._last_sent.items():
-            self._write_last(key, last)
+        insert_into = self._statements.insert
+        self._execute(insert_into[tables.events], self._events)
+        self._execute(insert_into[tables.people], self._people)
+        self._execute(insert_into[tables.datasets], self._datasets)
+        self._execute(insert_into[tables.tiles], self._tiles)
+        last_sent = self._last_sent.items()
+        old = [(last, *key) for key, last in last_sent if key in self._has_row]
+        new = [(*key, last) for key, last in last_sent if key not in self._has_row]
+        self._execute(self._statements.update_emitter, old)
+        self._execute(insert_into[tables.emitters], new)
+        self._has_row.update(self._last_sent)
+
+    def _execute(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        if rows:
+            self.connection.exec_driver_sql(statement, rows)
+            rows.clear()
 
     def known(self) -> Known:
         """What is known once it is committed."""
@@ -142,18 +154,29 @@ class Transaction:
             last_sent = {**last_sent, **self._last_sent}
         return Known(self.tree, self._stored_us, last_sent, self._known.own_incarnation)
 
-    def _write_last(self, key: tuple[str, str], last: int) -> None:
+
+class Statements:
+    """What each transaction executes, as texts: SQLAlchemy would work out each row anew.
+
+    Values are in the order of the tables' columns.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        # A driver that takes values by name takes them by position too.
+        is_named = dialect.paramstyle == "pyformat"
+        by_position = type(dialect)(paramstyle="format") if is_named else dialect  # type: ignore[call-arg]
+        self.insert = {
+            table: str(insert(table).compile(dialect=by_position))
+            for table in tables.tables.sorted_tables
+        }
         columns = tables.emitters.c
-        if key in self._has_row:
-            where = (columns.emitter == key[0], columns.incarnation == key[1])
-            self.connection.execute(
-                update(tables.emitters).where(*where).values(last_sequence=last)
-            )
-            return
-        self.connection.execute(
-            insert(tables.emitters).values(emitter=key[0], incarnation=key[1], last_sequence=last)
+        found = (
+            update(tables.emitters)
+            .where(columns.emitter == bindparam("a"), columns.incarnation == bindparam("b"))
+            .values(last_sequence=bindparam("last"))
+            .compile(dialect=by_position)
         )
-        self._has_row.add(key)
+        self.update_emitter = str(found)
 
 
 class Writer:
@@ -173,7 +196,8 @@ class Writer:
         self._engine, self._now, self._draw = engine, now, draw
         self._connection: Connection | None = None
         self._lock_file: int | None = None
-        self.has_journal_to_clear = False
+        self.has_journal_to_clear = self._has_tables = False
+        self._statements = Statements(engine.dialect)
         self._is_sqlite = engine.dialect.name == "sqlite"
         self.known = Known()
 
@@ -209,26 +233,41 @@ class Writer:
             Nothing was added, or nobody knows; what is known will be read anew.
         """
         try:
-            connection = self._ready()
+            connection, transaction, result = self._begin(work)
         except PermanentError as e:
             # Another took the lock, or the log was changed, since this process opened it.
             raise DatabaseError(str(e)) from e
         try:
-            with connection.begin():
-                transaction = Transaction(connection, self.known, self._now(), self._draw)
-                result = work(transaction)
-                transaction.flush()
+            connection.commit()
         except SQLAlchemyError as e:
             self._give_up()
             raise DatabaseError(f"The audit log cannot be written ({kind_of(e)}).") from e
-        except BaseException:
-            self._give_up()
-            raise
         self.known = transaction.known()
         self.has_journal_to_clear |= transaction.clears_journal and self._is_sqlite
         if self.has_journal_to_clear:
             self.has_journal_to_clear = not self._clear_journal(connection)
         return result
+
+    def _begin(self, work: Callable[[Transaction], T]) -> tuple[Connection, Transaction, T]:
+        """Do the work, up to the commit. Twice if the connection died while nobody used it."""
+        for is_last in (False, True):
+            connection = self._ready()
+            try:
+                transaction = Transaction(
+                    connection, self._statements, self.known, self._now(), self._draw
+                )
+                result = work(transaction)
+                transaction.flush()
+            except SQLAlchemyError as e:
+                self._give_up()
+                if not is_last and isinstance(e, DBAPIError) and e.connection_invalidated:
+                    continue
+                raise DatabaseError(f"The audit log cannot be written ({kind_of(e)}).") from e
+            except BaseException:
+                self._give_up()
+                raise
+            return connection, transaction, result
+        raise AssertionError("the second time ends it")
 
     def _clear_journal(self, connection: Connection) -> bool:
         """Write SQLite's journal into the database and cut it to nothing. False: one reads it."""
@@ -251,7 +290,9 @@ class Writer:
             self._connection = connection
             connection.detach()  # closing it really closes it, and so frees the lock
             self._prepare(connection)
-            Database(self._engine, "the audit log").create_tables(tables.tables)
+            if not self._has_tables:
+                Database(self._engine, "The audit log").create_tables(tables.tables)
+                self._has_tables = True
             with connection.begin():
                 self.known = _load(connection, self._draw)
         except SQLAlchemyError as e:
@@ -304,6 +345,7 @@ class Writer:
                     "log on a local disk."
                 )
             _execute(connection, "PRAGMA synchronous=FULL")
+            _execute(connection, f"PRAGMA cache_size=-{_CACHE_KIB}")
             _execute(connection, "PRAGMA secure_delete=ON")
             _execute(connection, f"PRAGMA busy_timeout={_BUSY_MS}")
             return
