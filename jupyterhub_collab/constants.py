@@ -70,6 +70,8 @@ HUB_WATCH_CLUSTER_ROLE: Final = "jupyterhub-collab-hub-watch"  # and in the whol
 PROVISIONER_CLUSTER_ROLE: Final = "jupyterhub-collab-provisioner"
 ANNOTATION_SERVERNAME: Final = "hub.jupyter.org/servername"  # KubeSpawner's own; absent: default
 ANNOTATION_SERVER_ID: Final = f"{DOMAIN}/server-id"  # one start of a server; its credential's jti
+ANNOTATION_CORRELATION: Final = f"{DOMAIN}/correlation"  # of the start, in the audit log
+CULLER_MARK: Final = "cull"  # in the name of a service that stops idle servers
 
 # In a member's pod, besides: where the personal volume lies while the team's gate is frozen (the
 # home is scratch space then), and the keys of the server's Secret.

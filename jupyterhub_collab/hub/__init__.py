@@ -22,6 +22,8 @@ def configure(
     provisioner_token: str = "",
     credential_key_file: str = "server-credential.key",
     sessions: str = "workday",
+    audit_url: str = "",
+    audit_token_file: str = "",
 ) -> None:
     """Set all that a hub with teams needs. Call it early; what you set after it counts.
 
@@ -40,6 +42,10 @@ def configure(
     sessions
         How long log-ins and tokens last: ``protected`` (6 h and 1 h), ``workday`` (12 h both) or
         ``long`` (14 days and 90). See `hub.auth.sessions`.
+    audit_url, audit_token_file
+        Address of the audit service, and the file with this hub's token for it. They may come from
+        the environment (COLLAB_AUDIT_URL, COLLAB_AUDIT_TOKEN_FILE) instead. Without an audit
+        service nothing is recorded, and protected data stays closed.
 
     Raises
     ------
@@ -59,11 +65,17 @@ def configure(
     if provisioner_token:
         c.TeamSpawner.provisioner_token = provisioner_token
     c.TeamSpawner.credential_key_file = credential_key_file
+    from .audit.installing import install
     from .auth.sessions import configure_sessions
     from .handlers import HANDLERS  # needs JupyterHub, which whoever configures it has
 
     configure_sessions(c, sessions)
     c.JupyterHub.extra_handlers.extend(HANDLERS)
+    if audit_url:
+        c.AuditSettings.url = audit_url
+    if audit_token_file:
+        c.AuditSettings.token_file = audit_token_file
+    install()
     c.JupyterHub.custom_scopes.update(
         {
             INTROSPECT_SCOPE: {"description": "Ask which server a server credential belongs to."},

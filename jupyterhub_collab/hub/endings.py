@@ -131,6 +131,23 @@ def to_end(view: PodView | None) -> str:
     return f"Your server ended with exit code {view.exit_code}." if view.exit_code else ""
 
 
+def to_end_reason(view: PodView | None) -> str:
+    """The same as a word, for the audit log."""
+    if view is None:
+        return "removed"
+    if view.status_reason == "Evicted":
+        return "evicted"
+    if view.exit_reason == "OOMKilled":
+        return "out-of-memory"
+    if view.disruption:
+        return "disrupted"
+    if view.exit_reason == "ContainerStatusUnknown" or view.status_reason:
+        return "node-lost" if view.status_reason in _NODE_REASONS else "given-up"
+    if view.exit_code is None:
+        return "removed"
+    return "failed" if view.exit_code else "ended"
+
+
 _NODE_REASONS: Final = frozenset(
     {"NodeLost", "NodeShutdown", "Terminated", "UnexpectedAdmissionError"}
 )

@@ -17,6 +17,7 @@ from typing import Any, Final
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from .. import constants, names
+from ..auditapi.correlation import HEADER
 from ..errors import KubeError, PermanentError, RetryableError
 from ..kube.client import KubeClient
 from ..kube.errors import NotFoundError
@@ -38,6 +39,7 @@ class ProvisionerLink:
 
     url: str
     token: str
+    correlation: str = ""  # of the start, for the audit log
 
     def __repr__(self) -> str:
         return f"ProvisionerLink({self.url})"
@@ -52,10 +54,13 @@ class ProvisionerLink:
         return body if status == 200 else {}
 
     async def _fetch(self, method: str, path: str) -> tuple[int, dict[str, Any]]:
+        headers = {"Authorization": f"token {self.token}"}
+        if self.correlation:
+            headers[HEADER] = self.correlation
         request = HTTPRequest(
             f"{self.url.rstrip('/')}/{path}",
             method=method,
-            headers={"Authorization": f"token {self.token}"},
+            headers=headers,
             body="" if method == "POST" else None,
             connect_timeout=_REQUEST_S,
             request_timeout=_REQUEST_S,

@@ -64,6 +64,7 @@ class PodView:
     status_reason: str = ""
     status_message: str = ""
     disruption: str = ""  # reason of the condition DisruptionTarget: who ends it, not the member
+    image_id: str = ""  # with the digest, once the image was fetched
 
     @property
     def is_dead(self) -> bool:
@@ -99,7 +100,11 @@ def trim_pod(pod: dict[str, Any]) -> dict[str, Any]:
     for container in status.get("containerStatuses") or []:
         if container.get("name") == NOTEBOOK:
             state = container.get("state") or {}
-            few["notebook"] = {"ready": bool(container.get("ready")), "state": _trim_state(state)}
+            few["notebook"] = {
+                "ready": bool(container.get("ready")),
+                "state": _trim_state(state),
+                "image": container.get("imageID") or "",
+            }
     return {"metadata": kept, "status": few}
 
 
@@ -137,6 +142,7 @@ def to_view(pod: Mapping[str, Any]) -> PodView:
         status_reason=status.get("reason", ""),
         status_message=status.get("message", ""),
         disruption=status.get("disruption", ""),
+        image_id=notebook.get("image", ""),
     )
 
 

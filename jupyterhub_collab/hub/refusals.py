@@ -11,7 +11,14 @@ from collections.abc import Sequence
 
 from jupyterhub.spawner import SpawnException
 
-from ..errors import CollabError, KubeError, NotOursError, SpecError, UserError
+from ..errors import (
+    AuditUnavailableError,
+    CollabError,
+    KubeError,
+    NotOursError,
+    SpecError,
+    UserError,
+)
 from ..kube.errors import is_policy_refusal
 from ..policy.pod import PodRefusedError
 from ..policy.quota import RunningServer, missing_limit, quota_refusal
@@ -57,6 +64,8 @@ def to_refusal(
         )
         refusal.message_html = error.message_html
         return refusal
+    if isinstance(error, AuditUnavailableError):
+        return SpawnRefusedError(str(error), reason="audit-unavailable", status_code=503)
     if isinstance(error, SpecError):
         return SpawnRefusedError(
             f"The settings of team {team} are not valid, so nothing can start in it. The host of"

@@ -35,10 +35,12 @@ from ..policy.spawning import (
     to_options,
 )
 from .answering import ANSWER, distrust_answer, guard_first_answer
+from .audit.origin import carry_on, continued, current_origin
+from .audit.servers import stop_reason, tell_adopted, tell_not_started, tell_stopped
 from .chooser import form_of, to_raw_options
 from .cluster import LEAVINGS_KEY, ClusterLink, Leaving, leavings_in, open_link
 from .database import unknown_without_database
-from .endings import to_end
+from .endings import to_end, to_end_reason
 from .progress import ProgressLog
 from .readiness import NamespaceWaiter, ProvisionerLink
 from .reflector import PodView
@@ -77,6 +79,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
     gate: str = ""  # as it was when the pod was made: frozen ones cannot write
     last_end: str = ""  # why the last server ended by itself; told on the spawn page
     adoption: Adoption | None = None  # what the next start takes over instead of making a server
+    is_up: bool = False  # the server was told of as started, and its end was not told yet
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -84,6 +87,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         self._progress_log = ProgressLog()
         self._spec: TeamSpec | None = None
         self._choice: ServerChoice | None = None
+        self._start_id = ""  # server id of the start under way
         self._steps: asyncio.Future[str] | None = None
         self._forget_server()
 
@@ -210,8 +214,14 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
     # -- start --------------------------------------------------------------------------------
 
     async def _start(self) -> str:
+        # JupyterHub answers the request that asks for a start before a slow one is over.
+        with continued():
+            return await self._start_told()
+
+    async def _start_told(self) -> str:
         if self.adoption is not None:
             return self._take_over(self.adoption)
+        self._start_id = ""
         self._steps = asyncio.ensure_future(self._start_steps())
         try:
             done, _ = await asyncio.wait({self._steps}, timeout=self.start_timeout - _MARGIN_S)
@@ -229,6 +239,9 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             )
             if refusal.reason == "internal":
                 self.log.exception("Starting %s failed", self._log_name)
+            tell_not_started(
+                self, server_id=self._start_id, reason=refusal.reason, because=str(refusal)
+            )
             raise refusal from e
         finally:
             await self._end_steps()
@@ -249,6 +262,8 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             self.namespace, self.pod_name = view.namespace, view.name
             self.server_id, self.pod_uid = view.server_id, view.uid
             self.remember()
+            self.is_up = True
+            tell_adopted(self, view)
             return ANSWER
 
         self.server.wait_up = answered
@@ -275,16 +290,20 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
                 status_code=503,
             )
         await self._ensure_namespace()
-        return await ServerStart(self, self._link, self.rules, self._progress_log).run()
+        start = ServerStart(self, self._link, self.rules, self._progress_log)
+        self._start_id = start.server_id
+        return await start.run()
 
     async def _ensure_namespace(self) -> None:
         """Wait until the team's namespace is ready. It is never made here."""
         url, token = self.provisioner_url, self.provisioner_token
+        origin = current_origin()
+        correlation = origin.correlation if origin is not None else ""
         waiter = NamespaceWaiter(
             self._link.client,
             self.platform,
             read_spec=self._read_spec,
-            provisioner=ProvisionerLink(url, token) if url else None,
+            provisioner=ProvisionerLink(url, token, correlation) if url else None,
             say=lambda sentence, percent: self._progress_log.say(sentence, percent=percent),
         )
         await waiter.wait(timeout_s=self.readiness_timeout)
@@ -296,6 +315,15 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             raise RuntimeError("no choice yet")
         extra = frozenset(self.allowed_extra_images)
         return PodRules(self._spec, self._choice, self.platform, extra)
+
+    def known_rules(self) -> PodRules | None:
+        """What decides what this server's pod may be, as far as a start got; for what is told."""
+        return None if self._spec is None or self._choice is None else self.rules
+
+    def asked_team(self) -> str:
+        """The team that was asked for, whether or not it was given."""
+        asked = self.user_options.get("team") if isinstance(self.user_options, dict) else None
+        return self.team or (asked if isinstance(asked, str) else "")
 
     def remember(self) -> None:
         """Write the state now: JupyterHub does it only once a start is over.
@@ -331,48 +359,61 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         except CollabError:
             self.log.exception("No cluster to ask about %s", self._log_name)
             return None
-        reason = self._why_over()
+        reason, sentence = self._why_over()
         if reason:
-            return self._over(link, f"Your server was stopped: {reason}.", 1)
+            return self._over(link, f"Your server was stopped: {sentence}.", 1, reason=reason)
         if not await link.wait_synced(timeout_s=_POLL_SYNC_S):
             return None
         view = self.own(link.pods.get(self.namespace, self.pod_name))
         if view is None:
             # Or it was asked for, and no answer came: if it is there after all, it goes.
-            return self._over(link, to_end(link.pods.last_of(self.pod_uid)), 1)
+            last = link.pods.last_of(self.pod_uid)
+            return self._over(link, to_end(last), 1, reason=to_end_reason(last))
         self.pod_uid = view.uid
         stuck = view.waiting in ("CreateContainerConfigError", "InvalidImageName")
         if view.is_dead or stuck:
             view = await link.pods.settle(view)
             code = view.exit_code if view.exit_code is not None else 1
-            return self._over(link, to_end(view), code)
+            return self._over(link, to_end(view), code, reason=to_end_reason(view))
         if view.is_serving and self.server:
             self._follow_address(view)
         return None
 
-    def _over(self, link: ClusterLink, why: str, code: int) -> int:
+    def _over(self, link: ClusterLink, why: str, code: int, *, reason: str) -> int:
         """Note that the server has ended by itself. Its pod goes: JupyterHub does not call stop."""
+        self._tell_end(reason, because=why, is_seen=True)
         self.last_end = self.last_end or why  # the first look knows best
         self.log.warning("Server %s is over (code %s): %s", self._log_name, code, why)
         self._see_off(link)
         return code
 
-    def _why_over(self) -> str:
+    def _tell_end(self, reason: str, *, because: str = "", is_seen: bool = False) -> None:
+        """Tell of the end of a server once. `is_seen`: nobody asked for it, it was found out."""
+        if not self.is_up:
+            return
+        self.is_up = False
+        origin = None if is_seen else current_origin()
+        tell_stopped(self, reason, because=because, origin=origin)
+
+    def _why_over(self) -> tuple[str, str]:
         """Why the server may not run any longer, by the hub's groups as they are now; else empty.
+
+        A word, and the sentence.
 
         Settings that cannot be read end nothing: only what is known counts.
         """
         try:
             spec = team_spec(self.user, self.team)
         except SpecError:
-            return ""
+            return "", ""
         except UserError:
-            return f"{self.user.name} is not a member of team {self.team} any more"
+            return "access-lost", f"{self.user.name} is not a member of team {self.team} any more"
         if spec.gate is Gate.CLOSED:
-            return f"team {self.team} is closed"
+            return "closed", f"team {self.team} is closed"
         if spec.gate is Gate.FROZEN and self.gate != Gate.FROZEN.value:
-            return f"team {self.team} is frozen, and this server can write"
-        return closed_because(self.authenticator, self.user, self.team)
+            return "frozen", f"team {self.team} is frozen, and this server can write"
+        because = closed_because(self.authenticator, self.user, self.team)
+        return ("access-unconfirmed", because) if because else ("", "")
 
     def own(self, view: PodView | None) -> PodView | None:
         """The pod, if it is the one of this very start."""
@@ -438,7 +479,9 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
 
         If the cluster does not answer it is deleted when it does, even by another hub process.
         """
+        carry_on()  # what JupyterHub still does for it belongs to whoever asked
         await self._end_steps()
+        self._tell_end(stop_reason(self))
         going = self._see_off(await self._open_link())
         self.server_id = ""  # from now on the credential is worth nothing
         if going is None:
@@ -500,6 +543,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             for key in _STATE_KEYS:
                 setattr(self, key, known[key])
             self.gate = str(known.get("gate") or "")
+            self.is_up = bool(self.server_id)
         self.last_end = str(state.get(_LAST_END_KEY) or "")
         self._leavings = leavings_in(state)
 
@@ -512,6 +556,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
     def _forget_server(self) -> None:
         self.team = self.contest = self.server_id = self.pod_uid = self.gate = ""
         self.namespace = self.pod_name = ""
+        self.is_up = False
         self._spec = self._choice = None
 
 

@@ -28,6 +28,8 @@ from ..kube.kinds import EVENT, PERSISTENT_VOLUME_CLAIM, POD
 from ..models import Gate
 from ..policy.pod import PodRules, ServerIdentity, enforce_pod
 from ..policy.quota import parse_exceeded
+from .audit.origin import current_origin
+from .audit.servers import allow_start, tell_started
 from .cluster import ClusterLink, Leaving, create, retry
 from .endings import is_hopeless, is_stuck, to_last_words, to_stuck
 from .progress import ProgressLog
@@ -56,6 +58,7 @@ class ServerStart:
         self._progress = progress
         self._may_exist = False  # the pod was asked for, and the answer was not a plain no
         server_id = secrets.token_hex(16)
+        origin = current_origin()
         platform, spec = rules.platform, rules.spec
         credential = spawner.issuer.mint(
             ServerClaims(
@@ -87,11 +90,18 @@ class ServerStart:
                 constants.ENV_CREDENTIAL: constants.SECRET_KEY_CREDENTIAL,
             },
             secret_values=frozenset(self._secret_values.values()),
+            correlation=origin.correlation if origin is not None else "",
         )
+
+    @property
+    def server_id(self) -> str:
+        """Of this one start."""
+        return self._server.server_id
 
     async def run(self) -> str:
         """URL of the server, once it serves."""
         spawner, server = self._spawner, self._server
+        await allow_start(spawner, self._rules, server.server_id)  # before anything is made
         await self._ensure_personal_volume()
         manifest = await self._make_manifest()
         # Written before the pod exists: a hub that dies now finds it by namespace, name and id.
@@ -117,6 +127,8 @@ class ServerStart:
         finally:
             unfollow()
         self._progress.say("Your server runs; JupyterLab is loading.", percent=95)
+        spawner.is_up = True
+        tell_started(spawner, self._rules, view)
         return spawner.url_of(view)
 
     # -- personal volume ----------------------------------------------------------------------

@@ -72,6 +72,7 @@ class Verb(str, Enum):
     JOB_END = "job.end"
     CONTEST_CHANGE = "contest.change"
     CONFIGURATION_LOAD = "configuration.load"
+    HUB_STOP = "hub.stop"
     # What the audit service itself records.
     AUDIT_READ = "audit.read"
     AUDIT_EXPORT = "audit.export"

@@ -87,6 +87,8 @@ class ServerIdentity:
         Environment variables to be read from it: name to key.
     secret_values
         The tokens themselves: none may stand anywhere in the manifest.
+    correlation
+        Of this start, in the audit log; empty: none.
     """
 
     username: str
@@ -97,6 +99,7 @@ class ServerIdentity:
     secret_name: str
     secret_env: Mapping[str, str]
     secret_values: frozenset[str]
+    correlation: str = ""
 
     def __repr__(self) -> str:
         return f"ServerIdentity({self.namespace}/{self.pod_name}, {self.server_id})"
@@ -199,6 +202,8 @@ def _set_metadata(pod: dict[str, Any], server: ServerIdentity, rules: PodRules) 
         constants.ANNOTATION_SERVERNAME: server.server_name,
         constants.ANNOTATION_SERVER_ID: server.server_id,
     }
+    if server.correlation:
+        annotations[constants.ANNOTATION_CORRELATION] = server.correlation
     metadata["annotations"] = annotations
 
 

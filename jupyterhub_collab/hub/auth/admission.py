@@ -31,6 +31,10 @@ from ...storage.identities import Identities, NameTakenError
 from ...storage.invitations import Invitations
 from ...storage.memberships import Membership, Memberships
 from ...storage.rosters import Rosters
+from ..audit.logins import know_roles, tell_roles
+from ..audit.origin import caused
+from ..audit.recorder import RECORDER
+from ..audit.telling import ROLES
 from ..teams import teams_of
 from .brake import LoginBrake
 from .events import Events
@@ -164,6 +168,7 @@ class Admission:
             403: the name is another person's. 503: nobody can say who this is here.
         """
         try:
+            await self._know(name)
             standing = await self.manager.admit(facts, name=name)
         except NameTakenError as e:
             log.warning("%s came as %r: %s", facts.identity, name, e)
@@ -176,11 +181,20 @@ class Admission:
             raise web.HTTPError(503, TRY_AGAIN) from e
         self.open_again(standing.name)
         given = standing.entitlements or Entitlements()
+        if standing.entitlements is not None:
+            tell_roles(standing.name, given.granted)
         for granted in given.granted:
             log.info("%s: %s", standing.name, granted)
         for note in given.notes:
             log.warning("%s: %s", standing.name, note)
         return standing
+
+    async def _know(self, name: str) -> None:
+        """What somebody was found to be at their last log-in, before this one says it anew."""
+        if ROLES.of(name) is None and RECORDER.is_on:
+            membership = await self.memberships.read(name)
+            if membership is not None:
+                know_roles(name, membership.granted)
 
     def groups_for(self, standing: Standing) -> list[str] | None:
         """The full list for JupyterHub's sync: teams, and groups that are not teams; None: keep."""
@@ -204,6 +218,7 @@ class Admission:
         user = self.app.users.get(standing.name)
         if user is None or standing.entitlements is None:
             return
+        tell_roles(user.name, standing.entitlements.granted)
         before = frozenset(teams_of(user))
         groups = self.groups_for(standing)
         assert groups is not None
@@ -224,7 +239,7 @@ class Admission:
                 lost=before - after,
             )
         if not standing.entitlements.granted and before:
-            self.ender.log_out(user, servers_too=True)
+            self.ender.log_out(user, servers_too=True, because="nothing is left of their access")
 
     async def project(self, teams: Iterable[str]) -> None:
         """Bring hub users after rosters that have changed, without asking any source.
@@ -244,6 +259,7 @@ class Admission:
                 membership = await self.memberships.read(name)
                 if membership is None:
                     continue  # never came through a source; at the first log-in all is worked out
+                know_roles(name, membership.granted)
                 standing = await self.manager.project(membership)
                 if standing.entitlements is None:
                     raise RetryableError(f"where {name} stands cannot be said just now")
@@ -272,7 +288,8 @@ class Admission:
             await self._rosters.forget(gone)
         for team in behind[:_TEAMS_A_LOOK]:
             log.info("The hub is brought after the roster of %s", team)
-            await self.project([team])
+            with caused("roster", note=team):
+                await self.project([team])
 
     async def drop(self, membership: Membership, *, because: str) -> None:
         """The source lets this person in no more: nothing is left of what they had.
@@ -283,11 +300,12 @@ class Admission:
             It could not be written down; nothing was done.
         """
         log.warning("%s loses everything: %s", membership.name, because)
+        know_roles(membership.name, membership.granted)
         standing = await self.manager.withdraw(membership)
         user = self.app.users.get(membership.name)
         self.settle(standing, is_admin=False, source=membership.identity.issuer)
         if user is not None:
-            self.ender.log_out(user, servers_too=True)
+            self.ender.log_out(user, servers_too=True, because=because)
             self.events.access("logged-out", username=user.name, because=because)
 
     async def forget(self, name: str) -> None:
@@ -298,6 +316,7 @@ class Admission:
         DatabaseError
             Some of it may still be known; to be asked again.
         """
+        ROLES.forget(name)
         await self.memberships.forget(name)
         await self.manager.identities.forget(name)
 

@@ -27,6 +27,7 @@ from typing import Any, Final
 from tornado import web
 
 from ...policy.throttling import Throttle
+from ..addresses import address_of
 
 COOKIE_PREFIX: Final = "collab-device-"
 COOKIE_DAYS: Final = 365
@@ -123,21 +124,11 @@ class LoginBrake:
         return LoginTry(address, self._throttle, handler, account, device, self._now)
 
     def _address_of(self, handler: Any) -> str:
-        """Where a request comes from.
-
-        X-Real-Ip is what whoever asks wrote there, unless a proxy overwrites it; JupyterHub's own
-        does not. So X-Forwarded-For's last entry counts, which the proxy itself wrote, or the one
-        before those that ``c.JupyterHub.trusted_downstream_ips`` names.
-        """
-        request = handler.request
-        said = request.headers.get("X-Real-Ip")
+        """Where a request comes from (`hub.addresses`)."""
+        said = handler.request.headers.get("X-Real-Ip")
+        found = address_of(handler, trust_x_real_ip=self._trust_x_real_ip)
         if said is None or self._trust_x_real_ip:
-            return str(request.remote_ip or "")
-        context = request.connection.context
-        trusted = getattr(context, "trusted_downstream", ())
-        forwarded = [a.strip() for a in request.headers.get("X-Forwarded-For", "").split(",")]
-        strangers = [address for address in forwarded if address and address not in trusted]
-        found = strangers[-1] if strangers else str(getattr(context, "_orig_remote_ip", ""))
+            return found
         if found != said and not self._has_told:
             self._has_told = True
             log.warning(

@@ -1,5 +1,8 @@
 """Log-ins and changes of access as events (JupyterHub's event log) and as metrics.
 
+Log-ins go to the audit log besides. Changes of access are not told there from here: it hears of
+them as changed rows (`hub.audit.rows`), through whichever door they came.
+
 Whoever wants to keep events configures handlers of `c.EventLogger`. Metrics are on the hub's own
 ``/hub/metrics``.
 """
@@ -13,6 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import Counter, Gauge
+
+from ...models.audit import Outcome as AuditOutcome
+from ..audit.logins import tell_login
 
 LOGIN_SCHEMA: Final = "https://jupyterhub-collab.org/events/login"
 ACCESS_SCHEMA: Final = "https://jupyterhub-collab.org/events/access"
@@ -46,6 +52,15 @@ class Outcome(str, Enum):
     MISCONFIGURED = "misconfigured"
 
 
+_ENDED: Final = {
+    Outcome.LET_IN: AuditOutcome.SUCCEEDED,
+    Outcome.REFUSED: AuditOutcome.REFUSED,
+    Outcome.THROTTLED: AuditOutcome.REFUSED,
+    Outcome.UNAVAILABLE: AuditOutcome.FAILED,
+    Outcome.MISCONFIGURED: AuditOutcome.FAILED,
+}
+
+
 class Events:
     """Tells of log-ins and access.
 
@@ -68,12 +83,30 @@ class Events:
         username: str | None = None,
         address: str = "",
         because: str = "",
+        subject: str = "",
     ) -> None:
-        """A try to log in. `username` only of a hub user that there is."""
+        """A try to log in.
+
+        Parameters
+        ----------
+        username
+            Only of a hub user that there is, or that this log-in makes.
+        subject
+            The source's own key of somebody who was let in.
+        """
         LOGINS.labels(source, outcome.value).inc()
         data = {"outcome": outcome.value, "source": source}
         more = {"username": username, "address": address, "because": because}
         self._emit(LOGIN_SCHEMA, data | {key: value for key, value in more.items() if value})
+        tell_login(
+            _ENDED[outcome],
+            reason="" if outcome is Outcome.LET_IN else outcome.value,
+            username=username or "",
+            issuer=source,
+            subject=subject,
+            address=address,
+            because=because,
+        )
 
     def access(
         self,

@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any, Final
 
 from jupyterhub import orm
 
+from ..audit.origin import caused
 from ..teams import teams_of
 
 _CORNER: Final = "collab"  # of a server's state (`TeamSpawner.get_state`)
@@ -45,6 +47,10 @@ class AccessEnder:
 
         Shares and tokens are gone when this returns; servers are stopped in the background.
         """
+        with caused("access-lost"):
+            return self._end_lost(user)
+
+    def _end_lost(self, user: Any) -> tuple[str, ...]:
         mine = frozenset(teams_of(user))
         lost: set[str] = set()
         for name, spawner in _spawners_of(user):
@@ -56,11 +62,20 @@ class AccessEnder:
         self._drop_tokens(user, mine)
         return tuple(sorted(lost))
 
-    def log_out(self, user: Any, *, servers_too: bool = False) -> None:
+    def log_out(self, user: Any, *, servers_too: bool = False, because: str = "") -> None:
         """End all of a user's sessions, in every browser, and revoke all tokens.
 
         Tokens of servers that run stay with them unless ``servers_too``, which stops those.
+
+        Parameters
+        ----------
+        because
+            Why, where nobody asked for it.
         """
+        with caused("sessions-ended", note=because) if because else nullcontext():
+            self._log_out(user, servers_too=servers_too)
+
+    def _log_out(self, user: Any, *, servers_too: bool) -> None:
         running = _spawners_of(user)
         kept = set()
         for name, spawner in running:
@@ -97,6 +112,10 @@ class AccessEnder:
         log.warning(
             "Stopping server %r of %s: no longer in team %s", name, user.name, _team_of(spawner)
         )
+        with caused("access-lost", note=f"no longer in team {_team_of(spawner)}"):
+            await self._stop_quietly(user, name, spawner)
+
+    async def _stop_quietly(self, user: Any, name: str, spawner: Any) -> None:
         try:
             starting = spawner._spawn_future
             if starting is not None and not starting.done():

@@ -284,7 +284,7 @@ class BackchannelLogoutHandler(_SourceHandler):
         user = source.admission.app.users.get(name)
         if user is not None:
             because = f"{source.issuer} says that their sessions are over"
-            source.admission.ender.log_out(user, servers_too=True)
+            source.admission.ender.log_out(user, servers_too=True, because=because)
             source.admission.events.access("logged-out", username=name, because=because)
             await user.save_auth_state(None)
         try:

@@ -27,6 +27,8 @@ from ...models import Facts
 from ...policy.throttling import Budget, ThrottleSettings
 from ...storage.database import DatabaseError
 from ...storage.memberships import Membership
+from ..audit.logins import know_roles
+from ..audit.origin import caused
 from ..logs import join_hub_log
 from ..teams import team_spec, teams_of
 from .admission import Admission
@@ -327,7 +329,9 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
             self.tell(Outcome.REFUSED, username=username, address=address, because=because)
             text = NOBODY.format(who=facts.username, identity=facts.identity)
             raise web.HTTPError(403, text)
-        self.tell(Outcome.LET_IN, username=username, address=address)
+        self.tell(
+            Outcome.LET_IN, username=username, address=address, subject=facts.identity.subject
+        )
         return True
 
     def check_blocked_users(self, username: str, authentication: Any = None) -> Any:
@@ -379,6 +383,11 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
 
         True: nothing could be asked, nothing changes.
         """
+        know_roles(user.name, membership.granted)
+        with caused("refresh", note=self.issuer):
+            return await self._refresh(user, membership)
+
+    async def _refresh(self, user: Any, membership: Membership) -> bool | dict[str, Any]:
         try:
             asked = await self.ask(user, membership)
             SOURCE_UP.labels(self.issuer).set(1)
@@ -393,7 +402,7 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
             asked = Asked(None)
         except SessionOverError as e:
             log.info("All sessions of %s end: %s", user.name, e)
-            self.admission.ender.log_out(user, servers_too=True)
+            self.admission.ender.log_out(user, servers_too=True, because=str(e))
             self.admission.events.access("logged-out", username=user.name, because=str(e))
             return False
         except DatabaseError as e:
@@ -429,7 +438,13 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
             return True  # nobody can say
 
     def tell(
-        self, outcome: Outcome, *, username: str = "", address: str = "", because: str = ""
+        self,
+        outcome: Outcome,
+        *,
+        username: str = "",
+        address: str = "",
+        because: str = "",
+        subject: str = "",
     ) -> None:
         """Tell of a log-in through this source (`events`).
 
@@ -437,12 +452,16 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
         ----------
         username
             A hub user's name, or what somebody typed: it goes into the event only if there is such
-            a hub user.
+            a hub user, or this lets them in.
+        subject
+            The source's own key of somebody whom this lets in.
         """
+        is_known = outcome is Outcome.LET_IN or self._is_user(username)
         self.admission.events.login(
             outcome,
             source=self.issuer,
-            username=username if self._is_user(username) else None,
+            username=username if is_known else None,
+            subject=subject,
             address=address,
             because=because,
         )

@@ -1,0 +1,102 @@
+"""Data sets that were granted and revoked, from two versions of what groups' properties say.
+
+Properties are read as they are, valid or not: what is stored takes effect as soon as the rest of it
+is put right, so it is told when it is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import names
+from ..constants import PROPERTIES_KEY
+
+
+@dataclass(frozen=True)
+class GrantChange:
+    """Data sets that a team may mount from now on, and those that it may not any more.
+
+    Attributes
+    ----------
+    team
+        Empty: each team of the contest.
+    """
+
+    contest: str
+    team: str
+    granted: frozenset[str]
+    revoked: frozenset[str]
+
+
+def change_of_team(
+    team: str,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+    contests: Mapping[str, Mapping[str, Any]],
+) -> tuple[GrantChange, ...]:
+    """What a change of a team's group grants and revokes.
+
+    Parameters
+    ----------
+    before, after
+        Properties of the group; None: there is no such group.
+    contests
+        Properties of the contests' groups that these two name, by contest id.
+    """
+    old, new = contest_named(before), contest_named(after)
+    had = _mountable(before, contests.get(old, {}))
+    has = _mountable(after, contests.get(new, {}))
+    if old == new:
+        return _only_real(GrantChange(new, team, has - had, had - has))
+    none: frozenset[str] = frozenset()
+    # A data set of one contest is not the one of another, whatever its name.
+    return _only_real(GrantChange(old, team, none, had), GrantChange(new, team, has, none))
+
+
+def change_of_contest(
+    contest: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
+) -> tuple[GrantChange, ...]:
+    """What a change of a contest's group grants to all its teams, and takes from all of them.
+
+    A data set that is described anew (another place, another owner's wish) is granted anew.
+    """
+    had, has = _of_every_team(before), _of_every_team(after)
+    granted = frozenset(key for key, dataset in has.items() if had.get(key) != dataset)
+    return _only_real(GrantChange(contest, "", granted, frozenset(had) - frozenset(has)))
+
+
+def contest_named(properties: Mapping[str, Any] | None) -> str:
+    """The contest that a team's properties name; empty: none."""
+    contest = _corner(properties).get("contest")
+    return contest if names.is_team_id(contest) and isinstance(contest, str) else ""
+
+
+def _only_real(*changes: GrantChange) -> tuple[GrantChange, ...]:
+    return tuple(change for change in changes if change.granted or change.revoked)
+
+
+def _mountable(team: Mapping[str, Any] | None, contest: Mapping[str, Any]) -> frozenset[str]:
+    if not contest_named(team):
+        return frozenset()
+    listed = _corner(team).get("datasets")
+    own = {d for d in listed if names.is_team_id(d)} if isinstance(listed, list | tuple) else set()
+    return frozenset(own) | frozenset(_of_every_team(contest))
+
+
+def _of_every_team(contest: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {k: d for k, d in datasets_in(contest).items() if d.get("everyTeam") is True}
+
+
+def datasets_in(contest: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
+    """Data sets that a contest's properties describe, by id."""
+    said = _corner(contest).get("datasets")
+    if not isinstance(said, Mapping):
+        return {}
+    return {k: d for k, d in said.items() if names.is_team_id(k) and isinstance(d, Mapping)}
+
+
+def _corner(properties: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    corner = (properties or {}).get(PROPERTIES_KEY)
+    return corner if isinstance(corner, Mapping) else {}
