@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from jupyterhub.spawner import SpawnException
 
+from ..auditapi.emitter import NOT_RECORDED
 from ..errors import (
     AuditUnavailableError,
     CollabError,
@@ -65,7 +66,7 @@ def to_refusal(
         refusal.message_html = error.message_html
         return refusal
     if isinstance(error, AuditUnavailableError):
-        return SpawnRefusedError(str(error), reason="audit-unavailable", status_code=503)
+        return SpawnRefusedError(str(error), reason=NOT_RECORDED, status_code=503)
     if isinstance(error, SpecError):
         return SpawnRefusedError(
             f"The settings of team {team} are not valid, so nothing can start in it. The host of"

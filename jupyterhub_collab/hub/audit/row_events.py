@@ -119,8 +119,9 @@ def _user(row: orm.User) -> list[Happening]:
 
 
 def _admin(row: orm.User) -> Happening:
-    reason = "gained" if row.admin else "lost"
-    return Happening(Verb.ROLE_CHANGE, reason=reason, subject=row.name, details={"role": "admin"})
+    """The flag, which the role of that name follows: that is told as what it is."""
+    reason, details = "gained" if row.admin else "lost", {"role": "admin-flag"}
+    return Happening(Verb.ROLE_CHANGE, reason=reason, subject=row.name, details=details)
 
 
 def _memberships(row: orm.User, session: Any) -> list[Happening]:

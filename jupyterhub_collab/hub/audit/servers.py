@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from ...auditapi.emitter import NOT_RECORDED
 from ...constants import CULLER_MARK
 from ...errors import AuditUnavailableError
 from ...models import Dataset, Gate
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ..spawner import TeamSpawner
 
 _REFUSED: Final = frozenset(
-    {"refused", "servers-per-member", "frozen", "quota", "limit-range", "audit-unavailable"}
+    {"refused", "servers-per-member", "frozen", "quota", "limit-range", "team-settings", "stopped"}
 )
 
 
@@ -84,7 +85,9 @@ def tell_adopted(spawner: TeamSpawner, view: PodView) -> None:
 
 
 def tell_not_started(spawner: TeamSpawner, *, server_id: str, reason: str, because: str) -> None:
-    """A start ended otherwise."""
+    """A start ended otherwise. One that could not be recorded is told by the recorder itself."""
+    if reason == NOT_RECORDED:
+        return
     outcome = Outcome.REFUSED if reason in _REFUSED else Outcome.FAILED
     rules = spawner.known_rules()
     if rules is None:
