@@ -31,7 +31,8 @@ class Dataset(Document):
     protected: bool = Field(
         False,
         strict=True,
-        description="Its owner wants every access recorded. Refused: nothing records them yet.",
+        description="Its owner wants every access recorded. Refused unless the platform records "
+        "mounts; what a server then reads from a mounted volume is not recorded.",
     )
     every_team: bool = Field(
         False,

@@ -90,6 +90,11 @@ class Platform(Document):
     )
     dataset_csi_drivers: tuple[str, ...] = ()
     dataset_nfs: bool = False
+    protected_data: Literal["refused", "mounts-recorded"] = Field(
+        "refused",
+        description="Whether protected data sets may be mounted. mounts-recorded: each start that "
+        "mounts one is recorded by the audit service first; what is read then is not recorded.",
+    )
     gpu_resource: str = "nvidia.com/gpu"
     runtime_class: str | None = None
     host_users: bool | None = Field(

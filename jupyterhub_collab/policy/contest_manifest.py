@@ -38,6 +38,7 @@ from .spec import (
     check_datasets,
     check_namespace,
     check_pods,
+    check_protected,
     check_team,
     effective_tier,
 )
@@ -337,6 +338,7 @@ def _check_references(manifest: ContestManifest, platform: Platform | None) -> l
     """What is wrong between the parts, each of them valid by itself."""
     contest = to_contest_properties(manifest, generation=0)
     problems = [*check_contest(contest), *_check_profiles(manifest, contest)]
+    problems += check_protected(manifest.datasets, platform)
     problems += _check_egress(manifest, platform)
     if platform is not None:
         problems += check_datasets(manifest.datasets, platform)

@@ -40,9 +40,9 @@ CONTROL_PLANE_TAINTS: Final = (
     "node-role.kubernetes.io/master",
 )
 _CLUSTER_S_OWN: Final = "those put the cluster's own pods before everybody else's"
-_NO_AUDIT: Final = (
-    "false: nothing records accesses to data yet, and protected data is mounted only where every"
-    " access is recorded"
+_NOT_RECORDED: Final = (
+    "false: reads from a mounted volume are not recorded. Where its owner is content with a record"
+    " of each mount, say so in the platform's settings: protected_data: mounts-recorded"
 )
 SPEC_MAX_BYTES = 200 * 1024  # all annotations of an object together: 256 KiB in Kubernetes
 
@@ -229,7 +229,7 @@ def check_contest(contest: ContestProperties) -> list[FieldProblem]:
             problems.append(FieldProblem(("datasets", key), found, "exactly one of csi and nfs"))
         if dataset.size_bytes == 0:
             problems.append(FieldProblem(("datasets", key, "size"), "0", "more than nothing"))
-    return [*problems, *check_unprotected(contest.datasets), *_check_egress(contest)]
+    return [*problems, *_check_egress(contest)]
 
 
 def _refused_priority(name: str) -> str:
@@ -241,13 +241,18 @@ def _refused_priority(name: str) -> str:
     return ""
 
 
-def check_unprotected(datasets: Mapping[str, Dataset]) -> list[FieldProblem]:
-    """Protected data: refused on every platform for as long as nothing records accesses.
+def check_protected(
+    datasets: Mapping[str, Dataset], platform: Platform | None
+) -> list[FieldProblem]:
+    """Protected data: refused where the platform does not record mounts, or is not known.
 
-    The data gateway that is to record them does not exist yet. No audit, no protected data.
+    What is read from a mounted volume nobody records; that takes a data gateway, which does not
+    exist yet. No audit, no protected data.
     """
+    if platform is not None and platform.protected_data == "mounts-recorded":
+        return []
     return [
-        FieldProblem(("datasets", key, "protected"), "true", _NO_AUDIT)
+        FieldProblem(("datasets", key, "protected"), "true", _NOT_RECORDED)
         for key, dataset in datasets.items()
         if dataset.protected
     ]
@@ -273,11 +278,11 @@ def check_tier(tier: Tier, contest: ContestProperties) -> list[FieldProblem]:
 
 
 def check_platform(spec: TeamSpec, platform: Platform) -> tuple[Problem, ...]:
-    """What this platform refuses of a spec: drivers, addresses; protected data wherever it is."""
+    """What this platform refuses of a spec: protected data, drivers, addresses."""
     problems = [
         Problem(to_field(p.path), p.found, p.expected)
         for p in (
-            *check_unprotected(spec.datasets),
+            *check_protected(spec.datasets, platform),
             *check_datasets(spec.datasets, platform),
             *check_pods(spec.images, spec.profiles, platform),
         )

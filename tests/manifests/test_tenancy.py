@@ -197,9 +197,11 @@ def test_protected_data_is_refused_and_would_bear_its_label() -> None:
     spec, platform = make_case("full")
     patients = spec.datasets["patients"].model_copy(update={"protected": True})
     protected = spec.model_copy(update={"datasets": {**spec.datasets, "patients": patients}})
-    with pytest.raises(SpecError, match="nothing records accesses") as refused:
+    with pytest.raises(SpecError, match="reads from a mounted volume") as refused:
         make_tenancy(protected, platform)
     assert [problem.field for problem in refused.value.problems] == ["datasets.patients.protected"]
+    recorded = platform.model_copy(update={"protected_data": "mounts-recorded"})
+    assert make_tenancy(protected, recorded)
     for make in (make_dataset_volume, make_dataset_claim):
         thing = make("patients", patients, protected, platform)
         assert thing["metadata"]["labels"][constants.LABEL_PROTECTED] == "true"

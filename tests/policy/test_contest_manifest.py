@@ -310,14 +310,18 @@ def test_a_known_platform_is_asked() -> None:
     assert problem.startswith("contest.yaml:29: teams.ice: found")
 
 
-def test_protected_data_is_refused_on_every_platform() -> None:
+def test_protected_data_is_refused_unless_the_platform_records_mounts() -> None:
     title = "    title: Sea surface temperatures\n"
     text = replaced(title, title + "    protected: true\n")
-    for platform in (None, make_platform(dataset_csi_drivers=["files.example.org"])):
+    drivers = ["files.example.org"]
+    for platform in (None, make_platform(dataset_csi_drivers=drivers)):
         (problem,) = refusals(text, platform)
         assert problem.startswith(
-            "contest.yaml:23: datasets.sst.protected: found true; expected false: nothing records"
+            "contest.yaml:23: datasets.sst.protected: found true; expected false: reads from a"
         )
+    recorded = make_platform(dataset_csi_drivers=drivers, protected_data="mounts-recorded")
+    manifest = parse_contest_manifest(text, file="x", platform=recorded)
+    assert manifest.datasets["sst"].protected
 
 
 MEDIUM = "medium: {title: Medium, cpu: 1, memory: 4Gi"

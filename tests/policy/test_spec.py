@@ -14,9 +14,10 @@ from jupyterhub_collab.constants import TEAM_PROPERTIES_MAX_BYTES
 from jupyterhub_collab.errors import SpecError
 from jupyterhub_collab.models import Gate, TeamSpec
 from jupyterhub_collab.policy.contest_manifest import parse_contest_manifest, to_groups
-from jupyterhub_collab.policy.spec import is_team_group, merge_team_spec
+from jupyterhub_collab.policy.spec import check_platform, is_team_group, merge_team_spec
 
 from .manifests import MANIFEST
+from .test_contest_manifest import make_platform
 
 GROUPS = to_groups(parse_contest_manifest(MANIFEST, file="x"))
 CONTEST: Any = GROUPS["contest.forecast"].properties
@@ -68,16 +69,19 @@ def test_a_team_gets_what_it_lists_and_what_everybody_gets() -> None:
     assert list(merge_team_spec("ocean", ocean(datasets=[]), shared).datasets) == ["sst"]
 
 
-def test_protected_data_is_refused_whoever_it_is_granted_to() -> None:
-    """The merge is what spawner and provisioner do first: nothing of it reaches a cluster."""
+def test_protected_data_is_refused_where_the_platform_does_not_record_mounts() -> None:
     shared = contest()
     shared["collab"]["datasets"]["sst"]["protected"] = True
-    for datasets in (["sst"], []):
-        (problem,) = refusals("ocean", ocean(datasets=datasets), shared)
-        assert problem.startswith(
-            'groups."contest.forecast".collab.datasets.sst.protected: found true; expected false:'
-            " nothing records accesses to data yet"
-        )
+    spec = merge_team_spec("ocean", ocean(datasets=["sst"]), shared)
+    platform = make_platform(dataset_csi_drivers=["files.example.org"])
+    (problem,) = check_platform(spec, platform)
+    assert str(problem).startswith(
+        "datasets.sst.protected: found true; expected false: reads from a mounted volume are not"
+    )
+    recorded = platform.model_copy(update={"protected_data": "mounts-recorded"})
+    assert not check_platform(spec, recorded)
+    # Whoever is granted none of it is not concerned.
+    assert not check_platform(merge_team_spec("ocean", ocean(datasets=[]), shared), platform)
 
 
 def test_the_gate_travels() -> None:

@@ -228,9 +228,9 @@ async def test_protected_data_is_refused_with_the_reason_before_anything_is_made
 
     def check(body: dict[str, Any]) -> None:
         (problem,) = body["problems"]
-        assert problem["field"] == 'groups."contest.clinic".collab.datasets.patients.protected'
+        assert problem["field"] == "datasets.patients.protected"
         assert problem["found"] == "true"
-        assert "nothing records accesses to data yet" in problem["expected"]
+        assert "reads from a mounted volume are not recorded" in problem["expected"]
 
     answer = provisioner.request("POST", "teams/ward/provision")
     assert answer.status_code == 422

@@ -26,7 +26,7 @@ from .recorder import RECORDER
 from .row_events import grant_changes, to_grants
 from .telling import Happening, record
 
-_WRAPPED: Final = "_collab_wrapped"
+_WRAPPED: Final = "_collab_grants_wrapped"
 _RETRY_AFTER_S: Final = 30
 
 

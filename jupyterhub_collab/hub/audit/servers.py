@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...auditapi.emitter import NOT_RECORDED
 from ...constants import CULLER_MARK
-from ...errors import AuditUnavailableError
+from ...errors import AuditUnavailableError, PermanentError
 from ...models import Dataset, Gate
 from ...models.audit import Outcome, Verb
 from ...policy.pod import PodRules
+from ...policy.spec import check_protected
 from ..reflector import PodView
 from .origin import Origin, current_origin
 from .recorder import RECORDER
@@ -35,12 +36,17 @@ async def allow_start(spawner: TeamSpawner, rules: PodRules, server_id: str) -> 
     ------
     AuditUnavailableError
         It would mount protected data, and nobody recorded that. Make nothing.
+    PermanentError
+        It would, and the platform does not allow that at all.
     """
     protected = protected_in(rules.spec.datasets)
     happening = _start(spawner, rules, server_id, Outcome.ALLOWED, protected=protected)
     if not protected:
         tell(happening)
         return
+    problems = check_protected(rules.spec.datasets, rules.platform)
+    if problems:
+        raise PermanentError(f"This platform mounts no protected data: {', '.join(protected)}")
     try:
         await record(happening)
     except AuditUnavailableError as e:
