@@ -56,6 +56,7 @@ def hub(ground, answering, api_cluster, service):  # noqa: F811
         folder=directory / "hub",
         kubeconfig=kubeconfig,
         platform=raw,
+        slow_spawn_timeout=7,  # longer than a record is waited for
         more=service.settings()
         + 'c.JupyterHub.load_roles[0]["scopes"] += ["groups", "read:groups"]\n',
     )
@@ -196,8 +197,8 @@ def test_a_grant_is_recorded_before_it_is_in_force(hub, service):
     assert hub.api("PUT", "groups/ward/properties", json=back).status_code == 200
     told = [e for e in service.find("dataset.grant") if e["correlation"] not in known]
     assert told[0]["outcome"] == "allowed"  # there already when the answer comes
-    done = service.some("dataset.grant", outcome="succeeded", team="ward")[-1]
-    assert done["correlation"] == told[0]["correlation"]
+    same = told[0]["correlation"]
+    done = service.one("dataset.grant", outcome="succeeded", correlation=same)
     assert (done["contest"], done["team"], done["datasets"]) == ("sea", "ward", ["patients"])
     assert done["actor"]["name"] == "admin"
 
