@@ -18,6 +18,11 @@ _CURRENT: ContextVar[str | None] = ContextVar("collab_correlation", default=None
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
+def is_correlation(text: str) -> bool:
+    """Whether this may be an id; what comes from outside may be anything."""
+    return bool(_ID.fullmatch(text))
+
+
 def correlation() -> str:
     """The current id; a new one, which stays for the rest of this task, where there is none."""
     found = _CURRENT.get()

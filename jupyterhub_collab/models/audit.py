@@ -184,6 +184,9 @@ PROTECTED: Final = frozenset(
 )
 """What never happens unrecorded; besides, a start of a server that mounts protected data."""
 
+PROTECTED_DETAIL: Final = "protected"
+"""In the details of a server's start: which of its data sets are protected."""
+
 
 def _without_empty(who: Person) -> dict[str, Any]:
     return {key: value for key, value in who.model_dump(mode="json").items() if value}

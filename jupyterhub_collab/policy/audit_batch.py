@@ -20,6 +20,7 @@ from pydantic_core import from_json, to_json
 from ..models.audit import (
     EVENT_BYTES_MAX,
     PROTECTED,
+    PROTECTED_DETAIL,
     AuditEvent,
     Outcome,
     SentBatch,
@@ -116,7 +117,8 @@ def is_protected(event: AuditEvent) -> bool:
     """Whether it says that something protected may be done now."""
     if event.outcome is not Outcome.ALLOWED:
         return False
-    return event.verb in PROTECTED or (event.verb is Verb.SERVER_START and bool(event.datasets))
+    is_start = event.verb is Verb.SERVER_START
+    return event.verb in PROTECTED or (is_start and bool(event.details.get(PROTECTED_DETAIL)))
 
 
 def _refusal(sent: SentEvent, emitter: Emitter, body_bytes: int) -> str:

@@ -27,7 +27,7 @@ OWN: Final = "audit"
 
 DEFAULT_VERBS: Final[Mapping[str, tuple[str, ...]]] = {
     "hub": (
-        *("login", "logout", "impersonate", "configuration.load", "contest.change"),
+        *("login", "logout", "impersonate", "configuration.load", "contest.change", "hub.stop"),
         *("access.*", "role.*", "user.*", "group.*", "token.*", "share.*", "server.*"),
         *("dataset.grant", "dataset.revoke"),
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -13,60 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from jupyterhub_collab.models.audit import SentBatch
+from jupyterhub_collab.policy.audit_emitters import (
+    DEFAULT_VERBS,
+    Emitter,
+    Emitters,
+    hash_token,
+)
+from tests.services.audit.running import AuditService
 
 Event = dict[str, Any]
 
 
-class RecordingService:
-    """Runs in a thread. Keeps each event once, as the real one does.
+class Told:
+    """Events that a service has."""
 
-    Attributes
-    ----------
-    is_away
-        It answers 503.
-    token
-        Of the only emitter it knows.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.token = secrets.token_hex(16)
-        self.token_file = folder / "audit-token"
-        self.token_file.write_text(self.token)
-        self.spool = folder / "audit-spool"
-        self.is_away = False
-        self.events: list[Event] = []
-        self._lock = threading.Lock()
-        self._last: dict[str, int] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-
-    def settings(self) -> str:
-        """Lines of a hub's configuration."""
-        return f"""
-c.AuditSettings.url = {self.url!r}
-c.AuditSettings.token_file = {str(self.token_file)!r}
-c.AuditSettings.spool = {str(self.spool)!r}
-"""
-
-    def take(self, body: bytes) -> dict[str, Any]:
-        batch = SentBatch.model_validate_json(body)
-        with self._lock:
-            return self._take(batch)
-
-    def _take(self, batch: SentBatch) -> dict[str, Any]:
-        last = self._last.get(batch.incarnation, 0)
-        first = len(self.events) + 1
-        for sent in batch.events:
-            if sent.sequence > last:
-                assert sent.sequence == last + 1, "a gap"
-                last = sent.sequence
-                told = json.loads(sent.event.model_dump_json(exclude_none=True))
-                self.events.append({**told, **sent.event.people()})
-        self._last[batch.incarnation] = last
-        is_news = len(self.events) >= first
-        return {"acknowledged": last, "stored": [first, len(self.events)] if is_news else None}
+    events: list[Event]
 
     def find(self, verb: str, **wanted: Any) -> list[Event]:
         """Events of this verb of which all of these hold; names of people by part."""
@@ -88,6 +50,100 @@ c.AuditSettings.spool = {str(self.spool)!r}
             told = "\n".join(map(str, self.events[-40:]))
             assert time.monotonic() < deadline, f"nobody told of {what}:\n{told}"
             time.sleep(0.02)
+
+
+def hub_settings(url: str, folder: Path, token: str) -> str:
+    """Lines of a hub's configuration: tell this service."""
+    token_file = folder / "audit-token"
+    token_file.write_text(token)
+    return f"""
+c.AuditSettings.url = {url!r}
+c.AuditSettings.token_file = {str(token_file)!r}
+c.AuditSettings.spool = {str(folder / "audit-spool")!r}
+"""
+
+
+class LoggingService(Told):
+    """The genuine audit service; what it has is read from its database."""
+
+    def __init__(self, folder: Path) -> None:
+        self.token = secrets.token_hex(16)
+        self._folder = folder
+        self.process = AuditService(folder / "service")
+        self.process.prepare()
+        verbs = DEFAULT_VERBS["hub"]
+        hub = Emitter(name="hub", token_sha256=hash_token(self.token), verbs=verbs)
+        (self.process.folder / "emitters.json").write_text(Emitters((hub,)).to_text())
+        self.process.start_and_wait()
+
+    def settings(self) -> str:
+        """Lines of a hub's configuration."""
+        return hub_settings(self.process.url, self._folder, self.token)
+
+    @property
+    def events(self) -> list[Event]:  # type: ignore[override]
+        """All but the service's own."""
+        with contextlib.closing(sqlite3.connect(self.process.sqlite)) as db:
+            rows = db.execute("SELECT body, people FROM audit_events ORDER BY sequence").fetchall()
+        found = [_to_event(json.loads(body), json.loads(people or "{}")) for body, people in rows]
+        assert not [e for e in found if e["verb"] in ("audit.reject", "audit.gap")], found
+        return [e for e in found if not e["verb"].startswith("audit.")]
+
+    def close(self) -> None:
+        assert self.process.end() == 0
+
+
+def _to_event(body: Event, people: dict[str, Any]) -> Event:
+    kept = ("time", "verb", "outcome", "reason", "contest", "team", "thing", "datasets", "details",
+            "correlation")  # fmt: skip
+    event = {key: body[key] for key in kept if key in body}
+    return {"details": {}, **event, **{part: kept["value"] for part, kept in people.items()}}
+
+
+class RecordingService(Told):
+    """Runs in a thread. Keeps each event once, as the real one does.
+
+    Attributes
+    ----------
+    is_away
+        It answers 503.
+    token
+        Of the only emitter it knows.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.token = secrets.token_hex(16)
+        self._folder = folder
+        self.is_away = False
+        self.events: list[Event] = []
+        self._lock = threading.Lock()
+        self._last: dict[str, int] = {}
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def settings(self) -> str:
+        """Lines of a hub's configuration."""
+        return hub_settings(self.url, self._folder, self.token)
+
+    def take(self, body: bytes) -> dict[str, Any]:
+        batch = SentBatch.model_validate_json(body)
+        with self._lock:
+            return self._take(batch)
+
+    def _take(self, batch: SentBatch) -> dict[str, Any]:
+        last = self._last.get(batch.incarnation, 0)
+        first = len(self.events) + 1
+        for sent in batch.events:
+            if sent.sequence > last:
+                assert sent.sequence == last + 1, "a gap"
+                last = sent.sequence
+                told = json.loads(sent.event.model_dump_json(exclude_none=True))
+                self.events.append({**told, **sent.event.people()})
+        self._last[batch.incarnation] = last
+        is_news = len(self.events) >= first
+        return {"acknowledged": last, "stored": [first, len(self.events)] if is_news else None}
 
     def close(self) -> None:
         self._server.shutdown()

@@ -8,7 +8,7 @@ import pytest
 from jupyterhub_collab import constants
 from jupyterhub_collab.kube.kinds import POD
 from tests.auth.conftest import RULES, Browser, person
-from tests.hub.audit_service import RecordingService
+from tests.hub.audit_service import LoggingService
 from tests.hub.conftest import kube
 from tests.hub.running import RunningHub
 from tests.hub.samples import CONTEST, TEAM, platform
@@ -31,7 +31,7 @@ PASSWORD = "correct horse 4711"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    found = RecordingService(tmp_path_factory.mktemp("audit"))
+    found = LoggingService(tmp_path_factory.mktemp("audit"))
     yield found
     found.close()
 

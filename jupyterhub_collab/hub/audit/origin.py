@@ -18,11 +18,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from ...auditapi.correlation import HEADER
+from ...auditapi.correlation import HEADER, is_correlation
 
 _CURRENT: ContextVar[Origin | None] = ContextVar("collab_origin", default=None)
 LOGIN: Final = "login"  # the cause
-_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -144,7 +143,7 @@ def sent_correlation(headers: Any) -> str:
     """The id that a program we trust sent along; empty: none."""
     for name in (HEADER, "X-Request-Id"):
         said = headers.get(name, "")
-        if _ID.fullmatch(said):
+        if is_correlation(said):
             return str(said)
     trace = _TRACE.fullmatch(headers.get("traceparent", ""))
     return trace.group(1) if trace else ""

@@ -13,7 +13,7 @@ from ...auditapi.emitter import NOT_RECORDED
 from ...constants import CULLER_MARK
 from ...errors import AuditUnavailableError, PermanentError
 from ...models import Dataset, Gate
-from ...models.audit import Outcome, Verb
+from ...models.audit import PROTECTED_DETAIL, Outcome, Verb
 from ...policy.pod import PodRules
 from ...policy.spec import check_protected
 from ..reflector import PodView
@@ -173,7 +173,7 @@ def _start(
         "gate": spec.gate.value,
         "team_volume": "read-only" if spec.gate is Gate.FROZEN else "read-write",
         "namespace": f"{rules.platform.namespace_prefix}{spec.team}",
-        "protected": protected or None,
+        PROTECTED_DETAIL: protected or None,
     }
     return Happening(
         Verb.SERVER_START,
