@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .auditapi import Emitter, NoRecorder, Recorder
 from .errors import PermanentError
 from .hubapi.client import HubClient
 from .kube.client import KubeClient
 from .kube.informer import Change
 from .managers.tenancy import GroupReader, TenancyManager, TenancySettings
+from .managers.tenancy_audit import TenancyTeller
 from .managers.tenancy_status import TeamStatus
 from .models import Platform
 from .policy.problems import DocumentError, to_document, to_field
@@ -63,12 +66,41 @@ def make_hub_client(api_url: str, token: str) -> HubClient:
     return HubClient(api_url, token)
 
 
+def make_emitter(url: str, *, token_file: str, spool: str, ca_file: str = "") -> Emitter | None:
+    """What tells a program's audit events; None: no audit service is configured (no URL).
+
+    Raises
+    ------
+    PermanentError
+        The token cannot be read, or is none.
+    """
+    if not url:
+        return None
+    if not token_file:
+        raise PermanentError(
+            "The audit service has an address (COLLAB_AUDIT_URL) but there is no token for it. Set"
+            " COLLAB_AUDIT_TOKEN_FILE to the file that `jupyterhub-collab audit` made."
+        )
+    try:
+        token = Path(token_file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise PermanentError(f"The token for the audit service cannot be read: {error}") from error
+    return Emitter(
+        Path(spool),
+        url,
+        token,
+        now=lambda: datetime.now(timezone.utc),
+        ca_file=Path(ca_file) if ca_file else None,
+    )
+
+
 @dataclass(frozen=True)
 class Tenancy:
-    """The tenancy manager and the caches it looks at."""
+    """The tenancy manager, the caches it looks at, and who tells the audit log of its work."""
 
     manager: TenancyManager
     view: ClusterView
+    teller: TenancyTeller
 
 
 def make_tenancy(
@@ -80,8 +112,9 @@ def make_tenancy(
     on_ready: Callable[[TeamStatus, Mapping[str, Any]], None] = lambda _status, _namespace: None,
     on_pass: Callable[[str, float, Outcome | None], None] = lambda _team, _seconds, _outcome: None,
     informer_options: Mapping[str, Any] | None = None,
+    recorder: Recorder | None = None,
 ) -> Tenancy:
-    """All that keeps teams' namespaces."""
+    """All that keeps teams' namespaces. `recorder`: what is told of it; None: nobody."""
     manager: TenancyManager | None = None
 
     def on_drift(team: str, change: Change) -> None:
@@ -95,13 +128,20 @@ def make_tenancy(
         on_drift=on_drift,
         informer_options=informer_options,
     )
+    teller = TenancyTeller(recorder or NoRecorder(), view)
+
+    def on_end(team: str, seconds: float, outcome: Outcome | None) -> None:
+        if manager is not None:
+            teller.on_pass(team, manager.status(team), outcome)
+        on_pass(team, seconds, outcome)
+
     manager = TenancyManager(
-        Engine(kube, view),
+        Engine(kube, view, on_step=teller.on_step),
         view,
         groups,
         platform,
         settings=settings,
         on_ready=on_ready,
-        on_pass=on_pass,
+        on_pass=on_end,
     )
-    return Tenancy(manager, view)
+    return Tenancy(manager, view, teller)

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, Final
 
 from traitlets import Unicode, default
 from traitlets.config import Configurable
 
 from ...auditapi import Emitter, NoRecorder, Recorder
-from ...errors import PermanentError
+from ...factory import make_emitter
 from ...models.audit import AuditEvent
 
 log = logging.getLogger(__name__)
@@ -83,31 +81,9 @@ class AuditSettings(Configurable):
         PermanentError
             The token cannot be read.
         """
-        if not self.url:
-            return None
-        return Emitter(
-            Path(self.spool),
-            self.url,
-            read_token_file(self.token_file),
-            now=lambda: datetime.now(timezone.utc),
-            ca_file=Path(self.ca_file) if self.ca_file else None,
+        return make_emitter(
+            self.url, token_file=self.token_file, spool=self.spool, ca_file=self.ca_file
         )
-
-
-def read_token_file(path: str) -> str:
-    """An emitter's token. Raises PermanentError."""
-    if not path:
-        raise PermanentError(
-            "The audit service has an address (COLLAB_AUDIT_URL) but no token. Set"
-            " COLLAB_AUDIT_TOKEN_FILE, or c.AuditSettings.token_file."
-        )
-    try:
-        token = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as e:
-        raise PermanentError(f"The token for the audit service cannot be read: {e}") from e
-    if not token:
-        raise PermanentError(f"The file of the token for the audit service, {path}, is empty.")
-    return token
 
 
 class HubRecorder:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import logging
 import os
 import signal
 import sys
 from contextlib import AsyncExitStack
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,12 @@ from traitlets import Float, Integer, Unicode, default
 from traitlets.config import Application
 
 from ... import __version__, factory
+from ...auditapi import NoRecorder, Recorder
 from ...constants import PROVISIONER_LEASE_NAME
 from ...errors import CollabError, PermanentError
 from ...kube.lease import Lease
 from ...managers.tenancy import TenancySettings
+from ...models.audit import AuditEvent, Detail, Verb
 from ..binding import bind_service, log_request
 from .handlers import NotFoundHandler, Work, make_routes
 from .metrics import Metrics
@@ -81,6 +85,19 @@ class ProvisionerApp(Application):
         help="File with the secret that signs these ($COLLAB_WEBHOOK_SECRET_FILE)."
     ).tag(config=True)
 
+    audit_url = Unicode(
+        help="The audit service, which is told what is done to namespaces ($COLLAB_AUDIT_URL)."
+    ).tag(config=True)
+    audit_token_file = Unicode(
+        help="File with the provisioner's own token for it ($COLLAB_AUDIT_TOKEN_FILE)."
+    ).tag(config=True)
+    audit_spool = Unicode(
+        help="Folder in which events wait for it ($COLLAB_AUDIT_SPOOL); one process at a time."
+    ).tag(config=True)
+    audit_ca_file = Unicode(
+        help="Certificates that the audit service's is checked against ($COLLAB_AUDIT_CA_FILE)."
+    ).tag(config=True)
+
     aliases = {  # noqa: RUF012 - as traitlets has it
         "config": "ProvisionerApp.config_file",
         "log-level": "ProvisionerApp.log_level",
@@ -111,6 +128,22 @@ class ProvisionerApp(Application):
     @default("webhook_url")
     def _default_webhook_url(self) -> str:
         return _env("COLLAB_WEBHOOK_URL")
+
+    @default("audit_url")
+    def _default_audit_url(self) -> str:
+        return _env("COLLAB_AUDIT_URL")
+
+    @default("audit_token_file")
+    def _default_audit_token_file(self) -> str:
+        return _env("COLLAB_AUDIT_TOKEN_FILE")
+
+    @default("audit_spool")
+    def _default_audit_spool(self) -> str:
+        return _env("COLLAB_AUDIT_SPOOL") or "audit-spool"
+
+    @default("audit_ca_file")
+    def _default_audit_ca_file(self) -> str:
+        return _env("COLLAB_AUDIT_CA_FILE")
 
     @default("webhook_secret_file")
     def _default_webhook_secret_file(self) -> str:
@@ -165,6 +198,7 @@ class ProvisionerApp(Application):
             groups = await stack.enter_async_context(
                 factory.make_hub_client(self.hub_api_url, token)
             )
+            recorder = await self._open_recorder(stack)
             webhook: Webhook | None = None
             tenancy = factory.make_tenancy(
                 kube,
@@ -177,6 +211,7 @@ class ProvisionerApp(Application):
                 ),
                 on_ready=lambda status, ns: webhook.offer(status, ns) if webhook else None,
                 on_pass=metrics.on_pass,
+                recorder=recorder,
             )
             if self.webhook_url:
                 webhook = Webhook(
@@ -193,13 +228,38 @@ class ProvisionerApp(Application):
                 duration_s=self.lease_seconds,
             )
             metrics.observe_teams(tenancy.manager.statuses, lambda: tenancy.manager.queue_length)
-            work = Work(tenancy.manager, metrics, self.prefix)
+            work = Work(tenancy.manager, metrics, self.prefix, asked=tenancy.teller.asked)
             server = self._listen(work)
             try:
                 await self._until_stopped(lease, work, webhook)
             finally:
                 server.stop()
                 await server.close_all_connections()
+
+    async def _open_recorder(self, stack: AsyncExitStack) -> Recorder:
+        """What audit events are told to; the first says which configuration is in force."""
+        emitter = factory.make_emitter(
+            self.audit_url,
+            token_file=self.audit_token_file,
+            spool=self.audit_spool,
+            ca_file=self.audit_ca_file,
+        )
+        if emitter is None:
+            self.log.warning("No audit service is configured (COLLAB_AUDIT_URL): nothing is told")
+            return NoRecorder()
+        await stack.enter_async_context(emitter)
+        emitter.emit(self._to_configuration())
+        return emitter
+
+    def _to_configuration(self) -> AuditEvent:
+        platform = hashlib.sha256(Path(self.platform_file).read_bytes()).hexdigest()
+        details: dict[str, Detail] = {"collab_version": __version__, "platform_sha256": platform}
+        return AuditEvent(
+            time=datetime.now(timezone.utc),
+            verb=Verb.CONFIGURATION_LOAD,
+            thing="provisioner",
+            details=details,
+        )
 
     def _read_webhook_secret(self) -> bytes:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -22,6 +22,7 @@ from jupyterhub.services.auth import (
 from tornado.web import HTTPError, RequestHandler
 
 from ... import names
+from ...auditapi.correlation import HEADER
 from ...constants import SCOPE_PROVISION
 from ...errors import CollabError, PermanentError, Problem, RetryableError, SpecError
 from ...managers.tenancy import TenancyManager
@@ -54,12 +55,15 @@ class Work:
     ----------
     waiting_for
         Why this process does not work now, in words; None while it does.
+    asked
+        Told which team somebody wants worked on, and under which id of the audit log.
     """
 
     manager: TenancyManager
     metrics: Metrics
     prefix: str
     waiting_for: str | None = "it has only just started"
+    asked: Callable[[str, str], None] = lambda _team, _correlation: None
 
     def not_ready(self) -> str | None:
         """Why answers would be guesses, None when they are not."""
@@ -234,6 +238,7 @@ class ProvisionHandler(Handler):
             if not names.is_team_id(team):
                 self.no_team(team)
                 return
+            self.work.asked(team, self.request.headers.get(HEADER, ""))
             status = await self.work.manager.refresh(team)
         except (BadRequest, SpecError, RetryableError, PermanentError) as error:
             self.answer_error(error)
