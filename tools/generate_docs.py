@@ -15,7 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent
 def main() -> None:
     schema = ROOT / "docs" / "schema" / "contest-v1alpha1.schema.json"
     schema.write_text(json.dumps(contest_schema(), indent=2) + "\n")
-    for module in ("tests.contract.docs", "tools.permissions_page", "tools.policies_page"):
+    for module in (
+        "tests.contract.docs",
+        "tools.audit_events_page",
+        "tools.permissions_page",
+        "tools.policies_page",
+    ):
         subprocess.run([sys.executable, "-m", module], cwd=ROOT, check=True)
     module = "jupyterhub_collab.services.provisioner.openapi"
     openapi = subprocess.run([sys.executable, "-m", module], check=True, stdout=subprocess.PIPE)
