@@ -281,3 +281,35 @@ def test_the_configuration_in_force_is_the_first(hub, service):
     assert len(configured["details"]["platform_sha256"]) == 64
     assert "sqlite" in configured["details"]["database"]
     assert str(hub.folder) not in json.dumps(configured)
+
+
+def test_a_hub_that_was_killed_tells_the_end_of_what_it_had_started(hub, service, browser):
+    write(hub.folder, eve=person("9", "team-day", password=PASSWORD))
+    eve = browser()
+    assert eve.log_in("eve", PASSWORD).status_code == 302
+    post(eve, "users/eve/server", team="day")
+    hub.wait_ready("eve")
+    started = service.one("server.start", outcome="succeeded", subject="eve")
+    hub.kill()
+    hub.start()
+    hub.wait_ready("eve")
+    assert len(service.some("configuration.load")) == 2
+    hub.stop_server("eve")
+    hub.wait_stopped("eve")
+    stopped = service.one("server.stop", subject="eve")
+    assert stopped["thing"] == started["thing"]
+    assert (stopped["reason"], stopped["actor"]["name"]) == ("asked-by-service", "admin")
+    assert service.one("server.start", outcome="succeeded", subject="eve") == started
+
+
+def test_no_hub_starts_unrecorded_and_an_end_is_told(hub, service):
+    hub.stop()
+    assert service.one("hub.stop")["reason"] == "stopped"
+    spool = hub.folder / "no-folder"
+    spool.write_text("in the way")
+    more = hub.more
+    hub.more += f"\nc.AuditSettings.spool = {str(spool)!r}\n"
+    with pytest.raises(AssertionError, match="The hub does not start unrecorded"):
+        hub.start()
+    hub.more = more
+    hub.start()
