@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+from types import SimpleNamespace
 
 import pytest
 from jupyterhub import orm, roles
@@ -15,9 +16,11 @@ from jupyterhub_collab.hub.audit.origin import (
     caused,
     continued,
     current_origin,
+    sent_correlation,
 )
 from jupyterhub_collab.hub.audit.recorder import RECORDER
 from jupyterhub_collab.hub.audit.rows import RowListener
+from jupyterhub_collab.hub.audit.servers import stop_reason
 from jupyterhub_collab.hub.audit.telling import ROLES, Happening, to_event
 from jupyterhub_collab.models.audit import Outcome, Verb
 
@@ -302,3 +305,32 @@ def test_people_have_the_roles_they_were_last_found_to_have():
         assert event.subject.roles == ("captain of team ocean",)
     finally:
         ROLES.forget("cap")
+
+
+@pytest.mark.parametrize(
+    ("origin", "waiting", "word"),
+    [
+        (None, False, "hub"),
+        (Origin(who=Who("ada")), False, "asked"),
+        (Origin(who=Who("root", is_admin=True)), False, "asked-by-other"),
+        (Origin(who=Who("portal", "service")), False, "asked-by-service"),
+        (Origin(who=Who("jupyterhub-idle-culler", "service")), False, "culled"),
+        (Origin(cause="access-lost"), False, "access-lost"),
+        (Origin(who=Who("ada")), True, "no-answer"),
+    ],
+)
+def test_why_a_server_is_stopped(origin, waiting, word):
+    def work():
+        begin(origin)
+        user = SimpleNamespace(name="ada")
+        return stop_reason(SimpleNamespace(user=user, _waiting_for_response=waiting))
+
+    assert in_context(work) == word
+
+
+def test_a_service_hands_its_id_on():
+    assert sent_correlation({"X-Collab-Correlation": "start-1"}) == "start-1"
+    assert sent_correlation({"X-Request-Id": "a b"}) == ""
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert sent_correlation({"traceparent": trace}) == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert sent_correlation({}) == ""

@@ -2,7 +2,14 @@
 
 import pytest
 
-from jupyterhub_collab.hub.endings import is_hopeless, is_stuck, to_end, to_last_words, to_stuck
+from jupyterhub_collab.hub.endings import (
+    is_hopeless,
+    is_stuck,
+    to_end,
+    to_end_reason,
+    to_last_words,
+    to_stuck,
+)
 from jupyterhub_collab.hub.progress import ProgressLog
 from jupyterhub_collab.hub.reflector import PodEvent, PodView, to_view, trim_pod
 
@@ -234,3 +241,21 @@ async def test_why_no_machine_takes_it(message, said):
     assert len(told) == 1
     assert said in told[0]
     assert (message in told[0]) is ("volume" not in said)
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        (None, "removed"),
+        ({"status_reason": "Evicted", "phase": "Failed"}, "evicted"),
+        ({"exit_code": 137, "exit_reason": "OOMKilled"}, "out-of-memory"),
+        ({"disruption": "PreemptionByScheduler", "exit_code": 143}, "disrupted"),
+        ({"status_reason": "NodeLost"}, "node-lost"),
+        ({"status_reason": "DeadlineExceeded"}, "given-up"),
+        ({"exit_code": 0}, "ended"),
+        ({"exit_code": 1}, "failed"),
+        ({"is_terminating": True}, "removed"),
+    ],
+)
+def test_an_end_is_a_word_for_the_audit_log(more, word):
+    assert to_end_reason(None if more is None else view(**more)) == word
