@@ -25,10 +25,10 @@ from ..models.audit import PARTS, SCHEMA_VERSION, AuditEvent, Person
 
 _SORTED_PARTS: Final = sorted(PARTS)
 SALT_BYTES: Final = 16  # drawn for each part of each event; a guess has to try 2^128
-_DOMAIN: Final = b"jupyterhub-collab audit person v1\x00"
 _encode: Final = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
 ).encode
+COMMITMENT_DOMAIN: Final = b"jupyterhub-collab audit person v1\x00"
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _encode_people(event: AuditEvent, salts: bytes) -> tuple[str, str]:
         if len(salt) != SALT_BYTES:
             raise ValueError("too few random bytes")
         value = _encode_person(who)
-        commitment = hashlib.sha256(_DOMAIN + salt + value.encode()).hexdigest()
+        commitment = hashlib.sha256(COMMITMENT_DOMAIN + salt + value.encode()).hexdigest()
         kept.append(f'"{part}":{{"salt":"{salt.hex()}","value":{value}}}')
         commitments.append(f'"{part}":"{commitment}"')
     return (f"{{{','.join(kept)}}}", ",".join(commitments)) if kept else ("", "")
@@ -168,7 +168,7 @@ def commitment_of(kept: Mapping[str, Any]) -> str:
         value = canonical_json(kept["value"])
     except (KeyError, TypeError, ValueError) as e:
         raise ValueError("not a salt and a value") from e
-    return hashlib.sha256(_DOMAIN + salt + value).hexdigest()
+    return hashlib.sha256(COMMITMENT_DOMAIN + salt + value).hexdigest()
 
 
 def is_committed(commitment: str, kept: Mapping[str, Any]) -> bool:

@@ -84,6 +84,17 @@ def root_of(leaves: Iterable[bytes]) -> bytes:
     return frontier.root()
 
 
+def fold(hashes: Sequence[bytes]) -> bytes:
+    """Head over hashes, as many as a power of 2. Quicker than `root_of`."""
+    sha256 = hashlib.sha256
+    while len(hashes) > 1:
+        hashes = [
+            sha256(b"\x01" + left + right).digest()
+            for left, right in zip(hashes[::2], hashes[1::2], strict=True)
+        ]
+    return hashes[0]
+
+
 def make_inclusion_proof(index: int, size: int, range_hash: RangeHash) -> list[bytes]:
     """Audit path of leaf `index` (from 0) under the head of `size` leaves. RFC 6962, 2.1.1.
 

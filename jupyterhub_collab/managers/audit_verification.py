@@ -1,0 +1,286 @@
+"""Checking an audit log offline: a database, or a bundle, against what was kept outside.
+
+What: reads blocks, has them checked (in several processes where a log is large) and put together.
+It must not: judge; `policy.audit_verify` does. It needs no service of ours, and disturbs none.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from threading import BrokenBarrierError
+from typing import Any, Final
+
+from ..errors import PermanentError
+from ..policy.audit_align import Aligner, blocks_of
+from ..policy.audit_block import BLOCK_EVENTS, BlockReport, check_block
+from ..policy.audit_bundle import (
+    BundleError,
+    EventProof,
+    check_proof,
+    read_event_line,
+    read_proof_line,
+)
+from ..policy.audit_finding import Findings, Kind
+from ..policy.audit_index import SearchIndex
+from ..policy.audit_verify import (
+    CannotCheckError,
+    Evidence,
+    LogCheck,
+    LogShape,
+    Note,
+    Verdict,
+)
+from ..policy.checkpoint import CheckpointError
+from ..storage.audit_files import Bundle
+from ..storage.audit_offline import OfflineLog
+
+SHARE_EVENTS: Final = 256 * BLOCK_EVENTS  # what one process checks at once; 8 MiB of hashes
+PARALLEL_MIN_EVENTS: Final = 50_000  # below, starting processes takes longer than it saves
+_HOLES_MAX: Final = 1_000_000  # sequences without events, for as many with: no log has more
+_START_S: Final = 60.0
+
+Progress = Callable[[int, int], None]
+"""Told events checked, and of how many."""
+
+
+def _no_progress(done: int, of: int) -> None:
+    pass
+
+
+def verify_database(
+    url: str, evidence: Evidence, *, processes: int = 1, progress: Progress = _no_progress
+) -> Verdict:
+    """Check a log in its database, as it is at this moment.
+
+    Raises
+    ------
+    PermanentError
+        The database cannot be read.
+    CannotCheckError
+        It, or what is from outside, is not such that anything can be told.
+    """
+    with ExitStack() as stack:
+        workers = None
+        if processes > 1:
+            # Their look at the database must not be younger than ours: what is erased meanwhile
+            # is then told by an event that we see.
+            workers = _Workers(url, processes)
+            stack.callback(workers.close)
+            workers.open()
+        log = stack.enter_context(OfflineLog(url))
+        if log.last - log.first >= 2 * log.count + _HOLES_MAX:
+            raise CannotCheckError(
+                f"The database has {log.count} events, numbered up to {log.last}: this is no log."
+            )
+        check = LogCheck(log.shape(), evidence)
+        done = 0
+        for reports, findings in _check_shares(log, workers):
+            for report in reports:
+                check.add(report)
+                done += report.count
+            check.add_findings(findings)
+            progress(done, log.last - log.first + 1)
+        return check.finish()
+
+
+def _check_shares(
+    log: OfflineLog, workers: _Workers | None
+) -> Iterator[tuple[list[BlockReport], Findings]]:
+    shares = list(_shares(log.first, log.last))
+    if workers is None:
+        for first, last in shares:
+            yield _check_share(log, first, last)
+        return
+    theirs = [share for share in shares if share[1] <= workers.last]
+    asked = [workers.ask(*share) for share in theirs]
+    for future in asked:
+        yield workers.answer(future)
+    for first, last in shares[len(theirs) :]:
+        yield _check_share(log, first, last)
+
+
+def _shares(first: int, last: int) -> Iterator[tuple[int, int]]:
+    start = first
+    for at, count in blocks_of(first, last):
+        end = at + count - 1
+        if end - start + 1 >= SHARE_EVENTS or end == last:
+            yield start, end
+            start = end + 1
+
+
+def _check_share(log: OfflineLog, first: int, last: int) -> tuple[list[BlockReport], Findings]:
+    index = SearchIndex()
+    reports = [
+        check_block(log.rows(at, count), at, count, index) for at, count in blocks_of(first, last)
+    ]
+    return reports, log.compare_index(index, first, last)
+
+
+class _Workers:
+    """Processes that check shares of a database."""
+
+    def __init__(self, url: str, count: int) -> None:
+        self._url, self._count = url, count
+        self._context = multiprocessing.get_context("spawn")
+        self._barrier = self._context.Barrier(count)
+        self._pool = ProcessPoolExecutor(
+            count,
+            mp_context=self._context,
+            initializer=_begin_work,
+            initargs=(url, self._barrier),
+        )
+        self.last = 0
+
+    def open(self) -> None:
+        """Have each look at the database. Raises PermanentError."""
+        asked = [self._pool.submit(_see) for _ in range(self._count)]
+        self.last = min(int(self.answer(future)) for future in asked)
+
+    def ask(self, first: int, last: int) -> Future[tuple[list[BlockReport], Findings]]:
+        """Have a share checked."""
+        return self._pool.submit(_work, first, last)
+
+    def answer(self, future: Future[Any]) -> Any:
+        """What it found. Raises PermanentError."""
+        try:
+            return future.result()
+        except BrokenProcessPool as e:
+            raise PermanentError("A process that checked the log ended; try --processes 1.") from e
+        except BrokenBarrierError as e:
+            raise PermanentError("A process that was to check the log did not start.") from e
+
+    def close(self) -> None:
+        """End them."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+_work_log: OfflineLog | None = None
+_work_barrier: Any = None
+
+
+def _begin_work(url: str, barrier: Any) -> None:
+    """In a process of its own: it lives until the check is done, and so does its look."""
+    global _work_log, _work_barrier
+    _work_barrier = barrier
+    _work_log = OfflineLog(url)
+
+
+def _see() -> int:
+    _work_barrier.wait(_START_S)  # so that each process takes one
+    return int(_log_of_work().last)
+
+
+def _work(first: int, last: int) -> tuple[list[BlockReport], Findings]:
+    return _check_share(_log_of_work(), first, last)
+
+
+def _log_of_work() -> OfflineLog:
+    assert _work_log is not None
+    return _work_log
+
+
+def verify_bundle(
+    bundle: Bundle, evidence: Evidence, *, progress: Progress = _no_progress
+) -> Verdict:
+    """Check a bundle.
+
+    Raises
+    ------
+    PermanentError
+        It cannot be read.
+    CannotCheckError
+        It, or what is from outside, is not such that anything can be told.
+    """
+    if bundle.manifest.origin != evidence.key.origin:
+        raise CannotCheckError(
+            f"The bundle is of the log {bundle.manifest.origin[:200]!r}, and the key of"
+            f" {evidence.key.origin!r}."
+        )
+    if bundle.manifest.kind == "selection":
+        return _verify_selection(bundle, evidence, progress)
+    manifest = bundle.manifest
+    shape = LogShape(
+        first=manifest.first,
+        last=manifest.size,
+        inside=bundle.notes(),
+        full_tile=bundle.full_tile if bundle.has("tile") else None,
+        fetch=bundle.fetch if bundle.has("tile") else None,
+        is_copy=True,
+    )
+    check = LogCheck(shape, evidence)
+    findings = Findings()
+    aligner = Aligner(manifest.first, findings)
+    for rows, first, count in aligner.blocks(bundle.events()):
+        if first > manifest.size:
+            break
+        kept = [row for row in rows if row.sequence <= manifest.size]
+        check.add(check_block(kept, first, min(count, manifest.size + 1 - first)))
+        progress(first + count - 1, manifest.size)
+    if aligner.last > manifest.size:
+        text = f"The bundle is to have {manifest.size} events, and has more."
+        findings.add(Kind.INSERTED, manifest.size + 1, text)
+    check.add_findings(findings)
+    check.end_at(aligner.last)
+    return check.finish()
+
+
+def _verify_selection(bundle: Bundle, evidence: Evidence, progress: Progress) -> Verdict:
+    """Each event of a bundle of some against its proof."""
+    findings = Findings()
+    notes = bundle.notes()
+    if not notes:
+        raise CannotCheckError("The bundle has no checkpoint.")
+    note = notes[0]
+    try:
+        checkpoint = evidence.key.open(note.text)
+    except CheckpointError as e:
+        raise CannotCheckError(f"The bundle's checkpoint cannot be trusted: {e}.") from e
+    size = bundle.manifest.size
+    count = 0
+    proofs = bundle.proofs()
+    for count, line in enumerate(bundle.events(), 1):
+        index = None
+        try:
+            index, path = read_proof_line(next(proofs, b""))
+            event = read_event_line(line)
+            check_proof(EventProof(event, index, size, path, note.text), evidence.key)
+        except BundleError as e:
+            where = f"Event {index + 1}" if index is not None else f"Line {count}"
+            findings.add(Kind.EDITED, (index or 0) + 1, f"{where}: {e}.")
+        if count % BLOCK_EVENTS == 0:
+            progress(count, count)
+    if next(proofs, None) is not None:
+        findings.add(Kind.MISSING, 0, "There are more proofs than events.")
+    return _judge_selection(evidence, checkpoint.size, checkpoint.root, findings, count)
+
+
+def _judge_selection(
+    evidence: Evidence, size: int, root: bytes, findings: Findings, count: int
+) -> Verdict:
+    same: list[Note] = []
+    for outside in evidence.outside:
+        try:
+            other = evidence.key.open(outside.text)
+        except CheckpointError as e:
+            text = f"{outside.place} is not a checkpoint of this log: {e}."
+            findings.add(Kind.CHECKPOINT, 0, text)
+            continue
+        if other.size == size and other.root != root:
+            text = f"The bundle leads to another head of {size} events than {outside.place}."
+            findings.add(Kind.CHECKPOINT, 0, text)
+        elif other.size == size:
+            same.append(outside)
+    warnings = [] if same else [f"No checkpoint from outside is of {size} events, as the bundle's."]
+    return Verdict(
+        size=size,
+        findings=tuple(findings),
+        counts={kind.value: number for kind, number in sorted(findings.counts.items())},
+        anchored=size if same else 0,
+        outside=len(same),
+        selected=count,
+        warnings=tuple(warnings),
+    )

@@ -1,0 +1,202 @@
+"""Reading the text of many events at once, strictly: what is not canonical is told.
+
+An event has one text (see `audit_leaf`), so a regular expression over all texts of a block checks
+the form and takes out what a check of the log needs, without making an object of each. Texts with
+escaped characters, which are rare, are read slowly; both ways accept the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from pydantic_core import from_json, to_json
+
+from ..models.audit import PARTS, SCHEMA_VERSION
+from .audit_bundle import BODY_BYTES_MAX, BundleError, read_json
+from .audit_leaf import canonical_json
+
+
+class Facts(NamedTuple):
+    """What a check needs of an event's text, as it stands there; empty for what does not.
+
+    `datasets`, `details` and `people` are JSON.
+    """
+
+    contest: bytes
+    datasets: bytes
+    details: bytes
+    emitter: bytes
+    emitter_sequence: bytes
+    incarnation: bytes
+    outcome: bytes
+    people: bytes
+    sequence: bytes
+    stored: bytes
+    team: bytes
+    verb: bytes
+
+
+class FormError(ValueError):
+    """Not the text of an event. The text says why and repeats nothing of it."""
+
+
+_PLAIN: Final = rb'[^"\\\x00-\x1f]'
+_TIME: Final = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
+_NUMBER: Final = rb"[1-9][0-9]{0,18}"
+_LIST: Final = rb'\["' + _PLAIN + rb'*"(?:,"' + _PLAIN + rb'*")*\]'
+_DETAIL: Final = (
+    rb'"[a-z][a-z0-9_]*":(?:"' + _PLAIN + rb'*"|-?[1-9][0-9]*|0|true|false|\[\]|' + _LIST + rb")"
+)
+_COMMITMENT: Final = rb'"(?:' + b"|".join(p.encode() for p in PARTS) + rb')":"[0-9a-f]{64}"'
+_TEXT: Final = b"".join(
+    (
+        rb'\{(?:"contest":"(' + _PLAIN + rb'+)",)?',
+        rb'(?:"correlation":"' + _PLAIN + rb'+",)?',
+        rb'(?:"datasets":(' + _LIST + rb"),)?",
+        rb'(?:"details":(\{' + _DETAIL + rb"(?:," + _DETAIL + rb")*\}),)?",
+        rb'"emitter":"(' + _PLAIN + rb'+)",',
+        rb'"emitterSequence":(' + _NUMBER + rb"),",
+        rb'"incarnation":"([0-9a-f]{32})",',
+        rb'(?:"late":true,)?',
+        rb'"outcome":"([a-z]+)",',
+        rb'(?:"people":(\{' + _COMMITMENT + rb"(?:," + _COMMITMENT + rb")*\}),)?",
+        rb'(?:"reason":"' + _PLAIN + rb'+",)?',
+        rb'"schema":%d,' % SCHEMA_VERSION,
+        rb'"sequence":(' + _NUMBER + rb"),",
+        rb'"stored":"(' + _TIME + rb')",',
+        rb'(?:"team":"(' + _PLAIN + rb'+)",)?',
+        rb'(?:"thing":"' + _PLAIN + rb'+",)?',
+        rb'"time":"' + _TIME + rb'",',
+        rb'"verb":"([a-z.-]+)"\}',
+    )
+)
+_LINES: Final = re.compile(rb"^" + _TEXT + rb"$", re.MULTILINE)
+_ONE_COMMITMENT: Final = len(b'{"subject":""}') + 64
+_TIME_TEXT: Final = re.compile(_TIME.decode())
+
+
+NO_FACTS: Final = Facts(*[b""] * len(Facts._fields))
+
+
+def read_forms(bodies: Sequence[bytes]) -> tuple[list[Facts], dict[int, FormError]]:
+    """Facts of each text; for what is no event's text `NO_FACTS`, and why, by its index."""
+    lines = b"\n".join(bodies)
+    if lines.count(b"\n") == len(bodies) - 1 and _is_utf8(lines):
+        found = _LINES.findall(lines)
+        if len(found) == len(bodies) and _are_sorted(found):
+            return found, {}
+    slowly = [_read_slowly(body) for body in bodies]
+    errors = {at: facts for at, facts in enumerate(slowly) if isinstance(facts, FormError)}
+    return [NO_FACTS if isinstance(facts, FormError) else facts for facts in slowly], errors
+
+
+def _are_sorted(found: list[Facts]) -> bool:
+    """Whether names in details and people are in their order, and none stands twice."""
+    texts = {facts[2] for facts in found}
+    texts.update(facts[7] for facts in found if len(facts[7]) > _ONE_COMMITMENT)
+    texts.discard(b"")
+    # Each is one balanced object without escapes, so all can be read at once.
+    listed = b"[" + b",".join(texts) + b"]"
+    objects = from_json(listed)
+    return to_json(objects) == listed and all(list(found) == sorted(found) for found in objects)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _read_slowly(body: bytes) -> Facts | FormError:
+    try:
+        return _to_facts(_read_body(body))
+    except FormError as e:
+        return e
+
+
+def _read_body(body: bytes) -> dict[str, Any]:
+    if len(body) > BODY_BYTES_MAX:
+        raise FormError(f"its text is longer than {BODY_BYTES_MAX} bytes")
+    try:
+        found = read_json(body)
+        is_canonical = canonical_json(found) == body
+    except BundleError as e:
+        raise FormError(f"its text cannot be read: {e}") from None
+    except ValueError:  # halves of characters, numbers without end
+        raise FormError("its text cannot be read") from None
+    if not is_canonical:
+        raise FormError("its text is not canonical JSON")
+    if found.get("schema") != SCHEMA_VERSION:
+        raise FormError("its schema is not one that this program knows")
+    return found
+
+
+def _to_facts(body: dict[str, Any]) -> Facts:
+    optional = {"contest", "correlation", "reason", "team", "thing"}
+    needed = {"emitter", "incarnation", "outcome", "stored", "time", "verb"}
+    numbers = {"sequence", "emitterSequence"}
+    more = {"schema", "late", "datasets", "details", "people"}
+    is_whole = needed | numbers <= set(body) <= needed | numbers | more | optional
+    texts = [body[key] for key in (needed | optional) & set(body)]
+    if not is_whole or not all(isinstance(text, str) and text for text in texts):
+        raise FormError("it does not have the fields of an event")
+    if not all(type(body[key]) is int and 0 < body[key] < 2**63 for key in numbers):
+        raise FormError("its numbers are not those of an event")
+    if not all(_TIME_TEXT.fullmatch(body[key]) for key in ("stored", "time")):
+        raise FormError("its times are not those of an event")
+    if not re.fullmatch(r"[0-9a-f]{32}", body["incarnation"]):
+        raise FormError("its incarnation is not one of an emitter")
+    datasets, details, people = (body.get(key) for key in ("datasets", "details", "people"))
+    is_right = (
+        body.get("late", True) is True
+        and (datasets is None or (_is_texts(datasets) and bool(datasets)))
+        and (details is None or _are_details(details))
+        and (people is None or _are_commitments(people))
+    )
+    if not is_right:
+        raise FormError("its lists, details or people are not those of an event")
+
+    def text(key: str) -> bytes:
+        value = body.get(key, "")
+        return value.encode() if isinstance(value, str) else canonical_json(value)
+
+    return Facts(
+        *(
+            text(key)
+            for key in (
+                *("contest", "datasets", "details", "emitter", "emitterSequence", "incarnation"),
+                *("outcome", "people", "sequence", "stored", "team", "verb"),
+            )
+        )
+    )
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _are_details(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(
+            re.fullmatch(r"[a-z][a-z0-9_]*", key)
+            and (isinstance(item, str | int) or _is_texts(item))
+            for key, item in value.items()
+        )
+    )
+
+
+def _are_commitments(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(
+            part in PARTS and isinstance(item, str) and re.fullmatch(r"[0-9a-f]{64}", item)
+            for part, item in value.items()
+        )
+    )
