@@ -158,14 +158,17 @@ def read_manifest(data: bytes) -> Manifest:
     return Manifest(kind, origin, _to_number(found.get("size")), first)
 
 
-def proof_file(proof: EventProof, key_name: str) -> bytes:
+def proof_file(proof: EventProof, key_name: str, *, with_people: bool = True) -> bytes:
     """A file that shows one event.
 
     Parameters
     ----------
     key_name
         Name of the key that checks it, for people: the log's origin.
+    with_people
+        Show who is in the event. Without, the proof is as good.
     """
+    people = proof.event.people if with_people else {}
     return _to_file(
         {
             "format": PROOF_FORMAT,
@@ -174,7 +177,7 @@ def proof_file(proof: EventProof, key_name: str) -> bytes:
             "size": proof.size,
             "path": _to_texts(proof.path),
             "checkpoint": proof.note,
-            "event": {"body": proof.event.body.decode(), "people": proof.event.people},
+            "event": {"body": proof.event.body.decode(), "people": people},
         }
     )
 

@@ -130,7 +130,8 @@ def _read_body(body: bytes) -> dict[str, Any]:
         raise FormError("its text cannot be read") from None
     if not is_canonical:
         raise FormError("its text is not canonical JSON")
-    if found.get("schema") != SCHEMA_VERSION:
+    schema = found.get("schema")
+    if type(schema) is not int or schema != SCHEMA_VERSION:
         raise FormError("its schema is not one that this program knows")
     return found
 

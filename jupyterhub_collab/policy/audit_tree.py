@@ -44,6 +44,10 @@ class TrustedTiles:
         """Hashes of the leaves in a tile of level 0. Raises MissingTileError."""
         return self._hashes(0, number)
 
+    def head(self, number: int) -> bytes:
+        """Head of a full tile of level 0. Raises MissingTileError."""
+        return self._hashes(1, number // TILE_WIDTH)[number % TILE_WIDTH]
+
     def _hashes(self, level: int, number: int) -> list[bytes]:
         last = self._last.get(level)
         if last is not None and last[0] == number:
@@ -118,6 +122,8 @@ class LogTree:
     ----------
     roots
         Heads that could be told, by size.
+    signed_to
+        Up to here the tree is that of signed tiles, whatever the events say.
     broken_at
         The first event whose hash nobody knows; no later head can be told.
     """
@@ -131,7 +137,7 @@ class LogTree:
         self.roots: dict[int, bytes] = {}
         self.findings = Findings()
         self.broken_at: int | None = None
-        self.size = 0
+        self.size = self.signed_to = 0
         self._trusted, self._claimed = list(trusted), claimed
         self._wanted = sorted(set(sizes), reverse=True)
         self._frontier = Frontier()  # over heads of full tiles of level 0
@@ -178,10 +184,31 @@ class LogTree:
             leaves, head = self._merge(base, own, right, claimed, holes), b""
         self._tell_heads(leaves)
         self.size += width
+        if len(right) == len(own) and self.signed_to == base:
+            self.signed_to = self.size
         if width == TILE_WIDTH:
             head = head or fold(_split(leaves))
+            if len(right) != len(own):
+                head = self._right_head(base, head)
             self._frontier.append(head)
             self._grow(head)
+
+    def _right_head(self, base: int, head: bytes) -> bytes:
+        """The signed head of a tile, if there is one, whose leaves nobody has from outside."""
+        for tiles in self._trusted:
+            try:
+                right = tiles.head(base // TILE_WIDTH)
+            except MissingTileError:
+                continue
+            if right != head:
+                first, last = base + 1, base + TILE_WIDTH
+                text = (
+                    f"Between event {first} and {last} something was edited, taken out, put in or"
+                    " moved: their signed head does not fit."
+                )
+                self.findings.add(Kind.CHANGED, first, text, last)
+            return right
+        return head
 
     def _right_leaves(self, number: int, width: int) -> bytes:
         """Signed hashes of a tile's leaves, as far as any reach."""

@@ -150,8 +150,9 @@ class Verdict:
         first = found[0]
         if first.is_exact:
             return first
-        same = (one for one in found if one.kind in OF_EVENTS and one.first <= first.last)
-        return min(same, key=lambda one: (one.last - one.first, one.first))
+        same = [one for one in found if one.kind in OF_EVENTS and one.first <= first.last]
+        exact = (one for one in same if one.is_exact)
+        return next(exact, None) or min(same, key=lambda one: one.last - one.first)
 
     def to_wire(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -203,6 +204,7 @@ class LogCheck:
                 "None of the checkpoints from outside is signed by this key"
                 f" ({self._findings_text()}). Check that it is the key of this log."
             )
+        self._signed_to = 0  # how far tiles reach that lead to a head from outside
         trusted = self._trust(evidence.tiles)
         sizes = [checkpoint.size for _, checkpoint in (*self._outside, *self._inside)]
         self._tree = LogTree(
@@ -321,6 +323,8 @@ class LogCheck:
                 fitting = _first_fitting(checkpoint, sources)
                 if fitting is not None:
                     trusted.append(fitting)
+                    if opened is self._outside:
+                        self._signed_to = checkpoint.size
                     break
         return trusted
 
@@ -459,6 +463,11 @@ class LogCheck:
                 self._findings.add(Kind.CUT, last + 1, text, size)
             elif self._tree.roots.get(size) == checkpoint.root:
                 fitting.append(size)
+            elif size <= min(
+                self._signed_to, self._tree.signed_to
+            ):  # other heads of outside say what is right
+                text = f"Of another history: {which}."
+                self._findings.add(Kind.CHECKPOINT, 0, text)
             elif size < broken_at and not is_told:
                 is_told = True
                 first = max(fitting, default=0) + 1

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeVar
 
 from ..errors import PermanentError
 from ..policy.audit_bundle import (
@@ -46,6 +46,8 @@ _READ_ERRORS: Final = (
     NotImplementedError,
     RuntimeError,  # of zipfile: encrypted
 )
+
+_Files = TypeVar("_Files", bound="TileFiles")
 
 
 def read_note(path: Path) -> Note:
@@ -89,7 +91,7 @@ class TileFiles:
             self._stack.close()
             raise PermanentError(f"{path} cannot be read as a zip ({type(e).__name__}).") from e
 
-    def __enter__(self) -> TileFiles:
+    def __enter__(self: _Files) -> _Files:
         return self
 
     def __exit__(self, *_: object) -> None:
