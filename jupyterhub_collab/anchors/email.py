@@ -8,6 +8,7 @@ It must not: put the password anywhere.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import smtplib
 import ssl
 from dataclasses import dataclass
@@ -103,12 +104,17 @@ class EmailAnchor:
                 )
             else:
                 link = smtplib.SMTP(server.host, server.port, timeout=_TIMEOUT_S)
-            with link:
+            try:
                 if not server.is_tls and server.host not in _LOOPBACK:
                     link.starttls(context=context)
                 if server.user:
                     link.login(server.user, server.password)
                 refused = link.send_message(message)
+            finally:
+                # What was taken is taken, however the server says good-bye.
+                with contextlib.suppress(smtplib.SMTPException, OSError):
+                    link.quit()
+                link.close()
         except smtplib.SMTPAuthenticationError as e:
             raise PermanentError("The mail server refuses the user and password") from e
         except smtplib.SMTPNotSupportedError as e:

@@ -1,4 +1,4 @@
-"""`jupyterhub-collab audit keygen|emitter|erase|retire`: what an administrator of the audit service does.
+"""`jupyterhub-collab audit keygen|emitter|erase|retire`: what an administrator of the log does.
 
 What: parses arguments, writes keys and the file of emitters, asks the service, prints sentences.
 It must not: print a secret, but a new token to whom it was made for; nor write over a key.
