@@ -22,9 +22,10 @@ def main() -> None:
         "tools.policies_page",
     ):
         subprocess.run([sys.executable, "-m", module], cwd=ROOT, check=True)
-    module = "jupyterhub_collab.services.provisioner.openapi"
-    openapi = subprocess.run([sys.executable, "-m", module], check=True, stdout=subprocess.PIPE)
-    (ROOT / "docs" / "api" / "provisioner.openapi.json").write_bytes(openapi.stdout)
+    for service in ("provisioner", "audit"):
+        module = f"jupyterhub_collab.services.{service}.openapi"
+        openapi = subprocess.run([sys.executable, "-m", module], check=True, stdout=subprocess.PIPE)
+        (ROOT / "docs" / "api" / f"{service}.openapi.json").write_bytes(openapi.stdout)
 
 
 if __name__ == "__main__":
