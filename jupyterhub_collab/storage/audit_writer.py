@@ -23,7 +23,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Dialect, Engine, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, func, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..errors import PermanentError
@@ -34,6 +34,7 @@ from ..policy.tile_tree import TileTree, count_hashes
 from ..policy.tiles import TILE_WIDTH, MissingTileError, Tile, TileHashes
 from . import audit_tables as tables
 from .audit_reading import from_microseconds, read_range, to_microseconds
+from .audit_statements import Statements
 from .database import Database, DatabaseError, kind_of
 
 OWN_EMITTER: Final = "audit"
@@ -130,22 +131,20 @@ class Transaction:
 
     def flush(self) -> None:
         """Write what was added."""
-        insert_into = self._statements.insert
-        self._execute(insert_into[tables.events], self._events)
-        self._execute(insert_into[tables.people], self._people)
-        self._execute(insert_into[tables.datasets], self._datasets)
-        self._execute(insert_into[tables.tiles], self._tiles)
-        last_sent = self._last_sent.items()
-        old = [(last, *key) for key, last in last_sent if key in self._has_row]
-        new = [(*key, last) for key, last in last_sent if key not in self._has_row]
-        self._execute(self._statements.update_emitter, old)
-        self._execute(insert_into[tables.emitters], new)
-        self._has_row.update(self._last_sent)
-
-    def _execute(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        if rows:
-            self.connection.exec_driver_sql(statement, rows)
+        for table, rows in (
+            (tables.events, self._events),
+            (tables.people, self._people),
+            (tables.datasets, self._datasets),
+            (tables.tiles, self._tiles),
+        ):
+            self._statements.insert(self.connection, table, rows)
             rows.clear()
+        last_sent = self._last_sent.items()
+        old = [(*key, last) for key, last in last_sent if key in self._has_row]
+        new = [(*key, last) for key, last in last_sent if key not in self._has_row]
+        self._statements.update_emitters(self.connection, old)
+        self._statements.insert(self.connection, tables.emitters, new)
+        self._has_row.update(self._last_sent)
 
     def known(self) -> Known:
         """What is known once it is committed."""
@@ -153,30 +152,6 @@ class Transaction:
         if self._last_sent:
             last_sent = {**last_sent, **self._last_sent}
         return Known(self.tree, self._stored_us, last_sent, self._known.own_incarnation)
-
-
-class Statements:
-    """What each transaction executes, as texts: SQLAlchemy would work out each row anew.
-
-    Values are in the order of the tables' columns.
-    """
-
-    def __init__(self, dialect: Dialect) -> None:
-        # A driver that takes values by name takes them by position too.
-        is_named = dialect.paramstyle == "pyformat"
-        by_position = type(dialect)(paramstyle="format") if is_named else dialect  # type: ignore[call-arg]
-        self.insert = {
-            table: str(insert(table).compile(dialect=by_position))
-            for table in tables.tables.sorted_tables
-        }
-        columns = tables.emitters.c
-        found = (
-            update(tables.emitters)
-            .where(columns.emitter == bindparam("a"), columns.incarnation == bindparam("b"))
-            .values(last_sequence=bindparam("last"))
-            .compile(dialect=by_position)
-        )
-        self.update_emitter = str(found)
 
 
 class Writer:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from jupyterhub_collab.models.audit import AuditEvent, Outcome, Verb
+from jupyterhub_collab.models.audit import AuditEvent, Outcome, Person, Verb
 from jupyterhub_collab.policy.audit_leaf import (
     SALT_BYTES,
     Origin,
@@ -63,6 +66,59 @@ def test_one_text_for_one_event() -> None:
     leaf = make_leaf(event, ORIGIN, SALTS)
     assert make_leaf(turned, ORIGIN, SALTS) == leaf
     assert canonical_json(json.loads(leaf.body)) == leaf.body
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
+PEOPLE = st.none() | st.builds(
+    Person,
+    name=TEXTS,
+    roles=st.lists(TEXTS, max_size=3),
+    issuer=TEXTS,
+    subject=TEXTS,
+    address=TEXTS,
+    agent=TEXTS,
+    note=TEXTS,
+)
+EVENTS = st.builds(
+    AuditEvent,
+    time=st.datetimes(timezones=st.sampled_from([timezone.utc, timezone(timedelta(hours=7))])),
+    verb=st.sampled_from(Verb),
+    outcome=st.sampled_from(Outcome),
+    reason=st.none() | st.just("gate-closed"),
+    contest=st.none() | st.just("sea"),
+    team=st.none() | st.just("ocean"),
+    thing=st.none() | st.just('"\\/é'),
+    datasets=st.lists(st.sampled_from(["tides", "winds"]), max_size=3),
+    details=st.dictionaries(
+        st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True),
+        st.text() | st.integers(-(2**53), 2**53) | st.booleans() | st.lists(st.text(), max_size=3),
+        max_size=5,
+    ),
+    correlation=st.none() | st.just("a.b-c_1"),
+    subject=PEOPLE,
+    actor=PEOPLE,
+    recipient=PEOPLE,
+)
+
+
+@given(event=EVENTS, is_late=st.booleans())
+def test_texts_put_together_by_hand_are_those_of_an_encoder(
+    event: AuditEvent, is_late: bool
+) -> None:
+    leaf = make_leaf(event, replace(ORIGIN, late=is_late), SALTS)
+    body = json.loads(leaf.body)
+    assert canonical_json(body) == leaf.body
+    people = event.people()
+    assert {part: kept["value"] for part, kept in leaf.people.items()} == people
+    assert body.get("people", {}) == {p: commitment_of(kept) for p, kept in leaf.people.items()}
+    assert len({kept["salt"] for kept in leaf.people.values()}) == len(people)
+    wire = event.model_dump(mode="json", exclude_none=True)
+    for field in ("verb", "outcome", "reason", "contest", "team", "thing", "correlation"):
+        assert body.get(field) == wire.get(field)
+    assert body.get("datasets", []) == wire["datasets"]
+    assert body.get("details", {}) == wire["details"]
+    assert body.get("late", False) is is_late
+    assert AuditEvent.model_validate({**wire, "time": body["time"]}).time == event.time
 
 
 def test_the_shortest_event_says_only_what_it_has() -> None:

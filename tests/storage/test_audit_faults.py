@@ -214,9 +214,8 @@ async def test_a_query_under_way_does_not_hold_the_writer_up(engine, log):
             await log.append("hub", make_batch([n]))
 
 
-async def test_a_server_that_drops_its_connections_loses_nothing(postgresql, engine, log):
-    if engine.dialect.name == "sqlite":
-        pytest.skip("SQLite has no server: the same fault is a failing commit, tried above")
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+async def test_a_server_that_drops_its_connections_loses_nothing(engine, log):
     await log.append("hub", make_batch([1]))
     other = create_engine(engine.url)
     drop = text(
