@@ -187,9 +187,9 @@ unless the log has the event first. So is `server.start` where `protected` names
 TAIL = """
 ## What is not seen
 
-- A visit to somebody else's server by an API token instead of a browser. The hub is asked whose token
-  it is, and is not told for which server. A browser's first visit always passes the hub; it then holds
-  for the length of its session.
+- A visit to somebody else's server by an API token instead of a browser. The hub is asked whose
+  token it is, and is not told for which server. A browser's first visit always passes the hub; it
+  then holds for the length of its session.
 - What a process reads from a mounted data set.
 - What JupyterHub refuses before a start begins: too many starts at once, a log-in that has expired.
 - Commands that write to the hub's database beside the hub: `jupyterhub token`, SQL by hand.

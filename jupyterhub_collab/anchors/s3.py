@@ -119,7 +119,7 @@ def _make_client(endpoint: str, region: str | None, ca_file: str | None) -> tupl
     try:
         import urllib3
         from minio import Minio
-        from minio.credentials import (
+        from minio.credentials.providers import (
             AWSConfigProvider,
             ChainedProvider,
             EnvAWSProvider,

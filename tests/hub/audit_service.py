@@ -41,10 +41,11 @@ class Told:
         return found[0]
 
     def some(self, verb: str, *, timeout_s: float = 20, **wanted: Any) -> list[Event]:
-        self._until(lambda: self.find(verb, **wanted), f"{verb} {wanted}", timeout_s)
+        self.until(lambda: self.find(verb, **wanted), f"{verb} {wanted}", timeout_s)
         return self.find(verb, **wanted)
 
-    def _until(self, is_so: Callable[[], Any], what: str, timeout_s: float) -> None:
+    def until(self, is_so: Callable[[], Any], what: str, timeout_s: float = 20) -> None:
+        """Wait for it."""
         deadline = time.monotonic() + timeout_s
         while not is_so():
             told = "\n".join(map(str, self.events[-40:]))

@@ -293,7 +293,7 @@ def test_a_hub_that_was_killed_tells_the_end_of_what_it_had_started(hub, service
     hub.kill()
     hub.start()
     hub.wait_ready("eve")
-    assert len(service.some("configuration.load")) == 2
+    service.until(lambda: len(service.find("configuration.load")) == 2, "a second start")
     hub.stop_server("eve")
     hub.wait_stopped("eve")
     stopped = service.one("server.stop", subject="eve")
