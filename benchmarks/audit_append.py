@@ -212,6 +212,7 @@ def main() -> None:
                     "cpu_us_per_event": round(statistics.median(cpu), 1),
                     "raw_one_commit_per_event": round(statistics.median(single)),
                     "raw_with_the_same_rows_and_indexes": round(statistics.median(same)),
+                    "ratio_to_that": round(statistics.median(ours) / statistics.median(same), 4),
                 },
             )
         )

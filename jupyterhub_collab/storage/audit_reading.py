@@ -2,8 +2,9 @@
 
 A query becomes several narrow ones, each along an index that has the order of the log already: a
 team's, a person's, a data set's. What is left of filters and scope is looked up event by event. If
-the scope is less than everything, ways begin there: what the reader may not see is not read, except
-in contests that are theirs as a whole, and the time it takes tells of nothing else.
+the scope is less than everything, ways begin there: SQLite then reads nothing that the reader may
+not see, except where they may see a whole contest and ask for a part of it. PostgreSQL may go
+another way round when it thinks that shorter; the answer is the same.
 """
 
 from __future__ import annotations
