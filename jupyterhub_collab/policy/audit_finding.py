@@ -61,17 +61,15 @@ class Finding:
         Events that it is about, as narrowly as is known. 0: the log as a whole.
     text
         A sentence.
+    is_exact
+        Whether `first` is a bad event itself, rather than where to look from.
     """
 
     kind: Kind
     first: int
     last: int
     text: str
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether `first` is the bad event itself, rather than where to look from."""
-        return self.kind is not Kind.CHANGED
+    is_exact: bool = True
 
 
 class Findings:
@@ -84,6 +82,10 @@ class Findings:
     def add(self, kind: Kind, first: int, text: str, last: int | None = None) -> None:
         """Keep a finding about events `first` to `last`."""
         self.take(Finding(kind, first, first if last is None else last, text))
+
+    def add_between(self, kind: Kind, first: int, last: int, text: str) -> None:
+        """Keep a finding about something between events `first` and `last`."""
+        self.take(Finding(kind, first, last, text, is_exact=False))
 
     def take(self, finding: Finding) -> None:
         """Keep a finding, or count it."""
@@ -110,5 +112,6 @@ class Findings:
         return bool(self.counts)
 
 
-def _place(finding: Finding) -> tuple[int, int]:
-    return finding.first, finding.last
+def _place(finding: Finding) -> tuple[int, bool, int]:
+    """Order: what is wrong with an event comes before what is wrong beside it."""
+    return finding.first, finding.kind not in OF_EVENTS, finding.last

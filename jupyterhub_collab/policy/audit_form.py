@@ -73,6 +73,7 @@ _TEXT: Final = b"".join(
     )
 )
 _LINES: Final = re.compile(rb"^" + _TEXT + rb"$", re.MULTILINE)
+_LINE: Final = re.compile(_TEXT)
 _ONE_COMMITMENT: Final = len(b'{"subject":""}') + 64
 _TIME_TEXT: Final = re.compile(_TIME.decode())
 
@@ -83,13 +84,23 @@ NO_FACTS: Final = Facts(*[b""] * len(Facts._fields))
 def read_forms(bodies: Sequence[bytes]) -> tuple[list[Facts], dict[int, FormError]]:
     """Facts of each text; for what is no event's text `NO_FACTS`, and why, by its index."""
     lines = b"\n".join(bodies)
-    if lines.count(b"\n") == len(bodies) - 1 and _is_utf8(lines):
+    are_short = max(map(len, bodies), default=0) <= BODY_BYTES_MAX
+    if are_short and lines.count(b"\n") == len(bodies) - 1 and _is_utf8(lines):
         found = _LINES.findall(lines)
         if len(found) == len(bodies) and _are_sorted(found):
             return found, {}
-    slowly = [_read_slowly(body) for body in bodies]
-    errors = {at: facts for at, facts in enumerate(slowly) if isinstance(facts, FormError)}
-    return [NO_FACTS if isinstance(facts, FormError) else facts for facts in slowly], errors
+    facts: list[Facts] = []
+    errors: dict[int, FormError] = {}
+    for at, body in enumerate(bodies):
+        line = _LINE.fullmatch(body) if len(body) <= BODY_BYTES_MAX else None
+        one = Facts._make(line.groups(b"")) if line and _is_utf8(body) else NO_FACTS
+        if not one.verb or not _are_sorted([one]):
+            read = _read_slowly(body)
+            one = NO_FACTS if isinstance(read, FormError) else read
+            if isinstance(read, FormError):
+                errors[at] = read
+        facts.append(one)
+    return facts, errors
 
 
 def _are_sorted(found: list[Facts]) -> bool:
@@ -97,10 +108,12 @@ def _are_sorted(found: list[Facts]) -> bool:
     texts = {facts[2] for facts in found}
     texts.update(facts[7] for facts in found if len(facts[7]) > _ONE_COMMITMENT)
     texts.discard(b"")
+    if not texts:
+        return True
     # Each is one balanced object without escapes, so all can be read at once.
     listed = b"[" + b",".join(texts) + b"]"
     objects = from_json(listed)
-    return to_json(objects) == listed and all(list(found) == sorted(found) for found in objects)
+    return to_json(objects) == listed and all(list(each) == sorted(each) for each in objects)
 
 
 def _is_utf8(data: bytes) -> bool:

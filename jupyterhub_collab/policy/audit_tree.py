@@ -40,12 +40,32 @@ class TrustedTiles:
             raise MissingTileError("the tiles do not lead to the head")
         self._last: dict[int, tuple[int, list[bytes]]] = {}  # of each level, for whoever goes on
 
-    def leaves(self, number: int) -> list[bytes]:
-        """Hashes of the leaves in a tile of level 0. Raises MissingTileError."""
-        return self._hashes(0, number)
+    def leaves(self, number: int, known: tuple[bytes, bytes] = (b"", b"")) -> bytes:
+        """Hashes of the leaves in a tile of level 0.
+
+        Parameters
+        ----------
+        known
+            A tile and its head: if it is this one, its head is not worked out again.
+
+        Raises
+        ------
+        MissingTileError
+            The tile is not there, or does not lead to the head.
+        """
+        data = self._tiles.data(0, number)
+        if len(data) == _TILE_BYTES:
+            tile, head = known
+            if not head or tile != data:
+                head = fold(_split(data))
+            if head != self.head(number):
+                raise MissingTileError(f"tile {number} does not lead to the head")
+        return data
 
     def head(self, number: int) -> bytes:
         """Head of a full tile of level 0. Raises MissingTileError."""
+        if (number + 1) * TILE_WIDTH > self.size:
+            raise MissingTileError("the tile is not full under this head")
         return self._hashes(1, number // TILE_WIDTH)[number % TILE_WIDTH]
 
     def _hashes(self, level: int, number: int) -> list[bytes]:
@@ -175,7 +195,9 @@ class LogTree:
 
     def _add_tile(self, own: bytes, holes: frozenset[int], head: bytes) -> None:
         base, width = self.size, len(own) // HASH_BYTES
-        right = self._right_leaves(base // TILE_WIDTH, width)
+        if width == TILE_WIDTH and not holes and not head:
+            head = fold(_split(own))
+        right = self._right_leaves(base // TILE_WIDTH, own, head)
         claimed = self._claim(0, base // TILE_WIDTH) if width == TILE_WIDTH else None
         leaves = own
         is_right = not holes and own.startswith(right) and (claimed is None or claimed == own)
@@ -184,8 +206,8 @@ class LogTree:
             leaves, head = self._merge(base, own, right, claimed, holes), b""
         self._tell_heads(leaves)
         self.size += width
-        if len(right) == len(own) and self.signed_to == base:
-            self.signed_to = self.size
+        if self.signed_to == base:
+            self.signed_to += len(right) // HASH_BYTES
         if width == TILE_WIDTH:
             head = head or fold(_split(leaves))
             if len(right) != len(own):
@@ -206,20 +228,23 @@ class LogTree:
                     f"Between event {first} and {last} something was edited, taken out, put in or"
                     " moved: their signed head does not fit."
                 )
-                self.findings.add(Kind.CHANGED, first, text, last)
+                self.findings.add_between(Kind.CHANGED, first, last, text)
             return right
         return head
 
-    def _right_leaves(self, number: int, width: int) -> bytes:
+    def _right_leaves(self, number: int, own: bytes, head: bytes) -> bytes:
         """Signed hashes of a tile's leaves, as far as any reach."""
-        found: list[bytes] = []
+        found = b""
         for tiles in self._trusted:
-            if len(found) < width and number * TILE_WIDTH + len(found) < tiles.size:
+            if (
+                len(found) < len(own)
+                and number * TILE_WIDTH + len(found) // HASH_BYTES < tiles.size
+            ):
                 try:
-                    found += tiles.leaves(number)[len(found) : width]
+                    found += tiles.leaves(number, (own, head))[len(found) : len(own)]
                 except MissingTileError:
                     continue
-        return b"".join(found)
+        return found
 
     def _claim(self, level: int, number: int) -> bytes | None:
         """A full tile that the log keeps."""
@@ -266,7 +291,9 @@ class LogTree:
     def _tell_heads(self, leaves: bytes) -> None:
         """Heads of the wanted sizes that end in this tile."""
         upto = self.size + len(leaves) // HASH_BYTES
-        if self.broken_at is not None or not self._wanted or self._wanted[-1] > upto:
+        if self.broken_at is not None:
+            upto = min(upto, self.broken_at - 1)
+        if not self._wanted or self._wanted[-1] > upto:
             return
         frontier = Frontier(self.size, self._frontier.heads)
         for leaf in _split(leaves):

@@ -143,16 +143,24 @@ class Verdict:
 
     @property
     def first_bad(self) -> Finding | None:
-        """The first thing that is wrong, as narrowly as is known."""
+        """The first thing that is wrong, as narrowly as is known.
+
+        Where heads alone tell, something before the first event that is bad by itself may be bad,
+        too. Heads that the log keeps itself narrow it from above only: its key may be stolen.
+        """
         found = [finding for finding in self.findings if finding.first] or list(self.findings)
         if not found:
             return None
         first = found[0]
         if first.is_exact:
             return first
-        same = [one for one in found if one.kind in OF_EVENTS and one.first <= first.last]
-        exact = (one for one in same if one.is_exact)
-        return next(exact, None) or min(same, key=lambda one: one.last - one.first)
+        last, text = first.last, first.text
+        for other in found[1:]:
+            upto = other.first if other.is_exact else other.last
+            if other.kind in OF_EVENTS and upto < last:
+                last = upto
+                text = f"The first bad event is one of {first.first} to {last}. {other.text}"
+        return Finding(first.kind, first.first, last, text, is_exact=False)
 
     def to_wire(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -437,7 +445,7 @@ class LogCheck:
                 f" one from outside, of {wrong[0]} events, does not."
             )
             first = max((size for size in outside if size < wrong[0]), default=0) + 1
-            self._findings.add(Kind.REWRITTEN, first, text, wrong[0])
+            self._findings.add_between(Kind.REWRITTEN, first, wrong[0], text)
         bad = [found.first for found in self._findings if found.kind in OF_EVENTS and found.first]
         before = min(bad, default=self._shape.last + 1)
         anchored = max((size for size in outside if size < before), default=0)
@@ -450,9 +458,10 @@ class LogCheck:
 
     def _compare(self, opened: list[tuple[Note, Checkpoint]], whose: str) -> list[int]:
         """Sizes of the checkpoints that fit. Tells of the first that does not."""
-        fitting = []
-        is_told = False
+        fitting: list[int] = []
+        is_other = is_told = False
         broken_at, last = self._tree.broken_at or self._shape.last + 1, self._shape.last
+        signed_to = min(self._signed_to, self._tree.signed_to)
         for note, checkpoint in opened:
             size, when = checkpoint.size, checkpoint.at.strftime("%Y-%m-%d %H:%M:%S UTC")
             which = f"the checkpoint of {when} ({note.place}, kept by {whose})"
@@ -463,19 +472,18 @@ class LogCheck:
                 self._findings.add(Kind.CUT, last + 1, text, size)
             elif self._tree.roots.get(size) == checkpoint.root:
                 fitting.append(size)
-            elif size <= min(
-                self._signed_to, self._tree.signed_to
-            ):  # other heads of outside say what is right
-                text = f"Of another history: {which}."
+            elif size <= signed_to or is_other:  # heads from outside say what is right there
+                is_other = True
+                text = f"Of another history than what is kept outside: {which}."
                 self._findings.add(Kind.CHECKPOINT, 0, text)
             elif size < broken_at and not is_told:
                 is_told = True
-                first = max(fitting, default=0) + 1
+                first = max([signed_to, *fitting]) + 1
                 text = (
                     f"Between event {first} and {size} something was edited, taken out, put in or"
                     f" moved: {which} does not fit."
                 )
-                self._findings.add(Kind.CHANGED, first, text, size)
+                self._findings.add_between(Kind.CHANGED, first, size, text)
         return fitting
 
 

@@ -68,10 +68,12 @@ class Tile:
     def split(self, data: bytes) -> list[bytes]:
         """Its hashes. Raises ValueError if the bytes are not as many."""
         if len(data) != self.width * HASH_BYTES:
-            raise ValueError(
-                f"{self.path} has {len(data)} bytes instead of {self.width * HASH_BYTES}"
-            )
-        return [data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)]
+            raise ValueError(self.wrong_length(data))
+        return _split(data)
+
+    def wrong_length(self, data: bytes) -> str:
+        """Words for bytes that are too few or too many."""
+        return f"{self.path} has {len(data)} bytes instead of {self.width * HASH_BYTES}"
 
 
 def tiles_of(size: int) -> Iterator[Tile]:
@@ -126,14 +128,17 @@ class TileHashes:
         MissingTileError
             There is none, or not as wide as a tree of this size has it.
         """
+        return _split(self.data(level, number))
+
+    def data(self, level: int, number: int) -> bytes:
+        """Bytes of one tile. Raises as `hashes` does."""
         tile = tile_at(level, number, self.size)
         data = None if tile is None else self._fetch(tile)
         if tile is None or data is None:
             raise MissingTileError(f"there is no tile {number} of level {level}")
-        try:
-            return tile.split(data)
-        except ValueError as e:
-            raise MissingTileError(str(e)) from e
+        if len(data) != tile.width * HASH_BYTES:
+            raise MissingTileError(tile.wrong_length(data))
+        return data
 
     def range_hash(self, start: int, end: int) -> bytes:
         """As `merkle.RangeHash` has it. Raises as `hashes` does."""
@@ -153,3 +158,7 @@ class TileHashes:
                 heads.append(self.range_hash(start, start + (1 << bit)))
                 start += 1 << bit
         return Frontier(self.size, heads)
+
+
+def _split(data: bytes) -> list[bytes]:
+    return [data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)]

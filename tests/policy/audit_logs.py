@@ -139,7 +139,9 @@ class Checker:
             index = SearchIndex()
             self._seen[(first, count, *rows)] = (check_block(rows, first, count, index), index)
 
-    def check(self, log: Log, evidence: Evidence, step: int = 256) -> Verdict:
+    def check(
+        self, log: Log, evidence: Evidence, step: int = 256, *, keeps_hashes: bool = True
+    ) -> Verdict:
         rows = log.rows
         there = {row.sequence: row for row in rows}
 
@@ -151,8 +153,10 @@ class Checker:
             first=rows[0].sequence if rows else 1,
             last=rows[-1].sequence if rows else 0,
             inside=log.inside,
-            full_tile=lambda level, number: log.tiles.get((level, number)),
-            leaf_hashes=leaf_hashes,
+            full_tile=(lambda level, number: log.tiles.get((level, number)))
+            if keeps_hashes
+            else None,
+            leaf_hashes=leaf_hashes if keeps_hashes else None,
         )
         check = LogCheck(shape, evidence)
         for first, count, some in _blocks(rows, step):
