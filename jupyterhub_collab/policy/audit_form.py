@@ -15,7 +15,7 @@ from pydantic_core import from_json, to_json
 
 from ..models.audit import PARTS, SCHEMA_VERSION
 from .audit_bundle import BODY_BYTES_MAX, BundleError, read_json
-from .audit_leaf import canonical_json
+from .audit_leaf import SALT_BYTES, canonical_json
 
 
 class Facts(NamedTuple):
@@ -49,10 +49,12 @@ _LIST: Final = rb'\["' + _PLAIN + rb'*"(?:,"' + _PLAIN + rb'*")*\]'
 _DETAIL: Final = (
     rb'"[a-z][a-z0-9_]*":(?:"' + _PLAIN + rb'*"|-?[1-9][0-9]*|0|true|false|\[\]|' + _LIST + rb")"
 )
+_BLIND: Final = rb"[0-9a-f]{%d}" % (2 * SALT_BYTES)
 _COMMITMENT: Final = rb'"(?:' + b"|".join(p.encode() for p in PARTS) + rb')":"[0-9a-f]{64}"'
 _TEXT: Final = b"".join(
     (
-        rb'\{(?:"contest":"(' + _PLAIN + rb'+)",)?',
+        rb'\{(?:"blind":"' + _BLIND + rb'",)?',
+        rb'(?:"contest":"(' + _PLAIN + rb'+)",)?',
         rb'(?:"correlation":"' + _PLAIN + rb'+",)?',
         rb'(?:"datasets":(' + _LIST + rb"),)?",
         rb'(?:"details":(\{' + _DETAIL + rb"(?:," + _DETAIL + rb")*\}),)?",
@@ -116,6 +118,10 @@ def _are_sorted(found: list[Facts]) -> bool:
     return to_json(objects) == listed and all(list(each) == sorted(each) for each in objects)
 
 
+def _is_blind(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(_BLIND.decode(), value) is not None
+
+
 def _is_utf8(data: bytes) -> bool:
     try:
         data.decode()
@@ -153,7 +159,7 @@ def _to_facts(body: dict[str, Any]) -> Facts:
     optional = {"contest", "correlation", "reason", "team", "thing"}
     needed = {"emitter", "incarnation", "outcome", "stored", "time", "verb"}
     numbers = {"sequence", "emitterSequence"}
-    more = {"schema", "late", "datasets", "details", "people"}
+    more = {"schema", "late", "datasets", "details", "people", "blind"}
     is_whole = needed | numbers <= set(body) <= needed | numbers | more | optional
     texts = [body[key] for key in (needed | optional) & set(body)]
     if not is_whole or not all(isinstance(text, str) and text for text in texts):
@@ -165,11 +171,13 @@ def _to_facts(body: dict[str, Any]) -> Facts:
     if not re.fullmatch(r"[0-9a-f]{32}", body["incarnation"]):
         raise FormError("its incarnation is not one of an emitter")
     datasets, details, people = (body.get(key) for key in ("datasets", "details", "people"))
+    blind = body.get("blind")
     is_right = (
         body.get("late", True) is True
         and (datasets is None or (_is_texts(datasets) and bool(datasets)))
         and (details is None or _are_details(details))
         and (people is None or _are_commitments(people))
+        and (blind is None or _is_blind(blind))
     )
     if not is_right:
         raise FormError("its lists, details or people are not those of an event")

@@ -91,7 +91,8 @@ def encode_leaf(event: AuditEvent, origin: Origin, salts: bytes) -> tuple[str, s
     Parameters
     ----------
     salts
-        Random bytes, `SALT_BYTES` for each of the three parts.
+        Random bytes, `SALT_BYTES` for each of the three parts. An event without people has the
+        first of them in its body (`blind`).
     """
     people, commitments = _encode_people(event, salts)
     quote = _quote
@@ -112,6 +113,12 @@ def encode_leaf(event: AuditEvent, origin: Origin, salts: bytes) -> tuple[str, s
     body.append(f'"outcome":"{event.outcome._value_}"')
     if commitments:
         body.append(f'"people":{{{commitments}}}')
+    else:
+        # Salted too: the hash of this leaf stands in proofs of its neighbours, and what is left of
+        # an event without people could be guessed from it.
+        if len(salts) < SALT_BYTES:
+            raise ValueError("too few random bytes")
+        body.insert(0, f'"blind":"{salts[:SALT_BYTES].hex()}"')
     if event.reason:
         body.append(f'"reason":{quote(event.reason)}')
     body.append(f'"schema":{SCHEMA_VERSION},"sequence":{origin.sequence}')

@@ -64,8 +64,8 @@ def test_only_what_would_be_allowed_is_refused() -> None:
     events = [
         {**allowed, "verb": "dataset.grant"},
         {**GOOD, "verb": "dataset.read"},  # was done already
-        {**allowed, "verb": "server.start"},  # mounts nothing
-        {**allowed, "verb": "server.start", "contest": "reef", "datasets": ["corals"]},
+        {**allowed, "verb": "server.start", "datasets": ["corals"]},  # nothing protected
+        {**allowed, "verb": "server.start", "contest": "reef", "details": {"protected": True}},
         {**GOOD, "verb": "dataset.read", "outcome": "refused"},
     ]
     read = read_batch(post(events), ALL, NOW)

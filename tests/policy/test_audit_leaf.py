@@ -123,9 +123,23 @@ def test_texts_put_together_by_hand_are_those_of_an_encoder(
 
 def test_the_shortest_event_says_only_what_it_has() -> None:
     event = AuditEvent(time=AT, verb=Verb.LOGOUT, outcome=Outcome.SUCCEEDED)
-    leaf = make_leaf(event, ORIGIN, b"")
+    leaf = make_leaf(event, ORIGIN, SALTS)
     assert leaf.people == {}
     assert "people" not in json.loads(leaf.body)
+
+
+def test_an_event_without_people_cannot_be_guessed_from_its_hash() -> None:
+    event = AuditEvent(time=AT, verb=Verb.TENANCY_DRIFT, outcome=Outcome.SUCCEEDED)
+    one, other = make_leaf(event, ORIGIN, SALTS), make_leaf(event, ORIGIN, SALTS[::-1])
+    assert one.body != other.body
+    body, other_body = json.loads(one.body), json.loads(other.body)
+    assert body.pop("blind") == SALTS[:SALT_BYTES].hex() != other_body.pop("blind")
+    assert body == other_body
+    assert canonical_json(json.loads(one.body)) == one.body
+    whole = make_leaf(AuditEvent.model_validate(EVENT), ORIGIN, SALTS)
+    assert "blind" not in json.loads(whole.body)
+    with pytest.raises(ValueError, match="random"):
+        make_leaf(event, ORIGIN, b"")
 
 
 def test_salts_that_are_too_short_are_refused() -> None:

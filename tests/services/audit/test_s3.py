@@ -43,8 +43,8 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """Endpoint and folder of a store with one bucket."""
-    beside = [Path(path) / "bin" for path in sys.path if path]
-    program = shutil.which("rclone", path=os.pathsep.join(map(str, [*beside, os.environ["PATH"]])))
+    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    program = shutil.which("rclone", path=beside)
     if program is None:
         pytest.skip("rclone is not installed: not proved that a store takes our signatures")
     folder = tmp_path / "store"
