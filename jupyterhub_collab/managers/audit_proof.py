@@ -45,10 +45,11 @@ def prove_from_database(
         The log is not such that it can be proved.
     """
     shape = log.shape()
-    row = next(iter(log.rows(sequence, 1)), None) if shape.first <= sequence else None
-    if row is None or row.body is None or row.people is None:
+    rows = log.rows(sequence, 1)
+    body, people = rows[0][1:3] if rows else (None, None)
+    if body is None or people is None:
         raise UserError(f"The log has no event {sequence} (any more).")
-    event = EventLine(row.body, _read_people(sequence, row.people))
+    event = EventLine(body, _read_people(sequence, people))
     fetch = DerivedTiles(log.full_tile, log.leaf_hashes).fetch
     return _prove(event, sequence, key, notes or shape.inside, fetch, shape.last)
 

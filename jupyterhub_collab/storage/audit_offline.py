@@ -93,7 +93,10 @@ class OfflineLog:
         )
 
     def rows(self, first: int, count: int) -> list[Row]:
-        """Events `first` to `first` + `count` - 1, those that are there. Raises PermanentError."""
+        """Events `first` to `first` + `count` - 1, those that are there. Raises PermanentError.
+
+        They are plain tuples, in the order of `Row`.
+        """
         return self._all(self._events, (first, first + count - 1))
 
     def leaf_hashes(self, start: int, end: int) -> list[bytes]:
@@ -199,7 +202,7 @@ def _driver_errors() -> tuple[type[Exception], ...]:
 
 def _to_error(error: BaseException) -> BaseException:
     """An error of the driver in a sentence, without statement and values."""
-    if isinstance(error, sqlite3.Error | SQLAlchemyError | _driver_errors()):
+    if isinstance(error, (sqlite3.Error, SQLAlchemyError, *_driver_errors())):
         return PermanentError(
             f"The database cannot be read as an audit log ({type(error).__name__}). Check its"
             " address, and that whoever runs this may read it."

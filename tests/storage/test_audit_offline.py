@@ -1,0 +1,414 @@
+"""Checking a log in its database: written by the log itself, tampered with by SQL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import tracemalloc
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+
+from jupyterhub_collab.errors import PermanentError, UserError
+from jupyterhub_collab.managers import audit_verification
+from jupyterhub_collab.managers.audit_proof import prove_from_bundle, prove_from_database
+from jupyterhub_collab.managers.audit_verification import verify_bundle, verify_database
+from jupyterhub_collab.models.audit import AuditEvent
+from jupyterhub_collab.policy import audit_bundle
+from jupyterhub_collab.policy.audit_bundle import Manifest, check_proof
+from jupyterhub_collab.policy.audit_finding import Kind
+from jupyterhub_collab.policy.audit_verify import CannotCheckError, Evidence, Verdict
+from jupyterhub_collab.policy.merkle import make_inclusion_proof
+from jupyterhub_collab.policy.tiles import Tile
+from jupyterhub_collab.storage.audit_files import Bundle, TileFiles
+from jupyterhub_collab.storage.audit_log import AuditLog
+from jupyterhub_collab.storage.audit_offline import OfflineLog
+from tests.policy.audit_logs import SIGNER
+from tests.storage.written_log import ANCHORED, SIZE, START, Written, append, export, sign, zipped
+
+ADMIN = AuditEvent.model_validate(
+    {"time": START, "verb": "audit.erase", "subject": {"name": "grace", "note": "asked to"}}
+)
+
+
+@pytest.fixture
+def written(url: str, tmp_path: Path) -> Iterator[Written]:
+    written = Written(url, tmp_path)
+    yield written
+    written.engine.dispose()
+
+
+def kinds(verdict: Verdict) -> set[Kind]:
+    return {found.kind for found in verdict.findings}
+
+
+def test_untouched_erased_and_retired_logs_pass(written: Written) -> None:
+    verdict = written.verify()
+    assert verdict.findings == ()
+    assert (verdict.size, verdict.anchored, verdict.outside, verdict.inside) == (
+        SIZE,
+        ANCHORED,
+        3,  # the newest lies in the folder twice
+        3,
+    )
+    with written.log() as log:
+        erased = asyncio.run(log.erase("user-8", authorised=ADMIN))
+        retired = asyncio.run(log.retire(300, authorised=ADMIN))
+        sign(log)
+    assert erased.parts > 10
+    assert retired.until == 256
+    verdict = written.verify()
+    assert verdict.findings == ()
+    assert (verdict.retired, verdict.retired_by) == (256, SIZE + 2)
+    assert 0 < sum(verdict.redacted.values()) < erased.parts  # the rest is retired
+    assert set(verdict.redacted) == {SIZE + 1}
+    assert len(verdict.warnings) == 2
+    assert "not anchored yet" in verdict.warnings[0]
+
+
+TAMPERED = [
+    ("UPDATE audit_events SET body = REPLACE(body, 'token', 'taken') WHERE sequence = 303", 303),
+    ("UPDATE audit_events SET people = REPLACE(people, 'user', 'eve') WHERE sequence = 303", 303),
+    ("UPDATE audit_events SET people = '' WHERE sequence = 303", 303),
+    ("UPDATE audit_events SET people = '{}' WHERE sequence = 303", 303),
+    ("DELETE FROM audit_events WHERE sequence = 303", 303),
+    ("DELETE FROM audit_events WHERE sequence > 1100", 1101),
+    ("DELETE FROM audit_events WHERE sequence <= 256", 1),
+    ("DELETE FROM audit_events WHERE sequence <= 300", 1),
+    ("DELETE FROM audit_events", 1),
+    ("UPDATE audit_events SET team = 'other' WHERE sequence = 303", 303),
+    ("UPDATE audit_events SET team = NULL WHERE sequence = 303", 303),
+    ("UPDATE audit_events SET verb = 'logout' WHERE sequence = 303", 303),
+    ("UPDATE audit_events SET stored_us = stored_us + 1 WHERE sequence = 303", 303),
+    ("DELETE FROM audit_people WHERE sequence = 303", 303),
+    ("UPDATE audit_people SET name = 'eve' WHERE sequence = 303", 303),
+    ("INSERT INTO audit_people (name, sequence) VALUES ('eve', 303)", 303),
+    ("DELETE FROM audit_people", 1),
+    ("DELETE FROM audit_datasets WHERE sequence = 303", 303),
+    ("UPDATE audit_datasets SET contest = 'lake' WHERE sequence = 303", 303),
+    ("DELETE FROM audit_tiles WHERE number = 1", 257),
+    ("UPDATE audit_tiles SET hashes = (SELECT t.hashes FROM audit_tiles t WHERE t.number = 0)"
+     " WHERE number = 1", 257),
+    ("UPDATE audit_checkpoints SET note = REPLACE(note, '600', '601') WHERE size = 600", 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("statement", "event"), TAMPERED)
+def test_tampering_by_sql_is_found(written: Written, statement: str, event: int) -> None:
+    written.execute(statement)
+    verdict = written.verify()
+    first = verdict.first_bad
+    assert first is not None
+    assert first.first == event
+    assert first.is_exact
+    assert not written.verify(with_tiles=False).is_fine
+
+
+def test_a_whole_rewrite_with_the_stolen_key(url: str, tmp_path: Path, written: Written) -> None:
+    with TileFiles(written.anchor) as files:
+        evidence = Evidence(SIGNER.verifier, files.notes(), [files.fetch])
+        other = create_engine(f"sqlite:///{tmp_path}/other.sqlite")
+        log = AuditLog(other, now=written.clock)
+        log.open()
+        append(log, 2, 1250)  # all but the first event; a gap that it tells of
+        sign(log)
+        log.close()
+        other.dispose()
+        false = f"sqlite:///{tmp_path}/other.sqlite"
+        assert verify_database(false, Evidence(SIGNER.verifier)).is_fine
+        first = verify_database(false, evidence).first_bad
+        assert first is not None
+        assert (first.kind, first.first) == (Kind.REWRITTEN, 1)
+
+
+def test_what_is_in_a_database_may_be_anything(written: Written) -> None:
+    written.execute("UPDATE audit_events SET body = :big WHERE sequence = 301", big="a" * 10**6)
+    first = written.verify().first_bad
+    assert first is not None
+    assert (first.kind, first.first) == (Kind.FORM, 301)
+    written.execute("UPDATE audit_events SET people = '[[[[' WHERE sequence = 300")
+    assert Kind.PERSON in kinds(written.verify())
+    written.execute("UPDATE audit_events SET sequence = 4000000000000 WHERE sequence = 1300")
+    with pytest.raises(CannotCheckError, match="numbered up to 4000000000000"):
+        written.verify()
+
+
+def test_sqlite_keeps_no_types(tmp_path: Path) -> None:
+    written = Written(f"sqlite:///{tmp_path}/log.sqlite", tmp_path)
+    try:
+        for statement in (
+            "UPDATE audit_events SET stored_us = 'soon' WHERE sequence = 301",
+            "UPDATE audit_events SET body = x'ff00' WHERE sequence = 302",
+            "UPDATE audit_events SET body = 7 WHERE sequence = 303",
+            "UPDATE audit_events SET people = x'ff' WHERE sequence = 304",
+            "UPDATE audit_events SET team = x'ff' WHERE sequence = 305",
+            "UPDATE audit_tiles SET hashes = 'text' WHERE number = 0",
+            "UPDATE audit_checkpoints SET note = 5",
+        ):
+            written.execute(statement)
+        bad = {found.first for found in written.verify().findings}
+        assert {0, 1, 301, 302, 303, 304, 305} <= bad
+    finally:
+        written.engine.dispose()
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_find_the_same(
+    written: Written, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_verification, "SHARE_EVENTS", 1024)
+    assert written.verify(processes=processes) == written.verify()
+    written.execute(
+        "UPDATE audit_events SET body = REPLACE(body, 'token', 'taken') WHERE sequence = 303",
+        "DELETE FROM audit_people WHERE sequence = 1101",
+    )
+    verdict = written.verify(processes=processes)
+    assert verdict == written.verify()
+    assert {found.first for found in verdict.findings} >= {303, 1101}
+
+
+def test_a_service_that_writes_is_not_disturbed(written: Written) -> None:
+    """Events, an erasure and a checkpoint between the look of the check and its reading."""
+    with TileFiles(written.anchor) as files, written.log() as log:
+        evidence = Evidence(SIGNER.verifier, files.notes(), [files.fetch])
+        done = []
+
+        def meanwhile(count: int, of: int) -> None:
+            if not done:
+                append(log, SIZE + 1, SIZE + 300)
+                asyncio.run(log.erase("user-8", authorised=ADMIN))
+                sign(log)
+            done.append(count)
+
+        with OfflineLog(written.url) as look:
+            append(log, SIZE + 1, SIZE + 100)
+            assert look.last == SIZE
+            assert len(look.rows(SIZE - 10, 500)) == 11
+        verdict = verify_database(written.url, evidence, progress=meanwhile)
+    assert verdict.findings == ()
+    assert verdict.size == SIZE + 100
+    assert written.verify().is_fine
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("nothing", "not the address of a database"),
+        ("sqlite:////nowhere/audit.sqlite", "no database"),
+        ("sqlite://", "no database"),
+        ("mysql://host/audit", "SQLite and in PostgreSQL only"),
+        ("postgresql+psycopg://nobody@localhost:1/none", "cannot be read as an audit log"),
+    ],
+)
+def test_databases_that_are_none(url: str, words: str) -> None:
+    with pytest.raises(PermanentError, match=words):
+        OfflineLog(url)
+
+
+def test_files_that_are_no_log(tmp_path: Path) -> None:
+    path = tmp_path / "audit.sqlite"
+    path.write_bytes(os.urandom(5000))
+    with pytest.raises(PermanentError, match="cannot be read as an audit log"):
+        OfflineLog(f"sqlite:///{path}")
+    path.unlink()
+    sqlite3.connect(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE other (a)")
+    connection.close()
+    with pytest.raises(PermanentError, match="cannot be read as an audit log"):
+        OfflineLog(f"sqlite:///{path}")
+
+
+def check_bundle(written: Written, path: Path, *, with_tiles: bool = True) -> Verdict:
+    with TileFiles(written.anchor) as files, Bundle(path) as bundle:
+        evidence = Evidence(SIGNER.verifier, files.notes(), [files.fetch] if with_tiles else [])
+        return verify_bundle(bundle, evidence)
+
+
+@pytest.fixture
+def on_sqlite(tmp_path: Path) -> Iterator[Written]:
+    written = Written(f"sqlite:///{tmp_path}/log.sqlite", tmp_path)
+    yield written
+    written.engine.dispose()
+
+
+def test_bundles(on_sqlite: Written, tmp_path: Path) -> None:
+    folder = export(on_sqlite, tmp_path)
+    for path in (folder, zipped(folder)):
+        verdict = check_bundle(on_sqlite, path)
+        assert verdict.findings == ()
+        assert (verdict.size, verdict.anchored) == (SIZE, ANCHORED)
+    lines = (folder / "events.jsonl").read_bytes().splitlines(keepends=True)
+
+    def tampered(changed: list[bytes]) -> tuple[Kind, int]:
+        (folder / "events.jsonl").write_bytes(b"".join(changed))
+        for with_tiles in (True, False):
+            verdict = check_bundle(on_sqlite, folder, with_tiles=with_tiles)
+            assert verdict.first_bad is not None
+        first = check_bundle(on_sqlite, zipped(folder)).first_bad
+        assert first is not None
+        return first.kind, first.first
+
+    assert (
+        tampered([*lines[:300], lines[300].replace(b"server", b"sorver"), *lines[301:]])[1] == 301
+    )
+    assert tampered([*lines[:300], *lines[301:]]) == (Kind.MISSING, 301)
+    assert tampered([*lines[:300], lines[299], *lines[300:]]) == (Kind.INSERTED, 301)
+    swapped = [*lines[:300], lines[301], lines[300], *lines[302:]]
+    assert tampered(swapped) == (Kind.REORDERED, 301)
+    far = [*lines[:300], lines[700], *lines[301:700], lines[300], *lines[701:]]
+    assert tampered(far)[1] == 301
+    assert tampered(lines[:-1]) == (Kind.MISSING, SIZE)
+    assert tampered(lines[:900]) == (Kind.MISSING, 901)
+    assert tampered([*lines, lines[-1]]) == (Kind.INSERTED, SIZE + 1)
+    assert tampered([*lines[:300], b"nothing\n", *lines[301:]])[1] == 301
+    assert tampered([]) == (Kind.MISSING, 1)
+
+
+def test_an_older_bundle_and_one_that_was_cut(on_sqlite: Written, tmp_path: Path) -> None:
+    folder = export(on_sqlite, tmp_path)
+    lines = (folder / "events.jsonl").read_bytes().splitlines(keepends=True)
+
+    def cut_to(size: int) -> Verdict:
+        (folder / "events.jsonl").write_bytes(b"".join(lines[:size]))
+        manifest = Manifest("log", SIGNER.origin, size)
+        (folder / "bundle.json").write_bytes(audit_bundle.manifest_file(manifest))
+        for path in (folder / "checkpoints").iterdir():
+            if int(path.name) > size:
+                path.unlink()
+        (folder / "checkpoint").write_text(on_sqlite.notes[0].text)
+        return check_bundle(on_sqlite, folder)
+
+    first = cut_to(700).first_bad
+    assert first is not None
+    assert (first.kind, first.first) == (Kind.CUT, 701)
+    older = cut_to(600)  # of which the log once signed a head: as good as an older export
+    assert older.findings == ()
+    assert older.anchored == 600
+    assert any("older than" in warning for warning in older.warnings)
+
+
+def test_selections(on_sqlite: Written, tmp_path: Path) -> None:
+    folder = tmp_path / "some"
+    folder.mkdir()
+    note = on_sqlite.notes[1].text
+    with on_sqlite.log() as log:
+        tree = log.at(ANCHORED)
+        wanted = [3, 17, 1199]
+        events = [next(log.leaves(n - 1, n)) for n in wanted]
+        paths = [make_inclusion_proof(n - 1, ANCHORED, tree.range_hash) for n in wanted]
+    lines = [audit_bundle.event_line(event.body, event.people) for event in events]
+    proofs = [audit_bundle.proof_line(n - 1, path) for n, path in zip(wanted, paths, strict=True)]
+    manifest = Manifest("selection", SIGNER.origin, ANCHORED)
+    (folder / "bundle.json").write_bytes(audit_bundle.manifest_file(manifest))
+    (folder / "checkpoint").write_text(note)
+    (folder / "events.jsonl").write_bytes(b"".join(lines))
+    (folder / "proofs.jsonl").write_bytes(b"".join(proofs))
+    verdict = check_bundle(on_sqlite, folder)
+    assert (verdict.findings, verdict.selected, verdict.anchored) == ((), 3, ANCHORED)
+    with Bundle(folder) as bundle:
+        assert verify_bundle(bundle, Evidence(SIGNER.verifier)).warnings
+        proof = prove_from_bundle(bundle, 17, SIGNER.verifier)
+        assert check_proof(proof, SIGNER.verifier).size == ANCHORED
+        with pytest.raises(UserError, match="no event 18"):
+            prove_from_bundle(bundle, 18, SIGNER.verifier)
+    for changed_lines, changed_proofs in (
+        ([lines[0].replace(b"user", b"eve"), *lines[1:]], proofs),
+        ([lines[1], lines[0], lines[2]], proofs),
+        (lines, proofs[:2]),
+        (lines[:2], proofs),
+        ([*lines, b"x\n"], [*proofs, b"y\n"]),
+    ):
+        (folder / "events.jsonl").write_bytes(b"".join(changed_lines))
+        (folder / "proofs.jsonl").write_bytes(b"".join(changed_proofs))
+        assert not check_bundle(on_sqlite, folder).is_fine
+
+
+def test_proofs_of_single_events(written: Written, tmp_path: Path) -> None:
+    with OfflineLog(written.url) as log:
+        for event in (1, 256, 257, 1200, SIZE):
+            proof = prove_from_database(log, event, SIGNER.verifier)
+            assert check_proof(proof, SIGNER.verifier).size == SIZE
+        proof = prove_from_database(log, 5, SIGNER.verifier, written.notes)
+        assert check_proof(proof, SIGNER.verifier).size == ANCHORED
+        with pytest.raises(UserError, match="no checkpoint of this key over event 1250"):
+            prove_from_database(log, 1250, SIGNER.verifier, written.notes)
+        with pytest.raises(UserError, match="no event 9999"):
+            prove_from_database(log, 9999, SIGNER.verifier)
+    with Bundle(export(written, tmp_path)) as bundle:
+        proof = prove_from_bundle(bundle, 257, SIGNER.verifier)
+        assert check_proof(proof, SIGNER.verifier).size == SIZE
+    written.execute("UPDATE audit_events SET body = REPLACE(body, 'o', 'x') WHERE sequence = 301")
+    with (
+        OfflineLog(written.url) as log,
+        pytest.raises(PermanentError, match="cannot be proved"),
+    ):
+        prove_from_database(log, 301, SIGNER.verifier)
+
+
+def test_hostile_bundles(on_sqlite: Written, tmp_path: Path) -> None:
+    folder = export(on_sqlite, tmp_path)
+    events = folder / "events.jsonl"
+    good = events.read_bytes()
+
+    def refused(words: str) -> None:
+        for path in (folder, zipped(folder)):
+            with pytest.raises((PermanentError, CannotCheckError), match=words):
+                check_bundle(on_sqlite, path)
+
+    events.write_bytes(b"a" * 10**6)
+    refused("a line of more than")
+    events.write_bytes(b"\n" * 10**6)
+    refused("lines are no events")
+    events.write_bytes(b"\xff\xfe" * 100 + b"\n" + good)
+    assert not check_bundle(on_sqlite, folder).is_fine
+    far = audit_bundle.event_line(b'{"sequence":4000000000,"stored":"x"}', {})
+    events.write_bytes(good + far)
+    refused("too many are missing")
+    events.unlink()
+    refused(r"has no events\.jsonl")
+    for manifest in (b"", b"[]", b"{}", b"\xff", b'{"format":"other"}'):
+        (folder / "bundle.json").write_bytes(manifest)
+        refused("is no bundle")
+    (folder / "bundle.json").unlink()
+    refused("is no bundle")
+    nothing = tmp_path / "nothing.zip"
+    for data in (b"", b"PK\x05\x06" + b"\xff" * 18, b"PK\x03\x04" + bytes(100), os.urandom(1000)):
+        nothing.write_bytes(data)
+        with pytest.raises(PermanentError, match="cannot be read as a zip"):
+            Bundle(nothing)
+    with pytest.raises(PermanentError, match="no folder or zip"):
+        Bundle(tmp_path / "missing")
+
+
+def test_a_zip_bomb_takes_no_memory(on_sqlite: Written, tmp_path: Path) -> None:
+    folder = export(on_sqlite, tmp_path)
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("bundle.json", "checkpoint"):
+            archive.write(folder / name, name)
+        with archive.open("events.jsonl", "w") as file:
+            for _ in range(64):
+                file.write(bytes(1024 * 1024))
+        with archive.open("tile/0/000", "w") as file:
+            for _ in range(64):
+                file.write(bytes(1024 * 1024))
+    tracemalloc.start()
+    with pytest.raises(PermanentError, match="a line of more than"):
+        check_bundle(on_sqlite, path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 * 1024 * 1024
+
+
+def test_wider_tiles_serve_for_narrower(on_sqlite: Written) -> None:
+    with TileFiles(on_sqlite.anchor) as files:
+        whole = files.fetch(Tile(0, 4, ANCHORED - 1024))
+        assert whole is not None
+        assert files.fetch(Tile(0, 4, 10)) == whole[:320]
+        assert files.fetch(Tile(0, 0, 10)) == (files.fetch(Tile(0, 0)) or b"")[:320]
+        assert files.fetch(Tile(0, 5)) is None
