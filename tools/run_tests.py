@@ -1,4 +1,4 @@
-"""Every test, in three parts at the same time: on a real cluster or browser, log-ins, the others.
+"""Every test, in three parts at once: on a real cluster or browser, log-ins and audit, the others.
 
 Most of what the first part does is waiting for the cluster, most of the others for hubs to start.
 With arguments it is one pytest, given those.
@@ -16,9 +16,9 @@ from contextlib import ExitStack
 
 REAL = "api or node or browser"
 OTHERS = f"not ({REAL}) and not campaign"
-LOGINS = "tests/auth"
+SOME = ("tests/auth", "tests/audit_reading", "tests/services/audit")
 SHOWN = ("-m", f"({REAL}) and not campaign")
-BESIDE = (("-m", OTHERS, f"--ignore={LOGINS}"), ("-m", OTHERS, LOGINS))
+BESIDE = (("-m", OTHERS, *(f"--ignore={path}" for path in SOME)), ("-m", OTHERS, *SOME))
 
 
 def main() -> int:

@@ -65,7 +65,13 @@ def test_only_what_would_be_allowed_is_refused() -> None:
         {**allowed, "verb": "dataset.grant"},
         {**GOOD, "verb": "dataset.read"},  # was done already
         {**allowed, "verb": "server.start", "datasets": ["corals"]},  # nothing protected
-        {**allowed, "verb": "server.start", "contest": "reef", "details": {"protected": True}},
+        {
+            **allowed,
+            "verb": "server.start",
+            "contest": "reef",
+            "datasets": ["corals"],
+            "details": {"protected": True},
+        },
         {**GOOD, "verb": "dataset.read", "outcome": "refused"},
     ]
     read = read_batch(post(events), ALL, NOW)
