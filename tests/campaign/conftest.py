@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.services.conftest import make_provisioner
+from tests.storage.conftest import postgresql, url
 
-__all__ = ["make_provisioner"]
+__all__ = ["make_provisioner", "postgresql", "url"]
 
 _HEALED: list[tuple[str, float]] = []
 

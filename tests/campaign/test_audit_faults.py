@@ -20,9 +20,7 @@ import pytest
 
 from tests.campaign.audit_scene import Scene, assert_nothing_lost, playing
 from tests.services.running import wait_until
-from tests.storage.conftest import postgresql
 
-__all__ = ["postgresql"]
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(300)]
 
 HOUR_S: Final = 3600
@@ -130,10 +128,11 @@ def processes_of(url: str) -> list[int]:
     return [postmaster, *map(int, children)]
 
 
-def test_the_database_is_away(tmp_path: Path, postgresql: str) -> None:
-    with playing(tmp_path, postgresql) as scene:
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_the_database_is_away(tmp_path: Path, url: str) -> None:
+    with playing(tmp_path, url) as scene:
         until_done(scene)
-        stopped = processes_of(postgresql)
+        stopped = processes_of(url)
         for number in stopped:
             os.kill(number, signal.SIGSTOP)
         try:
@@ -142,7 +141,7 @@ def test_the_database_is_away(tmp_path: Path, postgresql: str) -> None:
             for number in stopped:
                 os.kill(number, signal.SIGCONT)
         until_done(scene)
-        for number in processes_of(postgresql)[1:]:  # a crash: the postmaster starts all anew
+        for number in processes_of(url)[1:]:  # a crash: the postmaster starts all anew
             os.kill(number, signal.SIGKILL)
         until_done(scene)
         scene.deliver_all()

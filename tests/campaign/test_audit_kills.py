@@ -16,9 +16,7 @@ import pytest
 
 from tests.campaign.audit_scene import Scene, assert_nothing_lost, playing
 from tests.services.running import wait_until
-from tests.storage.conftest import postgresql, url
 
-__all__ = ["postgresql", "url"]
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(3600)]
 
 KILLS = int(os.environ.get("CAMPAIGN_AUDIT_KILLS", "200"))

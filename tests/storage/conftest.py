@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 
@@ -20,8 +21,8 @@ def postgresql(tmp_path_factory):
     pytest.importorskip("psycopg", reason="psycopg is not installed: not proved on PostgreSQL")
     server = str(Path(initdb).with_name("postgres"))
     who = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
-    folder = Path("/tmp") / f"pg-{os.getpid()}"  # a socket's path must be short
-    folder.mkdir(mode=0o700)
+    # A socket's path must be short; and each folder of tests that borrows this has its own server.
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     if who is not None:
         shutil.chown(folder, who)
     try:
