@@ -39,6 +39,9 @@ def configure_demo(c: Any) -> None:
         credential_key_file=str(data / "secrets" / "server-credential.key"),
     )
     c.JupyterHub.template_paths = [*c.JupyterHub.get("template_paths", []), str(_TEMPLATES)]
+    c.JupyterHub.template_vars = {
+        "service_pages": {"audit": settings.audit_page, "provisioner": settings.provisioner_page}
+    }
 
 
 def _configure_addresses(c: Any, settings: DemoSettings) -> None:
