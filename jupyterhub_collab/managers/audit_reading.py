@@ -328,6 +328,7 @@ class AuditReading:
             verbs=frozenset({Verb.DATASET_READ.value, Verb.SERVER_START.value}),
         )
         rows: dict[tuple[str, str], Access] = {}
+        ended: set[str] = set()  # starts whose end was met: that they were allowed is told before
         given: Counter[Place] = Counter()
         looked_at = 0
         async for events in self._newest(query, SURVEY_MAX):
@@ -337,6 +338,12 @@ class AuditReading:
             for event in shown:
                 access = Access.of(event)
                 key = (access.name, access.team)
+                if event.document["verb"] == Verb.SERVER_START.value:
+                    server = event.document.get("thing", "")
+                    if server in ended:
+                        access = replace(access, count=0)
+                    elif server:
+                        ended.add(server)
                 rows[key] = access if key not in rows else rows[key] + access
         await self._record(reader, query, given=given)
         ordered = sorted(rows.values(), key=lambda row: row.last, reverse=True)

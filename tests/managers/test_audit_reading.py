@@ -17,7 +17,7 @@ from sqlalchemy import create_engine
 
 from jupyterhub_collab.errors import PermanentError, RetryableError
 from jupyterhub_collab.managers.audit_reading import AuditReading, NobodyError, NotYetError
-from jupyterhub_collab.models.audit import Outcome, Person, Verb
+from jupyterhub_collab.models.audit import Outcome, Person, SentBatch, SentEvent, Verb
 from jupyterhub_collab.models.audit_query import EventQuery, Scope
 from jupyterhub_collab.models.standing import PersonStanding
 from jupyterhub_collab.policy.audit_access import is_asked_for, own_scope, scope_of
@@ -26,7 +26,7 @@ from jupyterhub_collab.policy.checkpoint import LogSigner
 from jupyterhub_collab.policy.merkle import is_included, leaf_hash
 from jupyterhub_collab.storage.audit_log import AuditLog
 from jupyterhub_collab.storage.database import DatabaseError
-from tests.audit_samples import AT, DATASETS, STANDINGS, TEAMS, Clock, fill
+from tests.audit_samples import AT, DATASETS, STANDINGS, TEAMS, Clock, fill, to_event, who
 
 SIGNER = LogSigner.generate("collab.example.org/audit")
 EVERYTHING = EventQuery(Scope(everything=True))
@@ -289,6 +289,22 @@ async def test_accesses_of_a_data_set_by_person_and_team(scene: Scene) -> None:
     assert (await scene.reading.accesses(reader("stew"), "ice", "tides")).rows == ()
     [mine] = (await scene.reading.accesses(reader("bob"), "sea", "salt")).rows
     assert mine.name == "bob"
+
+
+async def test_a_start_counts_once_though_it_is_told_twice(scene: Scene) -> None:
+    told = [("one", "allowed"), ("one", "succeeded"), ("two", "allowed"), ("two", "failed")]
+    told += [("three", "allowed"), ("four", "refused")]
+    common = {"verb": "server.start", "contest": "fog", "team": "mist", "datasets": ["dew"]}
+    events = tuple(
+        SentEvent(
+            sequence=number,
+            event=to_event({**common, "thing": thing, "outcome": outcome, "subject": who("fay")}),
+        )
+        for number, (thing, outcome) in enumerate(told, start=1)
+    )
+    await scene.log.append("hub", SentBatch(incarnation="1" * 32, events=events))
+    [row] = (await scene.reading.accesses(reader("root"), "fog", "dew")).rows
+    assert (row.count, row.refused) == (4, 2)
 
 
 async def test_a_time_line_counts_what_is_shown(scene: Scene) -> None:
