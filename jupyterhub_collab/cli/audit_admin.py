@@ -1,4 +1,4 @@
-"""`jupyterhub-collab audit keygen|emitter|erase|retire`: what an administrator of the log does.
+"""`jupyterhub-collab audit keygen|pubkey|emitter|erase|retire`: what the log's administrator does.
 
 What: parses arguments, writes keys and the file of emitters, asks the service, prints sentences.
 It must not: print a secret, but a new token to whom it was made for; nor write over a key.
@@ -50,7 +50,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 
 def register(audits: typer.Typer) -> None:
     """Add the commands to the group."""
-    for command in (keygen, erase, retire):
+    for command in (keygen, pubkey, erase, retire):
         audits.command()(command)
     emitters = typer.Typer(no_args_is_help=True, help="Who may tell the log of events.")
     emitters.command()(add)
@@ -69,6 +69,17 @@ def keygen(
     except KeyTextError as e:
         raise UserError(str(e)) from e
     _write_new(out, signer.to_text())
+    print(signer.verifier.to_text())
+
+
+def pubkey(key: Annotated[Path, typer.Argument(help="File with a log's private key.")]) -> None:
+    """Print the public half of a log's key, as `keygen` did."""
+    try:
+        signer = LogSigner.from_text(key.read_text())
+    except OSError as e:
+        raise UserError(f"The key {key} cannot be read: {e.strerror}.") from e
+    except ValueError as e:  # no UTF-8, or no key: neither text repeats it
+        raise UserError(f"{key} does not hold the private key of a log.") from e
     print(signer.verifier.to_text())
 
 

@@ -30,6 +30,12 @@ def test_a_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     signer = LogSigner.from_text(key.read_text())
     assert LogVerifier.from_text(said) == signer.verifier
     assert key.read_text().strip() not in said
+    assert run("pubkey", key) == said
+    (tmp_path / "no.key").write_text("PRIVATE+KEY+secret")
+    for wrong, why in (("no.key", "does not hold"), ("nowhere", "cannot be read")):
+        with pytest.raises(UserError, match=why) as refused:
+            run("pubkey", tmp_path / wrong)
+        assert "PRIVATE" not in str(refused.value)
     with pytest.raises(UserError, match="is there already; it is left as it is"):
         run("keygen", "hub.test/audit", "--out", key)
     assert LogSigner.from_text(key.read_text()).verifier == signer.verifier

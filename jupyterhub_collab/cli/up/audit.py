@@ -20,6 +20,7 @@ from .program import Program
 
 LOG_NAME = "hub.localhost/audit"
 _KEY = "audit-log.key"
+_PUBLIC_KEY = "audit-log.pub"
 _EMITTERS = "audit-emitters.json"
 _ANCHORS = "audit-anchors.json"
 
@@ -33,7 +34,9 @@ def put_audit(folder: DataFolder) -> None:
                 f"The audit log's key {key} is gone and the log in {folder.audit} is there; restore"
                 " the key from a backup, or move the log away to begin another."
             )
-        write_file(key, LogSigner.generate(LOG_NAME).to_text() + "\n")
+        signer = LogSigner.generate(LOG_NAME)
+        write_file(key, signer.to_text() + "\n")
+        write_file(folder.root / _PUBLIC_KEY, signer.verifier.to_text() + "\n")
     emitters = Emitters(
         tuple(
             Emitter(
