@@ -102,6 +102,9 @@ def main() -> None:
             with OfflineLog(url) as log:
                 return [(row[1] or b"", row[2] or b"") for row in log.rows(1, EVENTS)]
 
+        check(cores)
+        # Before this process grows: its children begin as copies of it.
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
         rows = read()
         sha256 = hashlib.sha256
 
@@ -122,7 +125,6 @@ def main() -> None:
             trees.append(measure_s(lambda: root_of(leaf_hash(body) for body, _ in rows)) / bare)
             bodies.append(measure_s(hash_bodies) / bare)
         size = sum(len(body) + len(people) for body, people in rows)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
     finish(
         Result(
             name="checking an audit log",

@@ -6,6 +6,7 @@ It must not: judge; `policy.audit_verify` does. It needs no service of ours, and
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -165,6 +166,7 @@ _work_barrier: Any = None
 def _begin_work(url: str, barrier: Any) -> None:
     """In a process of its own: it lives until the check is done, and so does its look."""
     global _work_log, _work_barrier
+    gc.disable()  # nothing here goes round in circles, and there is much of it
     _work_barrier = barrier
     _work_log = OfflineLog(url)
 

@@ -19,6 +19,8 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
+from pydantic_core import from_json, to_json
+
 from ..models.audit import PARTS, Verb
 from .audit_bundle import BundleError, read_json
 from .audit_finding import Findings, Kind
@@ -39,14 +41,12 @@ _NO_HASH: Final = bytes(HASH_BYTES)
 _SALT: Final = re.compile(f"[0-9a-f]{{{2 * SALT_BYTES}}}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-# Nearly all events have one person, the subject: its salt and value are taken by their places.
-_COMMITTED: Final = b'{"subject":"'
+# Nearly all events have one person, the subject: salt and value are taken by their places, which
+# are written as numbers below, because this is where a check spends its time.
+_COMMITTED_BYTES: Final = len(b'{"subject":""}') + 64
 _KEPT, _VALUE, _END = b'{"subject":{"salt":"', b'","value":', b"}}"
-_COMMITTED_AT: Final = slice(len(_COMMITTED), len(_COMMITTED) + 64)
-_COMMITTED_BYTES: Final = len(_COMMITTED) + 64 + 2
-_SALT_AT: Final = slice(len(_KEPT), len(_KEPT) + 2 * SALT_BYTES)
-_VALUE_FROM: Final = len(_KEPT) + 2 * SALT_BYTES + len(_VALUE)
-_NAME: Final = re.compile(rb'"name":"([^"\\]+)"')  # in a text without escapes
+_QUOTE: Final = ord('"')
+_NAME: Final = b'"name":"'  # stands so in no string of a text without escapes
 
 
 class Row(NamedTuple):
@@ -57,17 +57,17 @@ class Row(NamedTuple):
     body, people
         None: longer than an event can be.
     stored_us, contest, team, verb, outcome
-        Columns to search by, as they are kept beside the event; empty for none.
+        Columns to search by, as they are kept beside the event; empty or None for none.
     """
 
     sequence: int
     body: bytes | None
     people: bytes | None
     stored_us: Any = 0
-    contest: bytes = b""
-    team: bytes = b""
-    verb: bytes = b""
-    outcome: bytes = b""
+    contest: bytes | None = b""
+    team: bytes | None = b""
+    verb: bytes | None = b""
+    outcome: bytes | None = b""
 
 
 class Run(NamedTuple):
@@ -187,10 +187,7 @@ def _check_facts(
     if not _MARKS.isdisjoint(columns.verb):
         found = zip(sequences, facts, strict=True)
         report.marks = [(at, Facts(*fact)) for at, fact in found if fact[-1] in _MARKS]
-    for row, committed in zip(rows, columns.people, strict=True):
-        text = row[2]
-        if committed or text:
-            _check_people(report, row[0], committed, text or b"", index)
+    _check_people(report, rows, columns.people, index)
     if index is not None:
         _check_columns(report, rows, columns)
         if any(columns.datasets):
@@ -247,21 +244,28 @@ def _count_emitters(report: BlockReport, sequences: list[int], columns: Any) -> 
 def _check_columns(report: BlockReport, rows: list[Row], columns: Any) -> None:
     kept: Any = Row._make(zip(*rows, strict=True))
     try:
-        stored = tuple(map(to_microseconds, columns.stored))
+        moments = {time: to_microseconds(time) for time in set(columns.stored)}
+        stored = tuple([moments[time] for time in columns.stored])
     except ValueError:
         stored = ()
-    wanted = (stored, columns.contest, columns.team, columns.verb, columns.outcome)
-    if wanted == kept[3:]:
+    if (
+        stored == kept.stored_us
+        and columns.verb == kept.verb
+        and columns.outcome == kept.outcome
+        and columns.contest == _without_none(kept.contest)
+        and columns.team == _without_none(kept.team)
+    ):
         return
+    names = ("time", "contest", "team", "verb", "outcome")
     for at, row in enumerate(rows):
         try:
             moment = to_microseconds(columns.stored[at])
         except ValueError:
             report.findings.add(Kind.TIME, row[0], f"Event {row[0]} has a time that is none.")
             continue
-        right = (moment, *(column[at] for column in wanted[1:]))
-        names = ("time", "contest", "team", "verb", "outcome")
-        wrong = [n for n, said, is_in in zip(names, row[3:], right, strict=True) if said != is_in]
+        right = (moment, *(getattr(columns, name)[at] or None for name in names[1:]))
+        found = (row[3], *(text or None for text in row[4:]))
+        wrong = [n for n, said, is_in in zip(names, found, right, strict=True) if said != is_in]
         if wrong:
             report.findings.add(
                 Kind.INDEX,
@@ -271,31 +275,79 @@ def _check_columns(report: BlockReport, rows: list[Row], columns: Any) -> None:
             )
 
 
+def _without_none(texts: tuple[bytes | None, ...]) -> tuple[bytes | None, ...]:
+    return tuple([text or b"" for text in texts]) if None in texts else texts
+
+
 def _check_people(
-    report: BlockReport, sequence: int, committed: bytes, text: bytes, index: SearchIndex | None
+    report: BlockReport,
+    rows: list[Row],
+    commitments: Sequence[bytes],
+    index: SearchIndex | None,
 ) -> None:
     """The value of each part against its commitment."""
-    if (
-        len(committed) == _COMMITTED_BYTES
-        and text.startswith(_KEPT)
-        and text[_SALT_AT.stop : _VALUE_FROM] == _VALUE
-        and committed.startswith(_COMMITTED)
-        and text.endswith(_END)
-        and b"\\" not in text
-    ):
-        salt = text[_SALT_AT]
-        try:
-            kept = COMMITMENT_DOMAIN + unhexlify(salt) + text[_VALUE_FROM:-2]
-        except (Error, ValueError):
-            kept = b""
-        is_lower = not salt.isupper() and salt == salt.lower()
-        if is_lower and hexlify(sha256(kept).digest()) == committed[_COMMITTED_AT]:
-            report.people += 1
-            name = _NAME.search(text, _VALUE_FROM)
-            if name is not None and index is not None:
-                index.add_name(sequence, name[1])
-            return
-    _check_people_slowly(report, sequence, committed, text, index)
+    fitting = 0
+    names = None if index is None else index.names
+    for row, committed in zip(rows, commitments, strict=True):
+        text = row[2]
+        if not text and not committed:
+            continue
+        assert text is not None
+        if (
+            len(committed) == _COMMITTED_BYTES  # of no other part: their names are longer, shorter
+            and text[:20] == _KEPT
+            and text[52:62] == _VALUE
+            and text[-2:] == _END
+            and b"\\" not in text
+            and _is_fitting(text[20:52], text[62:-2], committed[12:76])
+        ):
+            fitting += 1
+            at = text.find(_NAME, 62) + len(_NAME)
+            if names is not None and at >= len(_NAME) and text[at] != _QUOTE:
+                names[text[at : text.index(b'"', at)]].append(row[0])
+        elif b"\\" in text or not _check_several(report, row[0], committed, text, index):
+            _check_people_slowly(report, row[0], committed, text, index)
+    report.people += fitting
+
+
+def _is_fitting(salt: bytes, value: bytes, commitment: bytes) -> bool:
+    """Whether a salt in hex digits and a value's text are those of a commitment."""
+    try:
+        raw = unhexlify(salt)
+    except (Error, ValueError):
+        return False
+    return (
+        hexlify(raw) == salt  # lower case
+        and hexlify(sha256(COMMITMENT_DOMAIN + raw + value).digest()) == commitment
+    )
+
+
+def _check_several(
+    report: BlockReport, sequence: int, committed: bytes, text: bytes, index: SearchIndex | None
+) -> bool:
+    """Whether several people are all kept and fit; if not, more has to be looked at."""
+    try:
+        people, commitments = from_json(text), from_json(committed)
+    except ValueError:
+        return False
+    is_plain = isinstance(people, dict) and people.keys() == commitments.keys()
+    if not is_plain or to_json(people) != text:
+        return False
+    names: set[str] = set()
+    for part, kept in people.items():
+        if not isinstance(kept, dict) or tuple(kept) != ("salt", "value"):
+            return False
+        salt, value = kept["salt"], kept["value"]
+        if not isinstance(salt, str) or not isinstance(value, dict):
+            return False
+        if not _is_fitting(salt.encode(), to_json(value), commitments[part].encode()):
+            return False
+        names |= _names_in(value)
+    report.people += len(people)
+    if index is not None:
+        for name in names:
+            index.add_name(sequence, name.encode())
+    return True
 
 
 def _check_people_slowly(
@@ -313,7 +365,7 @@ def _check_people_slowly(
         return
     if not is_canonical:
         tell("who is kept beside it is not in the form that the log writes.")
-    names = set()
+    names: set[str] = set()
     for part, kept in people.items():
         if part not in commitments:
             tell("somebody is kept beside it in a part that it does not name.")
@@ -321,13 +373,17 @@ def _check_people_slowly(
             tell(f"who is kept as its {part} is not who was recorded.")
         else:
             report.people += 1
-            value = kept["value"]
-            names.add(value.get("name", "") if isinstance(value, dict) else "")
+            names |= _names_in(kept["value"])
     if index is not None:
-        for name in names - {""}:
+        for name in names:
             index.add_name(sequence, name.encode())
     gone = sorted(PART_NUMBERS[part] for part in commitments if part not in people)
     report.absent.extend(sequence << PARTS_SHIFT | number for number in gone)
+
+
+def _names_in(value: Any) -> set[str]:
+    name = value.get("name") if isinstance(value, dict) else None
+    return {name} if name and isinstance(name, str) else set()
 
 
 def _fits(commitment: str, kept: Any) -> bool:

@@ -42,7 +42,8 @@ class FormError(ValueError):
     """Not the text of an event. The text says why and repeats nothing of it."""
 
 
-_PLAIN: Final = rb'[^"\\\x00-\x1f]'
+_PLAIN: Final = rb'[^"]'  # nor \\ and control characters, which are looked for before
+_ESCAPED: Final = b"\\" + bytes(set(range(32)) - {ord("\n")})
 _TIME: Final = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
 _NUMBER: Final = rb"[1-9][0-9]{0,18}"
 _LIST: Final = rb'\["' + _PLAIN + rb'*"(?:,"' + _PLAIN + rb'*")*\]'
@@ -87,15 +88,17 @@ def read_forms(bodies: Sequence[bytes]) -> tuple[list[Facts], dict[int, FormErro
     """Facts of each text; for what is no event's text `NO_FACTS`, and why, by its index."""
     lines = b"\n".join(bodies)
     are_short = max(map(len, bodies), default=0) <= BODY_BYTES_MAX
-    if are_short and lines.count(b"\n") == len(bodies) - 1 and _is_utf8(lines):
+    are_lines = lines.count(b"\n") == len(bodies) - 1
+    if are_short and are_lines and _is_plain(lines):
         found = _LINES.findall(lines)
         if len(found) == len(bodies) and _are_sorted(found):
             return found, {}
     facts: list[Facts] = []
     errors: dict[int, FormError] = {}
     for at, body in enumerate(bodies):
-        line = _LINE.fullmatch(body) if len(body) <= BODY_BYTES_MAX else None
-        one = Facts._make(line.groups(b"")) if line and _is_utf8(body) else NO_FACTS
+        is_plain = len(body) <= BODY_BYTES_MAX and b"\n" not in body and _is_plain(body)
+        line = _LINE.fullmatch(body) if is_plain else None
+        one = Facts._make(line.groups(b"")) if line else NO_FACTS
         if not one.verb or not _are_sorted([one]):
             read = _read_slowly(body)
             one = NO_FACTS if isinstance(read, FormError) else read
@@ -122,7 +125,12 @@ def _is_blind(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(_BLIND.decode(), value) is not None
 
 
-def _is_utf8(data: bytes) -> bool:
+def _is_plain(data: bytes) -> bool:
+    """Whether this is UTF-8 without \\ and control characters but the ends of lines."""
+    if len(data.translate(None, _ESCAPED)) != len(data):
+        return False
+    if data.isascii():
+        return True
     try:
         data.decode()
     except UnicodeDecodeError:

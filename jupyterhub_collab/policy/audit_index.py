@@ -20,15 +20,21 @@ Key = TypeVar("Key", bytes, tuple[bytes, bytes])
 
 
 class SearchIndex:
-    """Collects what events say, then compares."""
+    """Collects what events say, then compares.
+
+    Attributes
+    ----------
+    names
+        Of each name the events that name it, rising.
+    """
 
     def __init__(self) -> None:
-        self._names: defaultdict[bytes, list[int]] = defaultdict(list)
+        self.names: defaultdict[bytes, list[int]] = defaultdict(list)
         self._datasets: defaultdict[tuple[bytes, bytes], list[int]] = defaultdict(list)
 
     def add_name(self, sequence: int, name: bytes) -> None:
         """An event names somebody. Sequences rise."""
-        self._names[name].append(sequence)
+        self.names[name].append(sequence)
 
     def add_datasets(self, sequence: int, contest: bytes, datasets: bytes) -> None:
         """An event is about data sets: a JSON list. Sequences rise."""
@@ -50,7 +56,7 @@ class SearchIndex:
             Likewise, for each contest and data set.
         """
         findings = Findings()
-        _compare(findings, self._names, names, "person")
+        _compare(findings, self.names, names, "person")
         found = (((contest, dataset), events) for contest, dataset, events in datasets)
         _compare(findings, self._datasets, found, "data set")
         return findings

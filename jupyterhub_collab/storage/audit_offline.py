@@ -10,8 +10,8 @@ It must not: believe anything that it reads.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -30,6 +30,8 @@ from ..policy.merkle import leaf_hash
 _NOTES_MAX: Final = 100_000  # checkpoints that are read, the newest
 _NOTE_CHARS_MAX: Final = 4096
 _NAME_CHARS_MAX: Final = 2000
+_ROW_BYTES_MAX: Final = 2 * BODY_BYTES_MAX  # of an event with all that is beside it
+_SQLITE_LIMIT_LENGTH: Final = 0  # SQLite's number of the limit
 _BUSY_S: Final = 30.0
 
 
@@ -55,6 +57,7 @@ class OfflineLog:
                 "This is not the address of a database: sqlite:////path/audit.sqlite is one."
             ) from None
         self._close: list[Callable[[], Any]] = []
+        self._limit: Callable[[], AbstractContextManager[None]] | None = None
         try:
             if self._name == "sqlite":
                 self._open_sqlite(make_url(url).database or "")
@@ -97,7 +100,15 @@ class OfflineLog:
 
         They are plain tuples, in the order of `Row`.
         """
-        return self._all(self._events, (first, first + count - 1))
+        bounds = (first, first + count - 1)
+        if self._limit is None:
+            return self._all(self._events, bounds)
+        try:
+            with self._limit():
+                self._cursor.execute(self._short_events, bounds)
+                return list(self._cursor.fetchall())
+        except sqlite3.DataError:  # one is longer: look at each
+            return self._all(self._events, bounds)
 
     def leaf_hashes(self, start: int, end: int) -> list[bytes]:
         """Hashes of leaves start..end-1 (from 0), those that are there. Raises PermanentError."""
@@ -133,6 +144,18 @@ class OfflineLog:
         self._cursor.execute("PRAGMA cache_size=-65536")
         self._cursor.execute("BEGIN")
         self._prepare("length(CAST(%s AS BLOB))", "group_concat(sequence, ',')", str)
+        if hasattr(connection, "setlimit"):  # Python 3.11
+            setlimit: Any = getattr(connection, "setlimit")  # noqa: B009 - mypy knows 3.10
+
+            @contextmanager
+            def limit() -> Iterator[None]:
+                before = setlimit(_SQLITE_LIMIT_LENGTH, _ROW_BYTES_MAX)
+                try:
+                    yield
+                finally:
+                    setlimit(_SQLITE_LIMIT_LENGTH, before)
+
+            self._limit = limit
 
     def _open_postgresql(self, url: str) -> None:
         engine = create_engine(url)
@@ -162,11 +185,15 @@ class OfflineLog:
             return f"CASE WHEN {long} THEN NULL ELSE {text(column)} END"
 
         def whole(column: str) -> str:
-            return text(f"COALESCE(substr({column}, 1, {_NAME_CHARS_MAX}), '')")
+            return text(f"substr({column}, 1, {_NAME_CHARS_MAX})")
 
         columns = ", ".join(whole(name) for name in ("contest", "team", "verb", "outcome"))
         self._events = (
             f"SELECT sequence, {bounded('body')}, {bounded('people')}, stored_us, {columns}"  # noqa: S608
+            " FROM audit_events WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
+        )
+        self._short_events = (
+            "SELECT sequence, body, people, stored_us, contest, team, verb, outcome"
             " FROM audit_events WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
         )
         where = "WHERE sequence BETWEEN ? AND ?"
