@@ -172,6 +172,8 @@ given. No actor and a `cause` in the details: the hub did it of its own accord (
 said so; `roster`; `access-lost`; `sessions-ended`; `login`). People have the roles that they had
 then, the address that the proxy saw, and the browser.
 
+Its form is [a JSON Schema](schema/audit-event-v1.schema.json), whose version stands in each event.
+
 All events of one request or start have one **correlation id**, in hub and provisioner. It is on the
 server's pod (annotation `jupyterhub-collab.org/correlation`). The hub makes it, or takes it from a
 service's request: `X-Collab-Correlation`, `X-Request-Id` or `traceparent`; a browser's is never

@@ -7,14 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+from jupyterhub_collab.models.audit import SCHEMA_VERSION, event_schema
 from jupyterhub_collab.policy.contest_manifest import contest_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
-    schema = ROOT / "docs" / "schema" / "contest-v1alpha1.schema.json"
-    schema.write_text(json.dumps(contest_schema(), indent=2) + "\n")
+    schemas = ROOT / "docs" / "schema"
+    for name, schema in (
+        ("contest-v1alpha1", contest_schema()),
+        (f"audit-event-v{SCHEMA_VERSION}", event_schema()),
+    ):
+        (schemas / f"{name}.schema.json").write_text(json.dumps(schema, indent=2) + "\n")
     for module in (
         "tests.contract.docs",
         "tools.audit_events_page",

@@ -177,6 +177,17 @@ class AuditEvent(Document):
         return {part: _without_empty(who) for part, who in found.items() if who is not None}
 
 
+def event_schema() -> dict[str, Any]:
+    """JSON Schema of what an emitter may tell; a change of it that others would notice is another
+    version."""
+    schema = AuditEvent.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"https://jupyterhub-collab.org/schema/audit-event-v{SCHEMA_VERSION}.schema.json",
+        **schema,
+    }
+
+
 PARTS: Final = ("subject", "actor", "recipient")
 
 PROTECTED: Final = frozenset(

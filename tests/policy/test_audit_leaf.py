@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from jupyterhub_collab.models.audit import AuditEvent, Outcome, Person, Verb
+from jupyterhub_collab.models.audit import AuditEvent, Outcome, Person, Verb, event_schema
 from jupyterhub_collab.policy.audit_leaf import (
     SALT_BYTES,
     Origin,
@@ -186,3 +188,13 @@ def test_hostile_events_are_refused_by_field(field: str, value: Any) -> None:
 def test_any_zone_is_told_in_utc() -> None:
     at = AT.astimezone(timezone(timedelta(hours=-11)))
     assert AuditEvent(time=at, verb=Verb.LOGIN).time == AT
+
+
+def test_the_published_schema_is_that_of_the_model() -> None:
+    path = Path(__file__).parents[2] / "docs/schema/audit-event-v1.schema.json"
+    schema = json.loads(path.read_text())
+    assert schema == event_schema()
+    validator = Draft202012Validator(schema)
+    validator.validate(EVENT)
+    assert not validator.is_valid({**EVENT, "verb": "server.fly"})
+    assert not validator.is_valid({**EVENT, "password": "x"})
