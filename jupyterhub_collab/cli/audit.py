@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,7 @@ from ..errors import CollabError, UserError
 from ..managers.audit_proof import prove_from_bundle, prove_from_database
 from ..managers.audit_verification import PARALLEL_MIN_EVENTS, verify_bundle, verify_database
 from ..policy.audit_bundle import proof_file
+from ..policy.audit_finding import Kind
 from ..policy.audit_verify import CannotCheckError, Evidence, Verdict
 from ..policy.checkpoint import KeyTextError, LogVerifier
 from ..storage.audit_files import Bundle, TileFiles, read_note
@@ -31,7 +33,7 @@ from . import audit_admin
 TAMPERED: Final = 1
 CANNOT_CHECK: Final = 2
 _KEY_BYTES_MAX: Final = 4096
-_SHOWN: Final = 20  # findings on a terminal; --json has more
+_SHOWN: Final = 5  # findings of a kind on a terminal; --json has more
 
 audits = typer.Typer(
     no_args_is_help=True,
@@ -222,10 +224,12 @@ def _tell(verdict: Verdict, console: Console) -> None:
         say(_fine_words(verdict), style="bold green")
     else:
         say("TAMPERED. " + first.text, style="bold red")
-    for found in verdict.findings[:_SHOWN]:
-        if found != first:
+    shown: Counter[Kind] = Counter()
+    for found in verdict.findings:
+        shown[found.kind] += 1
+        if found != first and shown[found.kind] <= _SHOWN:
             say(f"  {found.kind.value}: {found.text}")
-    more = sum(verdict.counts.values()) - min(len(verdict.findings), _SHOWN)
+    more = sum(verdict.counts.values()) - sum(min(some, _SHOWN) for some in shown.values())
     if more > 0:
         say(f"  and {more} more (--json tells of the first hundred of each kind).")
     if verdict.retired:
