@@ -108,7 +108,7 @@ ROWS: dict[Verb, Row] = {
     ),
     V.TENANCY_CREATE: Row(
         "provisioner",
-        "a pass that made a team's namespace",
+        "a pass that made a team's namespace, or finished it (`quota-pending` before)",
         "the namespace",
         "details: `objects` written, `spec_hash`, `spec_hash_before`",
     ),

@@ -155,7 +155,7 @@ def _verb_of(done: _Pass, status: TeamStatus | None, wanted: str | None) -> Verb
     space = [step.action for step in done.steps if step.key.kind == NAMESPACE.name]
     if Action.DELETE in space or (status is not None and status.is_doomed):
         return Verb.TENANCY_DELETE
-    if Action.CREATE in space:
+    if Action.CREATE in space or done.stood is None:  # the pass that makes it, or finishes it
         return Verb.TENANCY_CREATE
     return Verb.TENANCY_DRIFT if done.stood == wanted and wanted else Verb.TENANCY_CHANGE
 
