@@ -194,9 +194,14 @@ def _to_url(database: str) -> str:
 
 def _fail(error: Exception) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(
-        f"Cannot check: {error}", markup=False
+        _printable(f"Cannot check: {error}"), markup=False
     )
     raise typer.Exit(CANNOT_CHECK)
+
+
+def _printable(text: str) -> str:
+    """Names in a log that somebody made up must not command the terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _show_progress(stack: ExitStack) -> Callable[[int, int], None]:
@@ -217,7 +222,7 @@ def _tell(verdict: Verdict, console: Console) -> None:
     """The verdict in sentences."""
 
     def say(text: str, **style: Any) -> None:
-        console.print(text, markup=False, **style)
+        console.print(_printable(text), markup=False, **style)
 
     first = verdict.first_bad
     if first is None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from .audit_bundle import read_json
 from .audit_finding import Findings, Kind
+
+_LISTS_MAX: Final = 10_000
 
 Key = TypeVar("Key", bytes, tuple[bytes, bytes])
 
@@ -31,6 +32,7 @@ class SearchIndex:
     def __init__(self) -> None:
         self.names: defaultdict[bytes, list[int]] = defaultdict(list)
         self._datasets: defaultdict[tuple[bytes, bytes], list[int]] = defaultdict(list)
+        self._lists: dict[tuple[bytes, bytes], list[list[int]]] = {}  # most come again and again
 
     def add_name(self, sequence: int, name: bytes) -> None:
         """An event names somebody. Sequences rise."""
@@ -38,8 +40,14 @@ class SearchIndex:
 
     def add_datasets(self, sequence: int, contest: bytes, datasets: bytes) -> None:
         """An event is about data sets: a JSON list. Sequences rise."""
-        for dataset in _to_names(datasets):
-            self._datasets[contest, dataset].append(sequence)
+        key = (contest, datasets)
+        found = self._lists.get(key)
+        if found is None:
+            found = [self._datasets[contest, dataset] for dataset in _to_names(datasets)]
+            if len(self._lists) < _LISTS_MAX:
+                self._lists[key] = found
+        for sequences in found:
+            sequences.append(sequence)
 
     def compare(
         self,
@@ -51,7 +59,7 @@ class SearchIndex:
         Parameters
         ----------
         names
-            For each name in the database its events: ``b"1,5,9"``.
+            For each name in the database its events: ``b"1, 5, 9"``.
         datasets
             Likewise, for each contest and data set.
         """
@@ -72,7 +80,7 @@ def _compare(
     for key, text in found:
         right = wanted.get(key, [])
         left.discard(key)
-        if b",".join([b"%d" % sequence for sequence in right]) == text:
+        if b"[%b]" % text == str(right).encode():
             continue
         there = {int(sequence) for sequence in text.split(b",")}
         for sequence in sorted(set(right) - there):
@@ -96,7 +104,6 @@ def _tell_hidden(findings: Findings, sequence: int, what: str) -> None:
     )
 
 
-@lru_cache(maxsize=1000)
 def _to_names(datasets: bytes) -> tuple[bytes, ...]:
     names = read_json(b'{"names":' + datasets + b"}")["names"]
     return tuple(dict.fromkeys(name.encode() for name in names))

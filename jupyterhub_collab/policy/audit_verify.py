@@ -294,7 +294,7 @@ class LogCheck:
     ) -> list[tuple[Note, Checkpoint]]:
         """Checkpoints that the key signed, smallest first."""
         found = []
-        for note in notes:
+        for note in {note.text: note for note in notes}.values():  # a folder holds the newest twice
             try:
                 found.append((note, key.open(note.text)))
             except CheckpointError as e:
@@ -345,9 +345,9 @@ class LogCheck:
     def _count(self, run: Run) -> None:
         spool = (run.emitter, run.incarnation)
         last = self._spools.get(spool)
-        if last is None and len(self._spools) >= SPOOLS_MAX:
+        if max(len(self._spools), len(self._gaps), len(self._open_gaps)) >= SPOOLS_MAX:
             raise CannotCheckError(
-                f"The log has events of more than {SPOOLS_MAX} spools; no real log has."
+                f"The log has more than {SPOOLS_MAX} spools or gaps of them; no real log has."
             )
         whose = run.emitter.decode(errors="replace")[:100]
         if last is None and self._shape.first > 1:

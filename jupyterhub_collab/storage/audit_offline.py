@@ -139,11 +139,20 @@ class OfflineLog:
         name = f"file:{quote(str(Path(path).absolute()))}?mode=ro"
         connection = sqlite3.connect(name, uri=True, isolation_level=None, timeout=_BUSY_S)
         self._close.append(connection.close)
+        try:
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            if Path(f"{path}-wal").exists():
+                raise
+            # A copy where nothing can be written, not even what readers share: nobody writes it.
+            name += "&immutable=1"
+            connection = sqlite3.connect(name, uri=True, isolation_level=None)
+            self._close.append(connection.close)
         connection.text_factory = bytes
         self._cursor: Any = connection.cursor()
         self._cursor.execute("PRAGMA cache_size=-65536")
         self._cursor.execute("BEGIN")
-        self._prepare("length(CAST(%s AS BLOB))", "group_concat(sequence, ',')", str)
+        self._prepare("length(CAST(%s AS BLOB))", "group_concat(sequence, ', ')", str)
         if hasattr(connection, "setlimit"):  # Python 3.11
             setlimit: Any = getattr(connection, "setlimit")  # noqa: B009 - mypy knows 3.10
 
@@ -169,7 +178,7 @@ class OfflineLog:
         self._cursor = cursor
         self._prepare(
             "octet_length(%s)",
-            "string_agg(sequence::text, ',' ORDER BY sequence)",
+            "string_agg(sequence::text, ', ' ORDER BY sequence)",
             lambda text: f"convert_to({text}, 'UTF8')",
         )
 

@@ -12,12 +12,16 @@ import time
 import zipfile
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from jupyterhub_collab.managers.audit_verification import verify_bundle
 from jupyterhub_collab.policy.audit_bundle import check_proof, read_proof_file
+from jupyterhub_collab.policy.audit_verify import Evidence
+from jupyterhub_collab.storage.audit_files import Bundle
 from tests.audit_reading.conftest import GROUPS, Scene
 
 HOSTILE = (
@@ -126,7 +130,7 @@ def test_csv_is_safe_in_a_spreadsheet(scene: Scene) -> None:
         assert not any(cell.lstrip().startswith(("=", "+", "-", "@", "|")) for cell in row.values())
 
 
-def test_a_bundle_says_how_to_check_it(scene: Scene) -> None:
+def test_a_bundle_says_how_to_check_it_and_checks(scene: Scene, tmp_path: Path) -> None:
     answer = scene.ask("hana", "api/export?format=bundle&team=ocean")
     assert answer.headers["Content-Type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(answer.content)) as held:
@@ -137,6 +141,12 @@ def test_a_bundle_says_how_to_check_it(scene: Scene) -> None:
         checkpoint = scene.service.signer.verifier.open(held.read("checkpoint").decode())
         lines = held.read("events.jsonl").splitlines()
         assert 0 < len(lines) <= checkpoint.size
+    path = tmp_path / "bundle.zip"
+    path.write_bytes(answer.content)
+    with Bundle(path) as bundle:
+        verdict = verify_bundle(bundle, Evidence(scene.service.signer.verifier))
+    assert verdict.findings == ()
+    assert (verdict.selected, verdict.size) == (len(lines), checkpoint.size)
 
 
 def test_parquet_has_types(scene: Scene) -> None:

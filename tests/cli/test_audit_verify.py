@@ -14,7 +14,7 @@ from jupyterhub_collab.cli.main import app
 from jupyterhub_collab.policy.audit_bundle import check_proof, read_proof_file
 from jupyterhub_collab.policy.checkpoint import LogSigner
 from tests.policy.audit_logs import SIGNER
-from tests.storage.written_log import ANCHORED, SIZE, Written, export, zipped
+from tests.storage.written_log import ANCHORED, SIZE, START, Written, export, zipped
 
 KEY = SIGNER.verifier.to_text()
 
@@ -41,7 +41,7 @@ def test_an_untouched_log(written: Written, tmp_path: Path) -> None:
             done = run("verify", "--key", given, "--database", where, "--anchor", written.anchor)
             assert done.exit_code == 0, done.output
             assert done.stdout.splitlines() == [
-                f"Events 1 to {ANCHORED} are what they were, by 3 checkpoints from outside.",
+                f"Events 1 to {ANCHORED} are what they were, by 2 checkpoints from outside.",
                 f"Not anchored: events {ANCHORED + 1} to {SIZE}. No checkpoint from outside vouches"
                 " for them.",
             ]
@@ -113,6 +113,19 @@ def test_what_cannot_be_checked(written: Written, tmp_path: Path) -> None:
         assert SIGNER.to_text() not in done.stderr
     done = run("verify", "--key", KEY, "--database", database, "--anchor", anchor, "--processes", 0)
     assert done.exit_code == 2  # the parser's own
+
+
+def test_names_in_a_log_do_not_command_the_terminal(written: Written, tmp_path: Path) -> None:
+    false = tmp_path / "false.txt"
+    note = LogSigner.generate("\x1b[31mred").sign(5, bytes(32), START)
+    false.write_text(note)
+    done = run(
+        *("verify", "--key", KEY, "--database", written.url),
+        *("--anchor", written.anchor, "--checkpoint", false),
+    )
+    assert done.exit_code == 1
+    assert "of the log ?[31mred" in done.stdout
+    assert "\x1b[31mred" not in done.stdout
 
 
 def test_a_proof(written: Written, tmp_path: Path) -> None:
