@@ -142,7 +142,9 @@ async def test_claim_protection(api: Api, namespace: str, volume: str) -> None:
     path = path_of("persistentvolumeclaims", namespace, "data")
     (await api.post(claims, _claim("data", volume))).expect()
     await _until_phase(api, path, "Bound")
-    (await api.post(path_of("pods", namespace), {**_user("data")})).expect()
+    pod = _user("data")
+    pod["spec"]["nodeName"] = "elsewhere"  # a pod that has no node yet uses nothing
+    (await api.post(path_of("pods", namespace), pod)).expect()
     assert (await api.get(path)).expect()["metadata"]["finalizers"] == [
         "kubernetes.io/pvc-protection"
     ]
