@@ -7,27 +7,17 @@ signs a last checkpoint and brings it outside.
 from __future__ import annotations
 
 import asyncio
-import gc
-import logging
-import os
-import signal
-import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from jupyterhub.services.auth import HubOAuth
-from tornado.httpserver import HTTPServer
-from tornado.web import Application as WebApplication
 from traitlets import Bool, Float, Integer, List, Unicode, default
-from traitlets.config import Application
 
 from ... import __version__, audit_factory, factory
 from ...anchors.memory import AnchorMemory
 from ...anchors.syslog import make_sink
-from ...errors import CollabError, PermanentError
+from ...errors import PermanentError
 from ...managers.audit import AuditKeeper, KeeperSettings
 from ...managers.audit_anchoring import Anchoring
 from ...managers.audit_reading import AuditReading
@@ -36,10 +26,10 @@ from ...managers.audit_stream import AuditStream
 from ...models.audit import Detail
 from ...policy.audit_batch import BODY_BYTES_MAX
 from ...storage.audit_log import AuditLog
-from ..binding import bind_service, log_request
+from ..application import ServiceApplication, env
 from . import ingest, managing, reading, reading_export, reading_live, reading_pages, watching
 from .emitters_file import EmittersFile
-from .handlers import NotFoundHandler, Route, make_routes
+from .handlers import Route, make_routes
 from .metrics import Metrics
 from .work import Work
 
@@ -55,22 +45,18 @@ ROUTES: Final[list[Iterable[Route]]] = [
 """A list a module of handlers: whoever adds a module adds its list here."""
 
 
-def _env(name: str) -> str:
-    return os.environ.get(name, "")
-
-
 def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-class AuditApp(Application):
+class AuditApp(ServiceApplication):
     """Settings and life of the service."""
 
     name = "jupyterhub-collab-audit"
-    version = __version__
+    title = "audit service"
+    default_port = 8086
     description = "Keeps the audit log."
 
-    config_file = Unicode("", help="A Python or JSON file with settings.").tag(config=True)
     state_folder = Unicode(
         help="Folder for what this service keeps besides the log ($COLLAB_AUDIT_STATE)."
     ).tag(config=True)
@@ -129,15 +115,6 @@ class AuditApp(Application):
         help="You looked at a log that lacks what an anchor holds, and it shall go on from so many "
         "events. For one start; what the anchors hold is moved aside.",
     ).tag(config=True)
-    hub_api_url = Unicode(help="The hub's REST API ($JUPYTERHUB_API_URL).").tag(config=True)
-    service_url = Unicode(
-        help="Where to listen ($JUPYTERHUB_SERVICE_URL): its port, and its address where that is "
-        "one of this machine's; otherwise all addresses."
-    ).tag(config=True)
-    prefix = Unicode(help="Path below the hub's proxy ($JUPYTERHUB_SERVICE_PREFIX).").tag(
-        config=True
-    )
-
     aliases = {  # noqa: RUF012 - as traitlets has it
         "config": "AuditApp.config_file",
         "log-level": "AuditApp.log_level",
@@ -146,60 +123,27 @@ class AuditApp(Application):
 
     @default("state_folder")
     def _default_state_folder(self) -> str:
-        return _env("COLLAB_AUDIT_STATE")
+        return env("COLLAB_AUDIT_STATE")
 
     @default("database_url")
     def _default_database_url(self) -> str:
-        return _env("COLLAB_AUDIT_DATABASE_URL")
+        return env("COLLAB_AUDIT_DATABASE_URL")
 
     @default("key_file")
     def _default_key_file(self) -> str:
-        return _env("COLLAB_AUDIT_KEY_FILE")
+        return env("COLLAB_AUDIT_KEY_FILE")
 
     @default("emitters_file")
     def _default_emitters_file(self) -> str:
-        return _env("COLLAB_AUDIT_EMITTERS_FILE")
+        return env("COLLAB_AUDIT_EMITTERS_FILE")
 
     @default("anchors_file")
     def _default_anchors_file(self) -> str:
-        return _env("COLLAB_AUDIT_ANCHORS_FILE")
+        return env("COLLAB_AUDIT_ANCHORS_FILE")
 
     @default("stream_to")
     def _default_stream_to(self) -> str:
-        return _env("COLLAB_AUDIT_STREAM")
-
-    @default("hub_api_url")
-    def _default_hub_api_url(self) -> str:
-        return _env("JUPYTERHUB_API_URL")
-
-    @default("service_url")
-    def _default_service_url(self) -> str:
-        return _env("JUPYTERHUB_SERVICE_URL") or "http://127.0.0.1:8086"
-
-    @default("prefix")
-    def _default_prefix(self) -> str:
-        return _env("JUPYTERHUB_SERVICE_PREFIX") or "/services/audit/"
-
-    @default("log_level")
-    def _default_log_level(self) -> int:
-        return logging.INFO
-
-    def initialize(self, argv: list[str] | None = None) -> None:
-        super().initialize(argv)
-        if self.config_file:
-            path = Path(self.config_file).absolute()
-            self.load_config_file(path.name, path=str(path.parent))
-            self.parse_command_line(argv)  # the command line has the last word
-
-    def start(self) -> None:
-        level: Any = self.log_level
-        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        gc.collect()
-        gc.freeze()  # what was imported stays: no collection need look at it
-        try:
-            asyncio.run(self.run())
-        except CollabError as error:
-            sys.exit(f"audit: {error}")
+        return env("COLLAB_AUDIT_STREAM")
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -211,6 +155,7 @@ class AuditApp(Application):
         DatabaseError
             The database does not answer.
         """
+        token = self.read_hub_token()
         state = self._check_settings()
         signer = audit_factory.read_signer(Path(self.key_file))
         emitters = EmittersFile(Path(self.emitters_file))
@@ -236,7 +181,6 @@ class AuditApp(Application):
             work = Work(keeper, emitters, metrics, _now, self.prefix)
             retention = RetentionSettings(self.retention_days, frozenset(self.retention_hold))
             work.more[managing.MORE] = AuditRetention(keeper, retention, now=_now)
-            token = _env("JUPYTERHUB_API_TOKEN")
             async with factory.make_hub_client(self.hub_api_url, token) as hub:
                 work.more[reading.MORE] = AuditReading(
                     audit_log,
@@ -252,11 +196,6 @@ class AuditApp(Application):
 
     def _check_settings(self) -> Path:
         """The state folder, if all that is needed is said. Raises PermanentError."""
-        if not (self.hub_api_url and _env("JUPYTERHUB_API_TOKEN")):
-            raise PermanentError(
-                "The audit service does not know its hub. Set JUPYTERHUB_API_URL and "
-                "JUPYTERHUB_API_TOKEN, as for any JupyterHub service."
-            )
         wanted = {
             "COLLAB_AUDIT_STATE": self.state_folder,
             "COLLAB_AUDIT_KEY_FILE": self.key_file,
@@ -312,7 +251,8 @@ class AuditApp(Application):
         tasks: list[asyncio.Task[Any]] = []
         try:
             await keeper.start(self._describe(work, database), accepted_size=self.accept_rollback)
-            server = self._listen(work)
+            # A little more than a batch may have, so that what is too large is told so.
+            server = self.listen(make_routes(work, ROUTES), work, body_bytes_max=2 * BODY_BYTES_MAX)
             try:
                 tasks += [
                     asyncio.create_task(keeper.run()),
@@ -321,7 +261,7 @@ class AuditApp(Application):
                 ]
                 if stream is not None:
                     tasks.append(asyncio.create_task(stream.run()))
-                await self._until_stopped(tasks)
+                await self.until_stopped(tasks)
             finally:
                 server.stop()
                 await server.close_all_connections()
@@ -330,36 +270,3 @@ class AuditApp(Application):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await keeper.end()
-
-    def _listen(self, work: Work) -> HTTPServer:
-        sockets, where = bind_service(self.service_url, "audit service")
-        HubOAuth.instance(parent=self)
-        web = WebApplication(
-            make_routes(work, ROUTES),
-            default_handler_class=NotFoundHandler,
-            default_handler_args={"work": work},
-            cookie_secret=os.urandom(32),
-            log_function=log_request,
-        )
-        # A little more than a batch may have, so that what is too large is told so.
-        limit = 2 * BODY_BYTES_MAX
-        server = HTTPServer(web, max_body_size=limit, max_buffer_size=limit)
-        server.add_sockets(sockets)
-        self.log.info("Audit service listens on %s", where)
-        return server
-
-    async def _until_stopped(self, tasks: list[asyncio.Task[Any]]) -> None:
-        """Until a signal, or the end of a task that has none."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        stopped = asyncio.create_task(stop.wait())
-        try:
-            done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopped.cancel()
-            with suppress(asyncio.CancelledError):
-                await stopped
-        for task in done - {stopped}:
-            task.result()

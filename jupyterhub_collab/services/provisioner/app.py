@@ -9,30 +9,21 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
-import logging
-import os
-import signal
-import sys
 from contextlib import AsyncExitStack
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
-from jupyterhub.services.auth import HubOAuth
-from tornado.httpserver import HTTPServer
-from tornado.web import Application as WebApplication
 from traitlets import Float, Integer, Unicode, default
-from traitlets.config import Application
 
 from ... import __version__, factory
 from ...auditapi import NoRecorder, Recorder
 from ...constants import PROVISIONER_LEASE_NAME
-from ...errors import CollabError, PermanentError
+from ...errors import PermanentError
 from ...kube.lease import Lease
 from ...managers.tenancy import TenancySettings
 from ...models.audit import AuditEvent, Detail, Verb
-from ..binding import bind_service, log_request
-from .handlers import NotFoundHandler, Work, make_routes
+from ..application import ServiceApplication, env
+from .handlers import Work, make_routes
 from .metrics import Metrics
 from .webhook import Webhook
 
@@ -42,32 +33,20 @@ _MAX_BODY_BYTES = 1 << 20  # a contest's properties, generously
 _COLLECT_AFTER = 10_000
 
 
-def _env(name: str) -> str:
-    return os.environ.get(name, "")
-
-
-class ProvisionerApp(Application):
+class ProvisionerApp(ServiceApplication):
     """Settings and life of the service."""
 
     name = "jupyterhub-collab-provisioner"
-    version = __version__
+    title = "provisioner"
+    default_port = 8081
     description = "Keeps teams' namespaces as the hub's groups say."
 
-    config_file = Unicode("", help="A Python or JSON file with settings.").tag(config=True)
     platform_file = Unicode(
         help="JSON of the platform, the same that the hub is given ($COLLAB_PLATFORM_FILE)."
     ).tag(config=True)
     kubeconfig = Unicode(
         help="Which cluster, and as whom ($KUBECONFIG); empty: the pod's service account."
     ).tag(config=True)
-    hub_api_url = Unicode(help="The hub's REST API ($JUPYTERHUB_API_URL).").tag(config=True)
-    service_url = Unicode(
-        help="Where to listen ($JUPYTERHUB_SERVICE_URL): its port, and its address where that is "
-        "one of this machine's; otherwise all addresses."
-    ).tag(config=True)
-    prefix = Unicode(help="Path below the hub's proxy ($JUPYTERHUB_SERVICE_PREFIX).").tag(
-        config=True
-    )
     poll_seconds = Float(
         10.0, min=0.1, help="Seconds between two reads of all hub groups; a nudge does not wait."
     ).tag(config=True)
@@ -107,69 +86,39 @@ class ProvisionerApp(Application):
 
     @default("platform_file")
     def _default_platform_file(self) -> str:
-        return _env("COLLAB_PLATFORM_FILE")
+        return env("COLLAB_PLATFORM_FILE")
 
     @default("kubeconfig")
     def _default_kubeconfig(self) -> str:
-        return _env("KUBECONFIG")
-
-    @default("hub_api_url")
-    def _default_hub_api_url(self) -> str:
-        return _env("JUPYTERHUB_API_URL")
-
-    @default("service_url")
-    def _default_service_url(self) -> str:
-        return _env("JUPYTERHUB_SERVICE_URL") or "http://127.0.0.1:8081"
-
-    @default("prefix")
-    def _default_prefix(self) -> str:
-        return _env("JUPYTERHUB_SERVICE_PREFIX") or "/services/provisioner/"
+        return env("KUBECONFIG")
 
     @default("webhook_url")
     def _default_webhook_url(self) -> str:
-        return _env("COLLAB_WEBHOOK_URL")
+        return env("COLLAB_WEBHOOK_URL")
 
     @default("audit_url")
     def _default_audit_url(self) -> str:
-        return _env("COLLAB_AUDIT_URL")
+        return env("COLLAB_AUDIT_URL")
 
     @default("audit_token_file")
     def _default_audit_token_file(self) -> str:
-        return _env("COLLAB_AUDIT_TOKEN_FILE")
+        return env("COLLAB_AUDIT_TOKEN_FILE")
 
     @default("audit_spool")
     def _default_audit_spool(self) -> str:
-        return _env("COLLAB_AUDIT_SPOOL") or "audit-spool"
+        return env("COLLAB_AUDIT_SPOOL") or "audit-spool"
 
     @default("audit_ca_file")
     def _default_audit_ca_file(self) -> str:
-        return _env("COLLAB_AUDIT_CA_FILE")
+        return env("COLLAB_AUDIT_CA_FILE")
 
     @default("webhook_secret_file")
     def _default_webhook_secret_file(self) -> str:
-        return _env("COLLAB_WEBHOOK_SECRET_FILE")
-
-    @default("log_level")
-    def _default_log_level(self) -> int:
-        return logging.INFO
-
-    def initialize(self, argv: list[str] | None = None) -> None:
-        super().initialize(argv)
-        if self.config_file:
-            path = Path(self.config_file).absolute()
-            self.load_config_file(path.name, path=str(path.parent))
-            self.parse_command_line(argv)  # the command line has the last word
+        return env("COLLAB_WEBHOOK_SECRET_FILE")
 
     def start(self) -> None:
-        level: Any = self.log_level
-        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        gc.collect()
-        gc.freeze()  # what was imported stays: no collection need look at it
         gc.set_threshold(_COLLECT_AFTER, 20, 20)
-        try:
-            asyncio.run(self.run())
-        except CollabError as error:
-            sys.exit(f"provisioner: {error}")
+        super().start()
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -179,12 +128,7 @@ class ProvisionerApp(Application):
         PermanentError
             A setting is missing or wrong, or the port is taken.
         """
-        token = _env("JUPYTERHUB_API_TOKEN")
-        if not (self.hub_api_url and token):
-            raise PermanentError(
-                "The provisioner does not know its hub. Set JUPYTERHUB_API_URL and "
-                "JUPYTERHUB_API_TOKEN, as for any JupyterHub service."
-            )
+        token = self.read_hub_token()
         if not self.platform_file:
             raise PermanentError("Set COLLAB_PLATFORM_FILE to the platform's JSON file.")
         platform = factory.make_platform(self.platform_file)
@@ -229,9 +173,9 @@ class ProvisionerApp(Application):
             )
             metrics.observe_teams(tenancy.manager.statuses, lambda: tenancy.manager.queue_length)
             work = Work(tenancy.manager, metrics, self.prefix, asked=tenancy.teller.asked)
-            server = self._listen(work)
+            server = self.listen(make_routes(work), work, body_bytes_max=_MAX_BODY_BYTES)
             try:
-                await self._until_stopped(lease, work, webhook)
+                await self._work_until_stopped(lease, work, webhook)
             finally:
                 server.stop()
                 await server.close_all_connections()
@@ -274,35 +218,14 @@ class ProvisionerApp(Application):
             )
         return secret
 
-    def _listen(self, work: Work) -> HTTPServer:
-        sockets, where = bind_service(self.service_url, "provisioner")
-        HubOAuth.instance(parent=self)
-        web = WebApplication(
-            make_routes(work),
-            default_handler_class=NotFoundHandler,
-            default_handler_args={"work": work},
-            cookie_secret=os.urandom(32),
-            log_function=log_request,
-        )
-        server = HTTPServer(web, max_body_size=_MAX_BODY_BYTES, max_buffer_size=_MAX_BODY_BYTES)
-        server.add_sockets(sockets)
-        self.log.info("Provisioner listens on %s", where)
-        return server
-
-    async def _until_stopped(self, lease: Lease, work: Work, webhook: Webhook | None) -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+    async def _work_until_stopped(self, lease: Lease, work: Work, webhook: Webhook | None) -> None:
         leading = asyncio.create_task(self._lead_forever(lease, work, webhook))
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({leading, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (leading, stopped):
-            task.cancel()
-        results = await asyncio.gather(leading, stopped, return_exceptions=True)
-        await lease.release()
-        if isinstance(results[0], Exception):
-            raise results[0]
+        try:
+            await self.until_stopped([leading])
+        finally:
+            leading.cancel()
+            await asyncio.gather(leading, return_exceptions=True)
+            await lease.release()
 
     async def _lead_forever(self, lease: Lease, work: Work, webhook: Webhook | None) -> None:
         while True:

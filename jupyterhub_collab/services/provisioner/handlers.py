@@ -7,18 +7,13 @@ but the page and the metrics is JSON; every error says what happened and what to
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from jupyterhub.services.auth import (
-    HubOAuthCallbackHandler,
-    HubOAuthenticated,
-    UserNotAllowed,
-)
+from jupyterhub.services.auth import HubOAuthCallbackHandler
 from tornado.web import HTTPError, RequestHandler
 
 from ... import names
@@ -28,6 +23,7 @@ from ...errors import CollabError, PermanentError, Problem, RetryableError, Spec
 from ...managers.tenancy import TenancyManager
 from ...reconcile.conditions import State
 from ...reconcile.plan import Plan
+from ..handlers import ServiceHandler
 from .metrics import Metrics
 from .openapi import make_openapi
 from .page import make_page
@@ -74,72 +70,26 @@ class Work:
         return None
 
 
-class Handler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]
-    """Base: who asks, and errors as JSON."""
+class Handler(ServiceHandler):
+    """Base of this service's.
 
-    is_public = False
+    Attributes
+    ----------
+    is_write
+        Takes `custom:collab:provision`, or an admin.
+    """
+
+    content_policy = "default-src 'none'; style-src 'unsafe-inline'"
     is_write = False
     work: Work
 
-    def initialize(self, work: Work) -> None:
-        self.work = work
-
     async def prepare(self) -> None:
-        if self.is_public:
+        await super().prepare()
+        if not self.is_write or self.hub_model is None:
             return
-        model = await self.hub_auth.get_user(self, sync=False)
-        if model is None:
-            self._hub_auth_user_cache = None
-            if self.request.method == "GET" and self._wants_page():
-                self.redirect(self.get_login_url())
-                return
-            raise HTTPError(401, "Send a token of the hub: 'Authorization: token ...'.")
-        try:
-            self._hub_auth_user_cache = self.check_hub_user(model)
-        except UserNotAllowed as error:
-            self._hub_auth_user_cache = None
-            scope = " or ".join(sorted(self.hub_scopes or ()))
-            raise HTTPError(403, f"This needs the hub scope {scope}.") from error
-        if self.request.method not in ("GET", "HEAD", "OPTIONS"):
-            self.check_xsrf_cookie()
-        if self.is_write and not (
-            SCOPE_PROVISION in model.get("scopes", ()) or model.get("admin") is True
-        ):
+        may = SCOPE_PROVISION in self.hub_model.get("scopes", ())
+        if not may and self.hub_model.get("admin") is not True:
             raise HTTPError(403, f"This needs the hub scope {SCOPE_PROVISION}, or an admin.")
-
-    def check_xsrf_cookie(self) -> None:
-        # tornado calls this before `prepare` knows who asks; prepare calls it again
-        if hasattr(self, "_cached_hub_user"):
-            super().check_xsrf_cookie()
-
-    def _wants_page(self) -> bool:
-        return "text/html" in self.request.headers.get("Accept", "")
-
-    def set_default_headers(self) -> None:
-        self.set_header("Content-Type", "application/json")
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Cache-Control", "no-store")
-        self.set_header(
-            "Content-Security-Policy",
-            "default-src 'none'; style-src 'unsafe-inline'; "
-            "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-        )
-
-    def send(self, value: Any, status: int = 200) -> None:
-        """Answer with JSON."""
-        self.set_status(status)
-        self.finish(json.dumps(value))
-
-    def refuse(self, status: int, message: str, **more: Any) -> None:
-        """Answer with an error."""
-        self.send({"status": status, "message": message, **more}, status)
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        message = self._reason
-        if isinstance(error, HTTPError) and error.log_message:
-            message = error.log_message
-        self.refuse(status_code, message)
 
     def require_ready(self) -> bool:
         """Answer 503 unless both sides are known."""
@@ -193,7 +143,7 @@ class TeamsHandler(Handler):
             return
         page = statuses[offset : offset + limit]
         after = offset + limit if offset + limit < len(statuses) else None
-        if self._wants_page():
+        if self.wants_page():
             self.set_header("Content-Type", "text/html; charset=utf-8")
             self.finish(make_page(page, total=len(statuses), offset=offset, after=after))
             return
@@ -384,15 +334,6 @@ class RootHandler(Handler):
 
     async def get(self) -> None:
         self.redirect(f"{self.work.prefix}teams")
-
-
-class NotFoundHandler(Handler):
-    """Everything else."""
-
-    is_public = True
-
-    async def prepare(self) -> None:
-        self.refuse(404, "There is nothing here; openapi.json says what there is.")
 
 
 def make_routes(work: Work) -> list[tuple[Any, ...]]:
