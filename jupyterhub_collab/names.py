@@ -29,6 +29,7 @@ NAMESPACE_PREFIX_MAX = 20  # leaves room in the 63 characters of a DNS label
 _TEAM_ID = re.compile(TEAM_ID_PATTERN)
 _PREFIX = re.compile(r"([a-z][a-z0-9]*-)+")
 _RESERVED = frozenset({"default"})
+_ARCHIVE_ID = re.compile(r"[a-z0-9-]{1,30}\.[0-9a-f]{16}\.[0-9]{1,18}")
 _NOT_SLUG = re.compile(r"[^a-z0-9]+")
 
 
@@ -66,6 +67,11 @@ def team_of_namespace(namespace: str, *, prefix: str) -> str | None:
 def is_reserved_namespace(namespace: str, *, hub_namespace: str) -> bool:
     """Whether no team may ever have this namespace: the cluster's own and the hub's."""
     return namespace in _RESERVED or namespace.startswith("kube-") or namespace == hub_namespace
+
+
+def team_host(team: str, domain: str) -> str:
+    """The name under which a team's page is found: a team id is a DNS label."""
+    return f"{team}.{domain}"
 
 
 def contest_group(contest: str) -> str:
@@ -112,6 +118,23 @@ def dataset_volume(namespace: str, dataset: str) -> str:
     A dot parts the two: a namespace cannot hold one.
     """
     return f"{namespace}.{dataset}"
+
+
+def archive_id(team: str, claim: str, operation: int) -> str:
+    """Id of a volume's copy, made for one operation. Names no person, though claims may."""
+    digest = hashlib.sha256(claim.encode()).hexdigest()[:16]
+    return f"{team}.{digest}.{operation}"
+
+
+def is_archive_id(text: str) -> bool:
+    """Whether `archive_id` may have made it."""
+    return bool(_ARCHIVE_ID.fullmatch(text)) and is_team_id(text.partition(".")[0])
+
+
+def archive_job(what: str, archive: str, claim: str) -> str:
+    """Name of the Job that saves or restores (`what`) this copy and claim."""
+    digest = hashlib.sha256(f"{archive}\0{claim}".encode()).hexdigest()[:16]
+    return f"{what}-{digest}"
 
 
 def egress_policy(rule: str) -> str:

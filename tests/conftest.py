@@ -17,13 +17,21 @@ import pytest
 from hypothesis import settings
 
 # The same examples in each run: only a change makes a test fail. `make campaign` draws new ones.
-settings.register_profile("same", derandomize=True)
+# No deadlines: how long an example takes says how busy the machine is.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("default", deadline=None)
 settings.load_profile("same")
 
 TESTS = Path(__file__).parent
 pytest_plugins = [
     name
-    for name in ("tests.cluster.fixtures", "tests.contract.plugin", "tests.hub_fixtures")
+    for name in (
+        "tests.cluster.fixtures",
+        "tests.contract.plugin",
+        "tests.hub_fixtures",
+        "tests.orderly_end",
+        "tests.services.contests.fixtures",
+    )
     if find_spec(name)
 ]
 

@@ -21,6 +21,7 @@ from tests.real_hub import ROOT, RealHub
 def pytest_configure() -> None:
     # Benchmarks have theirs whole.
     RealHub.python_path = (ROOT / "tests" / "quick_start", ROOT)
+    RealHub.program = "quick_hub"
 
 
 @pytest.fixture

@@ -66,6 +66,8 @@ class RealHub:
         Further lines of configuration.
     python_path
         Where the hub's process looks for modules first.
+    program
+        The module that is run.
     """
 
     folder: Path
@@ -77,6 +79,7 @@ class RealHub:
     port: int = field(default_factory=find_free_port)
     process: subprocess.Popen[bytes] | None = None
     python_path: ClassVar[tuple[Path, ...]] = (ROOT,)
+    program: ClassVar[str] = "jupyterhub"
 
     @property
     def api_url(self) -> str:
@@ -123,7 +126,7 @@ class RealHub:
         config.write_text(self.config())
         with (self.folder / "hub.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "jupyterhub", "-f", str(config), *arguments],
+                [sys.executable, "-m", self.program, "-f", str(config), *arguments],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

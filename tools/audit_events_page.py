@@ -61,7 +61,15 @@ ROWS: dict[Verb, Row] = {
         "reason: `created`, `changed`, `deleted`; details: `fields` that changed, `gate`, `tier`,"
         " `retention` with what they were `_before`, `generation`",
     ),
-    V.CONTEST_CHANGE: Row("hub", "a contest's group", "", "as `group.change`"),
+    V.CONTEST_CHANGE: Row(
+        "hub, contests",
+        "a contest's group (hub); what somebody did with a contest or a team, and what the worker"
+        " does on the way: `allowed` before anything final, which is not done without",
+        "",
+        "of the hub as `group.change`; of each transition reason: `transition`, details: `before`,"
+        " `after`, `operation`, `transition` (its number: one that is told twice has the same); of"
+        " the worker reason: `release`, `forget`, details: `course`, `step`, `operation`",
+    ),
     V.TOKEN_CREATE: Row(
         "hub",
         "a token was made",
@@ -137,7 +145,7 @@ ROWS: dict[Verb, Row] = {
         "`allowed` before a group's properties that grant data sets are written, `succeeded` once"
         " they are",
         "",
-        "`datasets`; details: `every_team` (of the contest)",
+        "`datasets`; details: `every_team` (of the contest), `round` (only of its teams)",
     ),
     V.DATASET_REVOKE: Row("hub", "they are granted no more", "", "as above"),
     V.AIRLOCK_REQUEST: Row("nobody yet", "somebody asks to take results out"),
@@ -145,7 +153,7 @@ ROWS: dict[Verb, Row] = {
     V.JOB_SUBMIT: Row("nobody yet", "a batch job"),
     V.JOB_END: Row("nobody yet", "its end"),
     V.CONFIGURATION_LOAD: Row(
-        "hub, provisioner",
+        "hub, provisioner, contests",
         "at their start",
         "which of them",
         "details: versions, authenticator, spawner, sources, lifetimes, and SHA-256 of the files:"

@@ -23,11 +23,12 @@ def main() -> None:
     for module in (
         "tests.contract.docs",
         "tools.audit_events_page",
+        "tools.contest_life_page",
         "tools.permissions_page",
         "tools.policies_page",
     ):
         subprocess.run([sys.executable, "-m", module], cwd=ROOT, check=True)
-    for service in ("provisioner", "audit"):
+    for service in ("provisioner", "audit", "contests"):
         module = f"jupyterhub_collab.services.{service}.openapi"
         openapi = subprocess.run([sys.executable, "-m", module], check=True, stdout=subprocess.PIPE)
         (ROOT / "docs" / "api" / f"{service}.openapi.json").write_bytes(openapi.stdout)

@@ -29,6 +29,10 @@ The hub makes a Secret for each server and can do nothing else with Secrets: not
 or delete. Each is owned by its server's pod, so the cluster removes it with the pod
 ([why](../decisions/0008-server-secret.md)). A pod could show the hub any Secret of its namespace; a
 policy lets a pod name no Secret but its own.
+
+The provisioner makes one for each archive Job, with the token of that one copy, and can do nothing
+else with Secrets either: a policy lets it make none but these, each owned by the Job that it is
+named after ([why](../decisions/0021-archives.md)).
 """
 
 

@@ -15,6 +15,8 @@ ENDPOINT = {"host": "hub", "address": "192.0.2.1", "port": 8081, "peer": {"cidr"
 PLATFORM = {
     "hub_api": ENDPOINT,
     "proxy": ENDPOINT,
+    "archive_image": "registry.example.org/basic:1",
+    "contests": {**ENDPOINT, "host": "contests", "port": 8087},
     "dataset_nfs": True,
     "host_users": False,
     "image_prefixes": ["registry.example.org/"],
@@ -27,6 +29,9 @@ WHAT = {
     "retention": "What the provisioner deletes for good",
     "labels": "Whose an object is, whoever writes it (but the provisioner)",
     "pods": "New pods in team namespaces, whoever makes them",
+    "archive-pods": "New pods of archive Jobs, whoever makes them",
+    "archive-jobs": "New Jobs in team namespaces, whoever makes them",
+    "archive-secrets": "Secrets that the provisioner makes",
     "debug-containers": "Containers that somebody adds to a running pod",
     "pod-changes": "Changes of a running pod",
     "claims": "New volume claims in team namespaces, whoever makes them",
@@ -49,7 +54,7 @@ missing or of another version. They need Kubernetes 1.31 or newer.
 | taken over | what holds it |
 |---|---|
 | the hub | what the provisioner wrote on the team's namespace: images, priority classes, tolerations, storage class, host aliases, the gate (annotations `jupyterhub-collab.org/...`, a line an entry) |
-| the provisioner | the platform's settings, which are part of the policies: `image_prefixes`, `priority_classes`, `toleration_keys`, `runtime_class`, `host_users`, `dataset_csi_drivers`, `dataset_nfs`; of networks the platform's services and public ones. It starts no pod itself, and an administrator's word (the annotation `jupyterhub-collab.org/destroy-with-contest`) stands before what it destroys |
+| the provisioner | the platform's settings, which are part of the policies: `image_prefixes`, `priority_classes`, `toleration_keys`, `runtime_class`, `host_users`, `dataset_csi_drivers`, `dataset_nfs`; of networks the platform's services and public ones. Of Jobs it starts those alone that copy a team's volume to the contests service or back (`archive_image`, `contests`), and an administrator's word (the annotation `jupyterhub-collab.org/destroy-with-contest`) stands before what it destroys |
 | both | the platform's settings |
 
 The first three of these settings are open unless you say them. On a cluster that others use too, say

@@ -1,4 +1,4 @@
-"""HTTP to the audit service: one batch, one answer, said in errors that tell what to do next.
+"""HTTP to the audit service: batches, and its newest signed head; errors tell what to do next.
 
 The token goes into one header and nowhere else: not into an address, a log or an error. Redirects
 are not followed, they would carry it elsewhere. Nothing is tried again here.
@@ -150,27 +150,49 @@ class AuditClient:
         NotTakenError, DeniedError, NoAnswerError
             As they say.
         """
-        if self._session is None:
-            raise RuntimeError("use AuditClient as a context manager")
-        try:
-            async with self._session.post(
-                self.url, data=body, headers=self._headers, allow_redirects=False
-            ) as response:
-                status, text = response.status, await _read(response)
-                asked_s = self._retry_after_s(response.headers.get("Retry-After"))
-        except aiohttp.ClientSSLError as e:
-            raise DeniedError(
-                f"the certificate of {self.url} is not trusted; name its issuer's as ca_file"
-            ) from e
-        except _NO_ANSWER as e:
-            raise NoAnswerError(f"no answer from {self.url} ({type(e).__name__})") from e
+        status, text, asked_s = await self._ask("POST", self.url, body)
         if status == 200:
             return _to_answer(text)
         if status in (413, 422):
             raise NotTakenError(f"{status} {_reason(text)}")
-        if status in (408, 425, 429) or status >= 500:
-            raise NoAnswerError(f"{status} {_reason(text)}", retry_after_s=asked_s)
-        raise DeniedError(f"{status} {_reason(text)}")
+        raise _refusal(status, text, asked_s)
+
+    async def read_checkpoint(self) -> str:
+        """The log's newest signed head (a signed note); empty: it has signed none yet.
+
+        Raises
+        ------
+        DeniedError, NoAnswerError
+            As they say.
+        """
+        url = f"{self.url.removesuffix('events')}checkpoints?limit=1"
+        status, text, asked_s = await self._ask("GET", url)
+        if status != 200:
+            raise _refusal(status, text, asked_s)
+        try:
+            notes = [str(found["note"]) for found in json.loads(text)["checkpoints"]]
+        except (ValueError, TypeError, KeyError) as e:
+            raise NoAnswerError("200, but not with what an audit service says") from e
+        return notes[0] if notes else ""
+
+    async def _ask(
+        self, method: str, url: str, body: bytes | None = None
+    ) -> tuple[int, bytes, float | None]:
+        """Status, text and after how many seconds to ask again. Raises as `post`."""
+        if self._session is None:
+            raise RuntimeError("use AuditClient as a context manager")
+        try:
+            async with self._session.request(
+                method, url, data=body, headers=self._headers, allow_redirects=False
+            ) as response:
+                status, text = response.status, await _read(response)
+                return status, text, self._retry_after_s(response.headers.get("Retry-After"))
+        except aiohttp.ClientSSLError as e:
+            raise DeniedError(
+                f"the certificate of {url} is not trusted; name its issuer's as ca_file"
+            ) from e
+        except _NO_ANSWER as e:
+            raise NoAnswerError(f"no answer from {url} ({type(e).__name__})") from e
 
     def _retry_after_s(self, header: str | None) -> float | None:
         """Seconds of a Retry-After header, which is a number or a date (RFC 9110)."""
@@ -187,6 +209,12 @@ class AuditClient:
                 moment = moment.replace(tzinfo=timezone.utc)
             seconds = (moment - self._now()).total_seconds()
         return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _refusal(status: int, text: bytes, asked_s: float | None) -> CollabError:
+    if status in (408, 425, 429) or status >= 500:
+        return NoAnswerError(f"{status} {_reason(text)}", retry_after_s=asked_s)
+    return DeniedError(f"{status} {_reason(text)}")
 
 
 def to_body(incarnation: str, events: Sequence[tuple[int, bytes, bool]]) -> bytes:

@@ -79,6 +79,10 @@ class Emitter:
         self._task: asyncio.Task[None] | None = None
         self._open = AsyncExitStack()
 
+    async def read_checkpoint(self) -> str:
+        """The log's newest signed head; empty: none yet. Raises RetryableError, PermanentError."""
+        return await self._client.read_checkpoint()
+
     async def __aenter__(self) -> Emitter:
         async with AsyncExitStack() as stack:
             await asyncio.to_thread(self.spool.open)

@@ -10,11 +10,12 @@ import typer
 import yaml
 
 from ..errors import UserError
-from ..factory import make_kube_client, make_platform
+from ..factory import make_kube_client
 from ..manifests.guard import make_guard
 from ..manifests.manifest import Manifest
 from ..manifests.rbac import make_rbac
 from ..models import Platform
+from ..platform_file import make_platform
 from .up.ground import Ground
 from .up.ground import make_platform as make_platform_of_run
 
@@ -64,7 +65,9 @@ def _read_settings(platform: Path | None, hub_address: str | None) -> Platform:
     if hub_address is not None:
         nowhere = Path()  # whose kubeconfigs they are does not matter here, nor do ports
         ground = Ground(nowhere, nowhere, hub_address, embedded=False)
-        return make_platform_of_run(ground, hub_port=1, port=1, extra=platform)
+        return make_platform_of_run(
+            ground, hub_port=1, port=1, public_url="http://hub", extra=platform
+        )
     if platform is None:
         raise UserError(
             "Say which platform: --platform FILE, or for `up --kubeconfig` its --hub-address."

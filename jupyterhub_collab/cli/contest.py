@@ -1,33 +1,24 @@
-"""`jupyterhub-collab plan`, `apply` and `schema`: the contest manifest on a hub.
-
-The token comes from a file or the environment, never from the command line: others on the machine
-can read that.
-"""
+"""`jupyterhub-collab plan`, `apply` and `schema`: the contest manifest, through the registry."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
-from collections.abc import Awaitable, Callable
+import time
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 import typer
-from rich.console import Console
 
-from ..errors import SpecError, UserError
-from ..factory import make_platform
-from ..hubapi.client import HubClient, to_api_url
-from ..managers.contest import ContestManager, TeamRegistry
+from ..errors import PermanentError, SpecError, UserError
+from ..hubapi.contests import ContestsClient
 from ..models import ContestManifest
-from ..policy.contest_manifest import (
-    ContestPlan,
-    GroupChange,
-    contest_schema,
-    parse_contest_manifest,
-)
+from ..platform_file import make_platform
+from ..policy import contest_difference
+from ..policy.contest_manifest import ContestPlan, contest_schema, parse_contest_manifest
+from .contests_service import ContestsUrl, HubUrl, TokenFile, make_console, run
 from .plan_table import (
     make_destroy_note,
     make_gone_note,
@@ -36,19 +27,12 @@ from .plan_table import (
     to_label,
 )
 
-HUB_URL_VARIABLE: Final = "JUPYTERHUB_COLLAB_HUB_URL"
-TOKEN_VARIABLE: Final = "JUPYTERHUB_COLLAB_TOKEN"  # noqa: S105 - a name
 EXIT_CHANGES: Final = 2
+LOOK_S: Final = 0.3
+PATIENCE_S: Final = 20.0  # with groups that the service says it cannot write
+LONGEST_S: Final = 3600.0
 
-T = TypeVar("T")
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The contest manifest (YAML).")]
-HubUrl = Annotated[
-    str | None,
-    typer.Option(envvar=HUB_URL_VARIABLE, help="The hub's address: https://hub.example.org"),
-]
-TokenFile = Annotated[
-    Path | None, typer.Option(help=f"File that holds the API token; or set {TOKEN_VARIABLE}.")
-]
 PlatformFile = Annotated[
     Path | None,
     typer.Option(
@@ -67,6 +51,7 @@ def register(app: typer.Typer) -> None:
 def plan(
     file: File,
     hub_url: HubUrl = None,
+    contests_url: ContestsUrl = None,
     token_file: TokenFile = None,
     platform: PlatformFile = None,
     detailed_exitcode: Annotated[
@@ -75,12 +60,14 @@ def plan(
 ) -> None:
     """Show what `apply` would change on the hub. Changes nothing."""
     manifest = _read_manifest(file, platform)
-    found = _run(hub_url, token_file, lambda manager: manager.plan(manifest))
-    console = _console()
+    path = f"contests/{manifest.contest.id}/plan"
+    wire = manifest.to_wire()
+    found = _to_plan(run(hub_url, contests_url, token_file, lambda c: c.post(path, wire)))
+    console = make_console()
     if found.changes or found.gone:
         console.print(make_plan_table(found))
     console.print(make_summary(found), markup=False)
-    _print_notes(console, found)
+    _print_notes(found)
     if detailed_exitcode and not found.is_empty:
         raise typer.Exit(EXIT_CHANGES)
 
@@ -88,21 +75,34 @@ def plan(
 def apply(
     file: File,
     hub_url: HubUrl = None,
+    contests_url: ContestsUrl = None,
     token_file: TokenFile = None,
     platform: PlatformFile = None,
 ) -> None:
     """Make the hub's teams as the manifest says. Deletes no group; safe to repeat."""
     manifest = _read_manifest(file, platform)
-    console = _console()
-
-    def report(change: GroupChange) -> None:
-        done = "created" if change.action.value == "create" else "changed"
-        console.print(f"{to_label(change.group)} {done}", markup=False)
-
-    done = _run(hub_url, token_file, lambda manager: manager.apply(manifest, report=report))
+    console = make_console()
+    done = run(hub_url, contests_url, token_file, lambda c: apply_manifest(c, manifest))
+    for change in done.changes:
+        word = "created" if change.action.value == "create" else "changed"
+        console.print(f"{to_label(change.group)} {word}", markup=False)
     if done.is_empty:
         console.print(make_summary(done), markup=False)
-    _print_notes(console, done)
+    _print_notes(done)
+
+
+async def apply_manifest(client: ContestsClient, manifest: ContestManifest) -> ContestPlan:
+    """Bring the registry after a manifest, and wait until the hub's groups are; what changed.
+
+    Raises
+    ------
+    SpecError, UserError, RetryableError, PermanentError
+        The service refused it, does not answer, or cannot write some groups just now.
+    """
+    contest = manifest.contest.id
+    done = _to_plan(await client.put(f"contests/{contest}/manifest", manifest.to_wire()))
+    await _until_projected(client, contest)
+    return done
 
 
 def schema() -> None:
@@ -110,14 +110,44 @@ def schema() -> None:
     print(json.dumps(contest_schema(), indent=2))
 
 
-def _print_notes(console: Console, plan: ContestPlan) -> None:
+async def _until_projected(client: ContestsClient, contest: str) -> None:
+    """Until the hub's groups are as the registry has them.
+
+    Raises
+    ------
+    PermanentError
+        The service says that it cannot write some. It goes on trying.
+    """
+    began = time.monotonic()
+    while True:
+        progress = await client.get(f"contests/{quote(contest, safe='')}/progress")
+        if not progress["behindCount"]:
+            return
+        problems: list[dict[str, Any]] = progress["problems"]
+        waited_s = time.monotonic() - began
+        is_stuck = len(problems) == progress["behindCount"] and waited_s > PATIENCE_S
+        if is_stuck or waited_s > LONGEST_S:
+            said = "\n".join(f"{p['group']}: {p['why']}" for p in problems[:10])
+            raise PermanentError(
+                "the registry has what the manifest says, but the hub's groups could not be"
+                f" brought after it yet; the service goes on trying:\n{said}"
+            )
+        await asyncio.sleep(LOOK_S)
+
+
+def _to_plan(said: dict[str, Any]) -> ContestPlan:
+    try:
+        return contest_difference.from_wire(said)
+    except ValueError as e:
+        raise PermanentError(
+            "the contests service answered with no plan: is it newer than this program?"
+        ) from e
+
+
+def _print_notes(plan: ContestPlan) -> None:
     for note in (make_destroy_note(plan), make_gone_note(plan)):
         if note is not None:
-            console.print(note, markup=False)
-
-
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+            make_console().print(note, markup=False)
 
 
 def _read_manifest(file: Path, platform: Path | None) -> ContestManifest:
@@ -134,38 +164,3 @@ def _read_manifest(file: Path, platform: Path | None) -> ContestManifest:
         count = len(e.problems)
         print(f"{count} {'problem' if count == 1 else 'problems'} in {file}", file=sys.stderr)
         raise typer.Exit(1) from e
-
-
-def read_token(token_file: Path | None) -> str:
-    """The hub's API token, of a file or the environment. Raises UserError."""
-    if token_file is not None:
-        try:
-            token = token_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as e:
-            raise UserError(f"the token file {token_file} cannot be read: {e}") from e
-        source = str(token_file)
-    else:
-        token, source = os.environ.get(TOKEN_VARIABLE, "").strip(), TOKEN_VARIABLE
-    if not token:
-        raise UserError(
-            f"no API token: give --token-file FILE or set {TOKEN_VARIABLE} (a service's token, or"
-            " an admin's own from the hub's token page)"
-        )
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise UserError(f"{source} holds no token: one line of letters and digits is expected")
-    return token
-
-
-def _run(
-    hub_url: str | None, token_file: Path | None, use: Callable[[ContestManager], Awaitable[T]]
-) -> T:
-    """Use a manager on the hub that the options name."""
-    if not hub_url:
-        raise UserError(f"no hub: give --hub-url URL or set {HUB_URL_VARIABLE}")
-    api_url, token = to_api_url(hub_url), read_token(token_file)
-
-    async def run() -> T:
-        async with HubClient(api_url, token) as hub:
-            return await use(ContestManager(TeamRegistry(hub)))
-
-    return asyncio.run(run())

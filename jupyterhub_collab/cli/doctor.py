@@ -1,6 +1,6 @@
 """`jupyterhub-collab doctor`: is this machine ready for `up`, and what must one know; a line each.
 
-It must not: change anything, or start anything.
+It must not: change anything, or start anything. How people log in is in `doctor_auth`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import importlib.util
 import json
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import ClassVar
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 
@@ -42,6 +44,8 @@ from ..kube.kinds import (
 from ..manifests.guard import find_problems
 from ..manifests.manifest import Manifest
 from ..models import Platform
+from .demo_options import DEFAULT_DATA, Data, Kubeconfig, Port
+from .lazy_group import LazyGroup
 from .up.ground import check_reachable, read_server
 from .up.lease import read_live_holder
 from .up.ports import check_port
@@ -52,6 +56,38 @@ _OURS = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 _NO_SETTINGS = f"no ConfigMap {PLATFORM_CONFIG_MAP} says its settings"
 _NAMED = 5  # of teams, where there may be thousands
 _NEEDED = ("jupyterlab", "ipykernel", "pandas", "matplotlib", "vega_datasets")
+
+
+class Parts(LazyGroup):
+    """What `doctor` checks when asked for by name."""
+
+    modules: ClassVar[Mapping[str, str]] = {"auth": "doctor_auth"}
+
+
+doctors = typer.Typer(cls=Parts, invoke_without_command=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to the application."""
+    app.add_typer(doctors, name="doctor")
+
+
+@doctors.callback()
+def doctor(
+    context: typer.Context,
+    data: Data = DEFAULT_DATA,
+    port: Port = 8000,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Check what `up` needs; one line each. Exit code 1 when something is wrong.
+
+    `doctor auth` checks how people log in to a hub.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    options = DoctorOptions(data=data, port=port, kubeconfig=kubeconfig)
+    if not run_doctor(options, Console(highlight=False, soft_wrap=True)):
+        raise typer.Exit(1)
 
 
 class Verdict(str, Enum):

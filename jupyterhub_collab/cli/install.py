@@ -14,8 +14,8 @@ import typer
 import yaml
 
 from ..errors import UserError
-from ..factory import make_platform
 from ..manifests.installation import make_installation
+from ..platform_file import make_platform
 
 POLICY_KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 DEFAULT_HUB_IMAGE = "jupyterhub-collab/hub:0.1.0"

@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..factory import make_kube_client
 from ..hubapi.client import HubClient, to_api_url
 from ..managers.recovery import Recovered, RecoveryManager
-from .contest import HUB_URL_VARIABLE, HubUrl, TokenFile, read_token
+from .contests_service import HUB_URL_VARIABLE, HubUrl, TokenFile, read_token
 
 
 def register(app: typer.Typer) -> None:

@@ -14,6 +14,7 @@ import base64
 import contextlib
 import hmac
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,6 +29,7 @@ from .controllers import Controllers
 from .failures import ApiError, bad_request, not_found, unsupported
 from .fields import merge, merge_items
 from .folder import Paths
+from .ingress import IngressController, read_names
 from .objects import Objects, Write
 from .program import run, until_stopped
 from .resources import BY_PATH, DISCOVERY, SUBRESOURCES, Json, to_table
@@ -252,22 +254,40 @@ async def serve(paths: Paths) -> None:
     server = Server(paths)
     app = web.Application(client_max_size=_BODY_MAX_BYTES)
     app.router.add_route("*", "/{path:.*}", server.handle)
+    host, _, port = paths.server.removeprefix("https://").rpartition(":")
+    names, runners, following = read_names(paths), [], []
+    try:
+        runners.append(await _listen(app, host, int(port), paths.server_context()))
+        if names is not None:
+            controller, routed = IngressController(server.store, names), web.Application()
+            routed.router.add_route("*", "/{path:.*}", controller.handle)
+            runners.append(await _listen(routed, host, names.port, None))
+            following.append(asyncio.create_task(controller.follow()))
+        await until_stopped()
+    finally:
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
+        for runner in runners:
+            await runner.cleanup()
+        server.store.close()
+
+
+async def _listen(
+    app: web.Application, host: str, port: int, context: ssl.SSLContext | None
+) -> web.AppRunner:
+    """Raises PermanentError: the port is busy."""
     # A watch of a client that is gone is cancelled; writes have no await that could be.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
     await runner.setup()
-    host, _, port = paths.server.removeprefix("https://").rpartition(":")
-    site = web.TCPSite(runner, host, int(port), ssl_context=paths.server_context())
     try:
-        await site.start()
+        await web.TCPSite(runner, host, port, ssl_context=context).start()
     except OSError as error:
+        await runner.cleanup()
         message = f"The embedded API server cannot listen on {host}:{port} ({error.strerror}): "
         message += "stop the program that uses this port, or choose another."
         raise PermanentError(message) from error
-    else:
-        await until_stopped()
-    finally:
-        await runner.cleanup()
-        server.store.close()
+    return runner
 
 
 if __name__ == "__main__":

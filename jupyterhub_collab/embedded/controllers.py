@@ -19,6 +19,7 @@ from ..kube import kinds as k
 from . import admission
 from .admission import FINISHED
 from .failures import ApiError
+from .jobs import Jobs
 from .objects import DEFAULT_CLASS, PROTECTION, Objects, Write, to_time
 from .resources import BY_NAME, NAMESPACED, Json
 
@@ -42,6 +43,7 @@ class Controllers:
     def __init__(self, objects: Objects, volumes_dir: Path, ca_certificate: str) -> None:
         self._objects = objects
         self._store = objects.store
+        self._jobs = Jobs(objects)
         self._volumes_dir = volumes_dir
         self._ca_certificate = ca_certificate
 
@@ -90,6 +92,7 @@ class Controllers:
         root_ca = {"ca.crt": self._ca_certificate}
         self._ensure(k.CONFIG_MAP, namespace, "kube-root-ca.crt", data=root_ca)
         self._collect_garbage(namespace)
+        self._jobs.sync(namespace)
         for claim in self._store.select(_CLAIM, namespace):
             if claim["status"]["phase"] == "Pending":
                 self._bind(claim)

@@ -145,6 +145,8 @@ class Objects:
             obj["spec"] = {**defaults, "serviceAccountName": "default", **spec}
             obj["status"] = {"phase": "Pending"}
             admission.default_resources(obj, self.lister(meta["namespace"]))
+        elif kind is k.JOB:
+            obj["spec"] = {"backoffLimit": 6, "completions": 1, "parallelism": 1, **spec}
         elif kind in PROTECTION:
             meta["finalizers"] = [*meta.get("finalizers", ()), PROTECTION[kind]]
             is_claim = kind is k.PERSISTENT_VOLUME_CLAIM

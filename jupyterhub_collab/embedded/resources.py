@@ -21,6 +21,7 @@ _SHORT_NAMES: Final = {  # as people type them for kubectl
     k.POD: ["po"],
 }
 SUBRESOURCES: Final = {
+    k.JOB: ("status",),
     k.NAMESPACE: ("status",),
     k.NODE: ("status",),
     k.PERSISTENT_VOLUME: ("status",),

@@ -9,7 +9,8 @@ from typing import Any
 
 from jupyterhub.auth import Authenticator
 
-from .demo_accounts import DemoAccounts, DemoLoginHandler, make_password, write_accounts
+from .demo_accounts import DemoAccounts, make_password, write_accounts
+from .demo_login import DemoLoginHandler
 
 
 class DemoAuthenticator(DemoAccounts, Authenticator):  # type: ignore[misc]

@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..constants import SCOPE_AUDIT_MANAGE
-from . import STANDING_SCOPE, configure
+from ..constants import SCOPE_AUDIT_MANAGE, SCOPE_CONTESTS_MANAGE, SCOPE_CONTESTS_NOTICES
+from . import PROVISION_SCOPE, SERVERS_SCOPE, STANDING_SCOPE, configure
 from .demo_accounts import HOST_ACCOUNT
 from .demo_settings import (
     ENVIRONMENT_VARIABLE,
@@ -31,16 +31,22 @@ def configure_demo(c: Any) -> None:
     _configure_addresses(c, settings)
     _configure_accounts(c, settings, data)
     _configure_services(c, settings, data)
+    c.JupyterHub.template_paths = [*c.JupyterHub.get("template_paths", []), str(_TEMPLATES)]
     configure(
         c,
         platform_file=settings.platform_file,
         provisioner_url=settings.provisioner_url,
         provisioner_token=_read_token(data, "spawner"),
         credential_key_file=str(data / "secrets" / "server-credential.key"),
+        contests_url=f"http://127.0.0.1:{settings.contests_port}/services/contests/",
+        contests_token=_read_token(data, "spawner"),
     )
-    c.JupyterHub.template_paths = [*c.JupyterHub.get("template_paths", []), str(_TEMPLATES)]
     c.JupyterHub.template_vars = {
-        "service_pages": {"audit": settings.audit_page, "provisioner": settings.provisioner_page}
+        "service_pages": {
+            "audit": settings.audit_page,
+            "contests": settings.contests_page,
+            "provisioner": settings.provisioner_page,
+        }
     }
 
 
@@ -110,7 +116,13 @@ def _configure_services(c: Any, settings: DemoSettings, data: Path) -> None:
             "oauth_no_confirm": True,
         },
         {"name": "spawner", "api_token": _read_token(data, "spawner")},
-        {"name": "contests", "api_token": _read_token(data, "contests")},
+        {
+            "name": "contests",
+            "url": f"http://127.0.0.1:{settings.contests_port}",
+            "api_token": _read_token(data, "contests"),
+            "oauth_no_confirm": True,
+        },
+        {"name": "contest-host", "api_token": _read_token(data, "contest-host")},
     ]
     c.JupyterHub.load_roles = [
         {
@@ -134,20 +146,43 @@ def _configure_services(c: Any, settings: DemoSettings, data: Path) -> None:
         {
             # The hub's own role of everybody, and the way to what the log says of oneself.
             "name": "user",
-            "scopes": ["self", "access:services!service=audit"],
+            "scopes": [
+                "self",
+                "access:services!service=audit",
+                "access:services!service=contests",
+            ],
         },
         {
             "name": "spawner",
-            "description": "Asks the provisioner for a team's space before a server starts.",
+            "description": "The hub's own: asks for a team's space, and for notices to show.",
             "services": ["spawner"],
-            "scopes": ["access:services!service=provisioner", "custom:collab:provision"],
+            "scopes": [
+                "access:services!service=provisioner",
+                PROVISION_SCOPE,
+                "access:services!service=contests",
+                SCOPE_CONTESTS_NOTICES,
+            ],
         },
         {
             "name": "contests",
-            "description": "Makes teams and members as the contest manifests say.",
+            "description": "Brings teams and members to the hub, and takes down what ends.",
             "services": ["contests"],
-            # Where the hub makes members of rosters, nobody makes users for it.
-            "scopes": ["admin:groups", *(["admin:users"] if settings.directory is None else [])],
+            "scopes": [
+                "admin:groups",
+                "admin:users",  # makes demo users; deletes users who belong to nothing any more
+                "read:servers",  # whom it deletes has none
+                "delete:servers",
+                SERVERS_SCOPE,
+                STANDING_SCOPE,
+                "access:services!service=provisioner",
+                PROVISION_SCOPE,
+            ],
+        },
+        {
+            "name": "contest-host",
+            "description": "For plan, apply and contest in a shell: whatever a host may do.",
+            "services": ["contest-host"],
+            "scopes": ["access:services!service=contests", SCOPE_CONTESTS_MANAGE],
         },
     ]
 

@@ -7,7 +7,8 @@ from typing import Any
 from tornado import web
 
 from .auth.ldap import LDAPTeamAuthenticator
-from .demo_accounts import HOST_ACCOUNT, DemoAccounts, DemoLoginHandler
+from .demo_accounts import HOST_ACCOUNT, DemoAccounts
+from .demo_login import DemoLoginHandler
 
 
 class DemoLDAPAuthenticator(DemoAccounts, LDAPTeamAuthenticator):

@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+DOMAIN = "hub.localhost"
 ENVIRONMENT_VARIABLE = "COLLAB_DEMO_SETTINGS"  # names the file
 
 
@@ -45,8 +46,12 @@ class DemoSettings:
         What people must know of the cluster, None when there is nothing.
     audit_port
         Where the audit service listens.
+    contests_port
+        Where the contests service listens.
     directory
         None: the demo accounts are the hub's own.
+    names_port
+        Where the embedded cluster answers to teams' names; None: teams have none.
     """
 
     data: str
@@ -57,16 +62,18 @@ class DemoSettings:
     proxy_api_port: int
     provisioner_port: int
     audit_port: int
+    contests_port: int
     kubeconfig: str
     platform_file: str
     embedded: bool
     warning: str | None = None
     directory: DemoDirectorySettings | None = None
+    names_port: int | None = None
 
     @property
     def domain(self) -> str:
         """The hub's host name. Browsers resolve ``*.localhost`` to this machine (RFC 6761)."""
-        return "hub.localhost"
+        return DOMAIN
 
     @property
     def public_url(self) -> str:
@@ -97,6 +104,16 @@ class DemoSettings:
     def audit_page(self) -> str:
         """Where people read the log in a browser."""
         return f"http://audit--service.{self.domain}:{self.port}/services/audit/"
+
+    @property
+    def contests_url(self) -> str:
+        """The contests service's own address, with its prefix."""
+        return f"http://127.0.0.1:{self.contests_port}/services/contests/"
+
+    @property
+    def contests_page(self) -> str:
+        """Where hosts and members see their contests in a browser."""
+        return f"http://contests--service.{self.domain}:{self.port}/services/contests/"
 
     def to_json(self) -> str:
         """Text of the file."""

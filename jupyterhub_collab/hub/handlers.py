@@ -11,14 +11,18 @@ import json
 from typing import Any
 
 from jupyterhub.apihandlers.base import APIHandler
+from jupyterhub.handlers import BaseHandler
 from tornado import web
 
 from ..identity.server_credential import CredentialError, ServerClaims
 from . import INTROSPECT_SCOPE
+from .notices import HANDLERS as NOTICE_HANDLERS
 from .recovery import AdoptHandler, StraysHandler
 from .settings import settings_of
 from .spawner import TeamSpawner
 from .standing import HANDLERS as STANDING_HANDLERS
+from .team_page import HANDLERS as TEAM_PAGE_HANDLERS
+from .team_servers import HANDLERS as TEAM_SERVERS_HANDLERS
 from .teams import closed_because, is_member
 from .token_body import read_token
 
@@ -80,10 +84,13 @@ class IntrospectHandler(APIHandler):  # type: ignore[misc]
         return None if is_closed else spawner
 
 
-HANDLERS: list[tuple[str, type[APIHandler]]] = [
+HANDLERS: list[tuple[str, type[BaseHandler]]] = [
     (r"/api/collab/introspect", IntrospectHandler),
     (r"/api/collab/jwks", JwksHandler),
     (r"/api/collab/strays", StraysHandler),
     (r"/api/collab/adopt", AdoptHandler),
     *STANDING_HANDLERS,
+    *NOTICE_HANDLERS,
+    *TEAM_PAGE_HANDLERS,
+    *TEAM_SERVERS_HANDLERS,
 ]

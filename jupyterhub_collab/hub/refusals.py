@@ -45,6 +45,7 @@ class SpawnRefusedError(SpawnException):  # type: ignore[misc]
         super().__init__(message, reason=reason, log_message=log_message, status_code=status_code)
         # JupyterHub's pages show this instead of the exception's own text.
         self.jupyterhub_message = message
+        self.headers: dict[str, str] = {}  # of the answer, such as Retry-After
 
 
 def to_refusal(

@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from traitlets import Float, List, TraitError, Unicode, default, validate
+from traitlets import Float, Integer, List, TraitError, Unicode, default, validate
 from traitlets.config import Configurable
 
 from ..errors import PermanentError
-from ..factory import make_platform
 from ..identity.server_credential import CredentialIssuer, load_or_create_key
 from ..models import Platform
+from ..platform_file import make_platform
 
 
 class TeamSettings(Configurable):
@@ -77,6 +77,40 @@ class TeamSettings(Configurable):
         Seconds that a start goes on while a container cannot be made: its image cannot be fetched,
         or a volume or Secret is missing. Then the start ends, and the member reads why. More where
         the registry is unsteady.
+        """,
+    )
+
+    concurrent_starts = Integer(
+        128,
+        min=1,
+        config=True,
+        help="""
+        How many servers start at once, on the whole hub. More wait for their turn: contests take
+        turns, and the teams of each. A contest that starts alone has half of these places, so that
+        another finds one at once.
+
+        It takes the place of ``JupyterHub.concurrent_spawn_limit``, which must be 0: starts that
+        wait would count there.
+        """,
+    )
+
+    waiting_starts = Integer(
+        1000,
+        min=1,
+        config=True,
+        help="""
+        How many starts of one contest wait for their turn. Further ones are refused (429) and told
+        when to come again (Retry-After).
+        """,
+    )
+
+    turn_timeout = Float(
+        600.0,
+        min=1.0,
+        config=True,
+        help="""
+        Seconds that a start waits for its turn; then it is refused (429). ``start_timeout`` begins
+        when it has its turn.
         """,
     )
 

@@ -16,8 +16,10 @@ import asyncio
 import hmac
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any, Final
 
+from jupyterhub.utils import maybe_future
 from kubespawner import KubeSpawner
 from traitlets import TraitError, default, validate
 
@@ -34,8 +36,9 @@ from ..policy.spawning import (
     server_limit_refusal,
     to_options,
 )
+from ..policy.start_turns import Turn
 from .answering import ANSWER, distrust_answer, guard_first_answer
-from .audit.origin import carry_on, continued, current_origin
+from .audit.origin import Origin, carry_on, continued, current_origin, kept_origin
 from .audit.servers import stop_reason, tell_adopted, tell_not_started, tell_stopped
 from .chooser import form_of, to_raw_options
 from .cluster import LEAVINGS_KEY, ClusterLink, Leaving, leavings_in, open_link
@@ -46,9 +49,11 @@ from .readiness import NamespaceWaiter, ProvisionerLink
 from .reflector import PodView
 from .refusals import SpawnRefusedError, to_refusal
 from .settings import TeamSettings
+from .start_turns import end_turn, take_turn
 from .starting import ServerStart
 from .strays import sweep
-from .teams import closed_because, team_spec, teams_of
+from .team_servers import note
+from .teams import closed_because, running_gate, team_spec, teams_of
 
 _SYNC_S: Final = 30.0  # a start waits so long for the first list of pods
 _POLL_SYNC_S: Final = 5.0  # a poll so long, when the hub has just started
@@ -88,6 +93,8 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         self._spec: TeamSpec | None = None
         self._choice: ServerChoice | None = None
         self._start_id = ""  # server id of the start under way
+        self._asked: Origin | None = None  # who asked for it, and why
+        self.turn: Turn | None = None  # its place, to be given back
         self._steps: asyncio.Future[str] | None = None
         self._forget_server()
 
@@ -213,12 +220,31 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
 
     # -- start --------------------------------------------------------------------------------
 
+    async def run_pre_spawn_hook(self) -> None:
+        """An administrator's hook, then the wait for a place. JupyterHub's time limit comes after.
+
+        Raises
+        ------
+        SpawnRefusedError
+            Too many wait, or this start waited for too long.
+        """
+        await maybe_future(super().run_pre_spawn_hook())
+        self._asked = kept_origin()  # the request may be answered before it is our turn
+        if self.adoption is not None:
+            return  # it runs already
+        try:
+            self.turn = await take_turn(self, lambda text: self._progress_log.say(text, percent=1))
+        except BaseException:
+            self._progress_log.close()
+            raise
+
     async def _start(self) -> str:
         # JupyterHub answers the request that asks for a start before a slow one is over.
-        with continued():
+        with continued(self._asked):
             return await self._start_told()
 
     async def _start_told(self) -> str:
+        note(self)
         if self.adoption is not None:
             return self._take_over(self.adoption)
         self._start_id = ""
@@ -245,6 +271,7 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
             raise refusal from e
         finally:
             await self._end_steps()
+            end_turn(self)
             self._progress_log.close()
         guard_first_answer(self, self._link.pods)
         return url
@@ -403,14 +430,15 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
         Settings that cannot be read end nothing: only what is known counts.
         """
         try:
-            spec = team_spec(self.user, self.team)
+            team_spec(self.user, self.team)
+            gate = running_gate(self.user, self.team, now=datetime.now(timezone.utc))
         except SpecError:
             return "", ""
         except UserError:
             return "access-lost", f"{self.user.name} is not a member of team {self.team} any more"
-        if spec.gate is Gate.CLOSED:
+        if gate is Gate.CLOSED:
             return "closed", f"team {self.team} is closed"
-        if spec.gate is Gate.FROZEN and self.gate != Gate.FROZEN.value:
+        if gate is Gate.FROZEN and self.gate != Gate.FROZEN.value:
             return "frozen", f"team {self.team} is frozen, and this server can write"
         because = closed_because(self.authenticator, self.user, self.team)
         return ("access-unconfirmed", because) if because else ("", "")
@@ -544,11 +572,13 @@ class TeamSpawner(TeamSettings, KubeSpawner):  # type: ignore[misc]
                 setattr(self, key, known[key])
             self.gate = str(known.get("gate") or "")
             self.is_up = bool(self.server_id)
+            note(self)
         self.last_end = str(state.get(_LAST_END_KEY) or "")
         self._leavings = leavings_in(state)
 
     def clear_state(self) -> None:
         """Forget the server, not what has to go. JupyterHub calls it before each start too."""
+        end_turn(self)  # of a start that was cancelled before it began
         self._forget_server()
         if self._progress_log.is_closed:
             self._progress_log = ProgressLog()

@@ -3,7 +3,8 @@
 ``GET /hub/api/collab/standing/NAME`` takes a token with `STANDING_SCOPE`. Nothing is kept and
 nothing is guessed: where the decider or the database does not answer, neither does this (503), and
 a team that is closed to somebody is not in the answer. Where the hub's authenticator is not ours,
-teams are the user's groups and there is no role but the hub's admin.
+teams are the user's groups and there is no role but the hub's admin. With ``?entries=yes`` it also
+tells how rosters may name this person; who does not need it does not ask.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tornado import web
 from .. import names
 from ..constants import CONTEST_GROUP_PREFIX, PROPERTIES_KEY
 from ..errors import RetryableError, SpecError, UserError
-from ..models import Entitlement, Role
+from ..models import Entitlement, Role, RosterEntry
 from ..models.standing import ContestStanding, PersonStanding, TeamStanding
 from ..policy.spec import to_contest_properties
 from . import STANDING_SCOPE
@@ -45,7 +46,11 @@ class ServiceStandingHandler(APIHandler):  # type: ignore[misc]
             raise web.HTTPError(403, f"This needs a token with the scope {STANDING_SCOPE}.")
         self.set_header("Cache-Control", "no-store")
         with refused_without_database(self.db):
+            asks_entries = self.get_query_argument("entries", "") == "yes"
+            entries = await self._entries_of(name) if asks_entries else ()
             standing = await self._find(name)
+            if standing is not None:
+                standing = standing.model_copy(update={"entries": entries})
         self.finish(json.dumps({"standing": None if standing is None else standing.to_wire()}))
 
     async def _find(self, name: str) -> PersonStanding | None:
@@ -79,6 +84,20 @@ class ServiceStandingHandler(APIHandler):  # type: ignore[misc]
         if given is None:
             raise web.HTTPError(503, UNKNOWN)
         return frozenset(granted.what for granted in given.granted)
+
+    async def _entries_of(self, name: str) -> tuple[RosterEntry, ...]:
+        """How rosters may name this person besides. Raises HTTPError."""
+        admission = getattr(self.authenticator, "admission", None)
+        if admission is None:
+            return ()
+        try:
+            membership = await admission.memberships.read(name)
+            if membership is None:
+                return ()
+            found: tuple[RosterEntry, ...] = await admission.manager.entries_of(membership)
+        except RetryableError as e:
+            raise web.HTTPError(503, UNKNOWN) from e
+        return found
 
     def _teams(self, user: Any, given: frozenset[Entitlement]) -> Iterator[TeamStanding]:
         """Teams of the hub's groups: what somebody has lost there counts no more."""

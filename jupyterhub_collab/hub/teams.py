@@ -6,6 +6,7 @@ Read anew each time it is asked; nothing is kept.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from jupyterhub import orm
@@ -14,9 +15,10 @@ from sqlalchemy.orm import object_session
 from .. import names
 from ..constants import PROPERTIES_KEY
 from ..errors import UserError
-from ..models import TeamSpec
+from ..models import Gate, TeamSpec
 from ..policy.problems import to_found
 from ..policy.spec import (
+    gate_of_running,
     is_team_group,
     merge_team_spec,
     to_contest_properties,
@@ -61,6 +63,18 @@ def team_spec(user: Any, team: str) -> TeamSpec:
         The team's or its contest's properties are not valid.
     """
     return merge_team_spec(team, *_properties_of(user, team))
+
+
+def running_gate(user: Any, team: str, *, now: datetime) -> Gate:
+    """The gate for a server that runs already: one that closed or froze may leave it some time.
+
+    Raises as `team_spec` does.
+    """
+    raw, shared = _properties_of(user, team)
+    mine = to_team_properties(team, raw)
+    if shared is None:
+        return mine.gate
+    return gate_of_running(mine, to_contest_properties(mine.contest, shared), now=now)
 
 
 @dataclass(frozen=True)

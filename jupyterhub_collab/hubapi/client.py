@@ -1,4 +1,4 @@
-"""Client of the hub's groups and users.
+"""Client of the hub's groups, users and servers.
 
 Every call is safe to repeat: what is there already is not an error, so an answer that was lost
 costs a second call and nothing else. Lists of names go out 20 at a time: the hub looks each up
@@ -12,16 +12,19 @@ import asyncio
 import email.utils
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from types import TracebackType
-from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
+from pydantic import TypeAdapter
 from yarl import URL
 
-from ..models import HubDecider, HubGroup
+from ..models import HubDecider, HubGroup, RosterEntry
+from ..models.hub_user import HubUser, TeamServer
 from ..models.standing import PersonStanding
 from .errors import HubRefusedError, HubUnavailableError
 
@@ -30,6 +33,7 @@ PAGE_SIZE: Final = 200  # a page of teams stays below 1 MiB
 TIMEOUT_S: Final = 30.0
 _LIST_TRIES: Final = 4
 _PAGES: Final = "application/jupyterhub-pagination+json"
+_ENTRY: Final[TypeAdapter[RosterEntry]] = TypeAdapter(RosterEntry)
 _NO_ANSWER = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
 _SCOPES: Final = (
     "it needs the scopes list:groups, read:groups, admin:groups and groups; and admin:users where"
@@ -54,6 +58,29 @@ def to_api_url(url: str) -> str:
     return base if base.endswith("/hub/api") else f"{base.removesuffix('/hub')}/hub/api"
 
 
+_Named = TypeVar("_Named", HubGroup, HubUser)
+
+
+@dataclass(frozen=True)
+class Page(Generic[_Named]):
+    """Some of a list, in its order.
+
+    Attributes
+    ----------
+    total
+        How many there are in all.
+    following
+        Position of what comes next; None: nothing.
+    """
+
+    items: tuple[_Named, ...]
+    total: int
+    following: int | None
+
+
+GroupPage = Page[HubGroup]
+
+
 class HubClient:
     """Talks to one hub with one token. An async context manager.
 
@@ -63,6 +90,8 @@ class HubClient:
         Such as ``http://127.0.0.1:8081/hub/api`` (services: JUPYTERHUB_API_URL).
     now
         Clock for a Retry-After that is a date.
+    before_change
+        Called right before each call that may change something; what it raises prevents the call.
     """
 
     def __init__(
@@ -72,11 +101,13 @@ class HubClient:
         *,
         timeout_s: float = TIMEOUT_S,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        before_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.api_url = api_url.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s
         self._now = now
+        self._before_change = before_change
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> HubClient:
@@ -96,8 +127,8 @@ class HubClient:
             await self._session.close()
             self._session = None
 
-    async def list_groups(self) -> dict[str, HubGroup]:
-        """All groups by name.
+    async def list_groups(self, wanted: Container[str] | None = None) -> dict[str, HubGroup]:
+        """All groups by name, or those of these names.
 
         Pages are cut by position: a group deleted meanwhile would move the others, and one be
         missed. So a list whose length changed on the way is read again.
@@ -107,27 +138,58 @@ class HubClient:
         HubUnavailableError
             No answer, or the list changed all the time.
         """
+        return await self._list("groups", _to_group, wanted)
+
+    async def read_page(self, offset: int, limit: int) -> GroupPage:
+        """Some groups from a position in the hub's list on, at most `PAGE_SIZE`.
+
+        A group moves in the list when another one before it is deleted.
+        """
+        return await self._page("groups", offset, limit, _to_group)
+
+    async def list_users(self) -> dict[str, HubUser]:
+        """All users by name, with groups and servers. Raises as `list_groups`."""
+        return await self._list("users", _to_user)
+
+    async def _list(
+        self,
+        what: str,
+        to_item: Callable[[Any], _Named],
+        wanted: Container[str] | None = None,
+    ) -> dict[str, _Named]:
         for _ in range(_LIST_TRIES):
-            groups: dict[str, HubGroup] = {}
+            found: dict[str, _Named] = {}
+            names: set[str] = set()
             totals: set[int] = set()
             offset: int | None = 0
             while offset is not None:
-                path = f"groups?offset={offset}&limit={PAGE_SIZE}"
-                page = await self._call("GET", path, accept=_PAGES)
-                try:
-                    pagination = page["_pagination"]
-                    totals.add(int(pagination["total"]))
-                    following = pagination.get("next")
-                    items = [_to_group(item) for item in page["items"]]
-                    before, offset = offset, int(following["offset"]) if following else None
-                    if offset is not None and offset <= before:
-                        raise ValueError("the next page is not a later one")
-                except (AttributeError, KeyError, TypeError, ValueError) as e:
-                    raise HubRefusedError(f"{self.api_url} answered with no list of groups") from e
-                groups.update((group.name, group) for group in items)
-            if totals == {len(groups)}:
-                return groups
-        raise HubUnavailableError("the hub's groups changed each time they were read")
+                page = await self._page(what, offset, PAGE_SIZE, to_item)
+                totals.add(page.total)
+                offset = page.following
+                names.update(item.name for item in page.items)
+                found.update((i.name, i) for i in page.items if wanted is None or i.name in wanted)
+            if totals == {len(names)}:
+                return found
+        raise HubUnavailableError(f"the hub's {what} changed each time they were read")
+
+    async def _page(
+        self, what: str, offset: int, limit: int, to_item: Callable[[Any], _Named]
+    ) -> Page[_Named]:
+        path = f"{what}?offset={offset}&limit={limit}"
+        answer = await self._call("GET", path, accept=_PAGES)
+        try:
+            pagination = answer["_pagination"]
+            following = pagination.get("next")
+            page = Page(
+                items=tuple(to_item(item) for item in answer["items"]),
+                total=int(pagination["total"]),
+                following=int(following["offset"]) if following else None,
+            )
+            if page.following is not None and page.following <= offset:
+                raise ValueError("the next page is not a later one")
+        except (AttributeError, KeyError, TypeError, ValueError) as e:
+            raise HubRefusedError(f"{self.api_url} answered with no list of {what}") from e
+        return page
 
     async def read_group(self, name: str) -> HubGroup | None:
         """One group; None when there is none of that name."""
@@ -138,9 +200,9 @@ class HubClient:
                 return None
             raise
 
-    async def create_group(self, name: str) -> None:
-        """Make an empty group; one that is there already is left as it is."""
-        await self._call("POST", _path(name), {}, fine=(409,))
+    async def create_group(self, name: str) -> bool:
+        """Make an empty group; one that is there already is left as it is. Whether it was made."""
+        return await self._call("POST", _path(name), {}, fine=(409,)) is not None
 
     async def delete_group(self, name: str) -> None:
         """Delete a group; none there is fine. Its members stay users."""
@@ -199,21 +261,85 @@ class HubClient:
         for some in _chunks(teams):
             await self._call("POST", "collab/membership", {"teams": some})
 
-    async def read_standing(self, name: str) -> PersonStanding | None:
-        """Where a hub user stands now; None: there is no such user.
+    async def read_standing(
+        self, name: str, *, with_entries: bool = False
+    ) -> PersonStanding | None:
+        """Where a hub user stands now; None: there is no such user. `with_entries`: and how rosters
+        may name them.
 
         Raises
         ------
         HubUnavailableError
             Nobody can say at the moment.
         """
-        answer = await self._call("GET", f"collab/standing/{quote(name, safe='')}")
+        query = "?entries=yes" if with_entries else ""
+        answer = await self._call("GET", f"collab/standing/{quote(name, safe='')}{query}")
         try:
             standing = answer["standing"]
             return None if standing is None else PersonStanding.model_validate(standing)
         except (KeyError, TypeError, ValueError) as e:
             message = f"{self.api_url} does not say where a user stands"
             raise HubRefusedError(f"{message}: is it newer than this program?") from e
+
+    async def read_identities(self, name: str) -> tuple[RosterEntry, ...] | None:
+        """All by which a roster may mean this hub user besides the name.
+
+        None: there is no such user, or nobody keeps identities there.
+        """
+        try:
+            answer = await self._call("GET", f"collab/identities?{urlencode({'name': name})}")
+        except HubRefusedError as e:
+            if e.status == 404:
+                return None
+            raise
+        try:
+            entries = [*answer["identities"], *answer["invitations"]]
+            return tuple(_ENTRY.validate_python(entry) for entry in entries)
+        except (KeyError, TypeError, ValueError) as e:
+            message = f"{self.api_url} does not say who a hub user is"
+            raise HubRefusedError(f"{message}: is it newer than this program?") from e
+
+    async def list_servers(self, *, team: str = "", contest: str = "") -> list[TeamServer]:
+        """Servers that start, run or stop now: of one team, of one contest, or all.
+
+        None there says something only where the gate was closed before.
+        """
+        found: list[TeamServer] = []
+        query = {key: value for key, value in (("team", team), ("contest", contest)) if value}
+        following: dict[str, str] | None = {}
+        while following is not None:
+            path = f"collab/servers?{urlencode({**query, **following})}"
+            page = await self._call("GET", path)
+            try:
+                found += [_to_server(item) for item in page["servers"]]
+                following = page["next"]
+                if following is not None:
+                    place = following["afterUser"], following["afterServer"]
+                    if not found or place < (found[-1].user, found[-1].server):
+                        raise ValueError("the next page is not a later one")
+            except (KeyError, TypeError, ValueError) as e:
+                message = f"{self.api_url} does not say which servers run"
+                raise HubRefusedError(f"{message}: is it newer than this program?") from e
+        return found
+
+    async def stop_server(self, user: str, server: str) -> None:
+        """Stop one; it may take a while to be gone. One that does not run, or is none: fine."""
+        where = f"servers/{quote(server, safe='')}" if server else "server"
+        await self._call("DELETE", f"users/{quote(user, safe='')}/{where}", fine=(404,))
+
+    async def read_user(self, name: str) -> HubUser | None:
+        """A user with groups and servers; None: no such user."""
+        try:
+            model = await self._call("GET", f"users/{quote(name, safe='')}")
+        except HubRefusedError as e:
+            if e.status == 404:
+                return None
+            raise
+        return _to_user(model)
+
+    async def delete_user(self, name: str) -> None:
+        """Delete a user with all tokens and server rows; none there is fine. Stops what runs."""
+        await self._call("DELETE", f"users/{quote(name, safe='')}", fine=(404,))
 
     async def list_strays(self) -> list[dict[str, str]]:
         """Pods that run and that no server in the hub's database belongs to.
@@ -252,6 +378,8 @@ class HubClient:
         url = URL(f"{self.api_url}/{path}", encoded=True)
         headers = {"Accept": accept, "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body)
+        if method != "GET":
+            self._before_change()
         try:
             # A redirect would carry the token elsewhere; the API never sends any.
             async with self._session.request(
@@ -316,6 +444,20 @@ def _chunks(names: Iterable[str]) -> Iterable[list[str]]:
         yield everything[start : start + NAMES_PER_CALL]
 
 
+def _to_user(model: Any) -> HubUser:
+    """User from the API's model. Raises HubRefusedError: the token may read names only."""
+    try:
+        return HubUser(
+            name=str(model["name"]),
+            is_admin=bool(model["admin"]),
+            groups=frozenset(map(str, model["groups"])),
+            has_servers=bool(model["servers"]),
+        )
+    except (KeyError, TypeError) as e:
+        message = "the hub shows a user without groups or servers"
+        raise HubRefusedError(f"{message}; the token lacks read:users or read:servers") from e
+
+
 def _to_group(model: Any) -> HubGroup:
     """Group from the API's model.
 
@@ -329,6 +471,20 @@ def _to_group(model: Any) -> HubGroup:
     except (KeyError, TypeError, ValueError) as e:
         message = "the hub shows groups without members or properties; the token lacks read:groups"
         raise HubRefusedError(message) from e
+
+
+def _to_server(model: Any) -> TeamServer:
+    started = model["started"]
+    return TeamServer(
+        user=str(model["user"]),
+        server=str(model["server"]),
+        team=str(model["team"]),
+        contest=str(model["contest"]),
+        # Python 3.10 reads no "Z".
+        started=datetime.fromisoformat(started.replace("Z", "+00:00")) if started else None,
+        is_ready=bool(model["ready"]),
+        gate=str(model["gate"]),
+    )
 
 
 def _reason(text: str) -> str:

@@ -33,11 +33,13 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 from pydantic_core import from_json, to_json
+from yarl import URL
 
 from ..constants import FIELD_MANAGER
 from ..errors import PermanentError
 from .errors import PermanentKubeError, Target, from_status, no_answer, refused, target_of
 from .kinds import Kind, kind_of
+from .watch_lines import IsKnown, WatchEvent, gather_lines, to_events
 
 log = logging.getLogger(__name__)
 
@@ -64,14 +66,6 @@ def check_one_kubeconfig(path: Path | str) -> None:
             f"KUBECONFIG may name one file here, not several ({path}). Make one of them: "
             "`kubectl config view --flatten > FILE`."
         )
-
-
-@dataclass(frozen=True)
-class WatchEvent:
-    """One line of a watch. `obj` of a BOOKMARK has only a resourceVersion."""
-
-    type: str  # ADDED, MODIFIED, DELETED, BOOKMARK
-    obj: Manifest
 
 
 @dataclass(frozen=True)
@@ -204,7 +198,7 @@ class KubeClient:
             await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
             response = await _session(self._api).request(
                 method,
-                url,
+                URL(url, encoded=True),  # it is: aiohttp need not look for what to quote
                 headers=headers,
                 data=None if body is None else to_json(body),
                 timeout=timeout or self._timeout,
@@ -375,6 +369,9 @@ class KubeClient:
                     "fieldManager": field_manager,
                     "force": force,
                     "dryRun": "All" if dry_run else None,
+                    # An apply refuses unknown fields in any case; the default would have the API
+                    # server parse the body once more, for warnings about keys that come twice.
+                    "fieldValidation": "Ignore",
                 },
                 body={**manifest, "metadata": meta},
                 content_type=_APPLY,
@@ -462,6 +459,8 @@ class KubeClient:
         field_selector: str | None = None,
         timeout_s: int = 300,
         stall_s: float = 90.0,
+        gather_s: float = 0.0,
+        is_known: IsKnown | None = None,
     ) -> AsyncIterator[WatchEvent]:
         """What happens after `resource_version`, until the server ends the watch.
 
@@ -472,6 +471,11 @@ class KubeClient:
         stall_s
             Silence longer than this, in seconds, is a broken connection (bookmarks come about
             once a minute): RetryableKubeError.
+        gather_s
+            Seconds for which lines are gathered after some that came, to be told together: of each
+            object only the last state. What comes after a silence is told at once.
+        is_known
+            Told uid and version of a state: whether it need not be told, for it is known.
 
         Raises
         ------
@@ -496,8 +500,9 @@ class KubeClient:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=stall_s),
         )
         try:
-            async for line in _lines(response.content):
-                yield _to_event(target, line)
+            async for lines in gather_lines(response, gather_s):
+                for event in to_events(target, lines, is_known):
+                    yield event
         except _NO_ANSWER as error:
             raise no_answer(target, error) from error
         finally:
@@ -570,24 +575,3 @@ def _mark_of(configuration: Configuration) -> tuple[object, ...]:
 
 def _query_text(value: str | int | bool | None) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Lines of any length; an incomplete last one is dropped: the connection was cut in it."""
-    rest = b""
-    async for chunk in content.iter_any():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line.strip():
-                yield line
-
-
-def _to_event(target: Target, line: bytes) -> WatchEvent:
-    try:
-        event = from_json(line)
-        kind, obj = event["type"], event["object"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise no_answer(target, error) from error
-    if kind == "ERROR":
-        raise from_status(target, int(obj.get("code") or 500), obj)
-    return WatchEvent(kind, obj)

@@ -6,7 +6,8 @@ makes it connect anew, and errors make it wait, ever longer, without end: it nev
 never ends the process. What `transform` trims is never kept.
 
 Who writes objects tells the informer the answer (`note`), so that a pass right after a write sees
-it, and the event that follows is no news. Events older than what is known are dropped.
+it, and the event that follows is no news, nor even parsed. Events older than what is known are
+dropped.
 
 A store may be restored from a backup: versions go back, and pass ours again by other ways. A watch
 from a version that is yet to come is not refused, it only stays silent. So what was away for more
@@ -26,16 +27,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..errors import CollabError, RetryableError
-from .client import KubeClient, Manifest, WatchEvent
+from .client import KubeClient, Manifest
 from .errors import GoneError
 from .kinds import Kind
+from .watch_lines import WatchEvent
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 30.0
 _BURIED: Final = 2000  # more than are gone while one answer is on its way
+_NOTED: Final = 2000  # more than are written while one event is on its way
 _SHORTEST_WATCH_S: Final = 1.0  # a watch that ends sooner counts as a failure, or it would spin
+_ABSENT: Final = (403, 404)  # what a cluster answers that does not know a kind, or not to us
+_ABSENT_LOOK_S: Final = 300.0
 _FAILURES_OF_AN_OUTAGE: Final = 2  # in a row: nobody restores a store between two attempts
 
 
@@ -71,6 +76,11 @@ class Informer:
         `without` nothing more.
     stall_s
         Seconds of silence after which a watch counts as broken.
+    may_be_absent
+        The cluster may not know this kind, or not let us see it: then there is nothing of it, and
+        it is looked again now and then.
+    gather_s
+        Seconds for which a busy watch's events may be gathered (`KubeClient.watch`).
     """
 
     def __init__(
@@ -85,6 +95,8 @@ class Informer:
         page_size: int = 500,
         watch_s: int = 300,
         stall_s: float = 90.0,
+        gather_s: float = 0.0,
+        may_be_absent: bool = False,
         clock: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -98,15 +110,20 @@ class Informer:
         }
         self._transform = transform or without()
         self._page_size, self._watch_s, self._stall_s = page_size, watch_s, stall_s
+        self._gather_s, self._may_be_absent = gather_s, may_be_absent
         self._clock, self._uniform, self._sleep = clock, uniform, sleep
         self._objects: dict[str, dict[str, Manifest]] = {}
         self._resource_version: str | None = None
         self._failures = 0
         self._newest = 0  # highest version seen
         self._buried: OrderedDict[str, None] = OrderedDict()  # uids that are gone, the last ones
+        # Uid and version of what was noted, the last ones, since the watch began: a store that was
+        # restored gives versions anew.
+        self._noted: OrderedDict[tuple[str, str], None] = OrderedDict()
         self.synced = asyncio.Event()  # the first list is complete
         self.live = False  # a watch is open: what is here is true, give or take milliseconds
         self.lists = 0  # complete lists so far
+        self.is_absent = False  # the cluster did not know this kind when it was last looked
 
     def get(self, name: str, namespace: str | None = None) -> Manifest | None:
         """One object, None when there is none. Do not change it."""
@@ -130,6 +147,9 @@ class Informer:
         """
         namespace, name = _key(obj)
         if obj["metadata"].get("uid") not in self._buried:
+            self._noted[str(obj["metadata"].get("uid", "")), _version_of(obj)] = None
+            if len(self._noted) > _NOTED:
+                self._noted.popitem(last=False)
             self._store(obj, silent=True)
         return self.get(name, namespace)
 
@@ -160,12 +180,24 @@ class Informer:
                 if self._clock() - began < _SHORTEST_WATCH_S:
                     await self._pause(None)
             except CollabError as error:
+                if self._may_be_absent and getattr(error, "status", 0) in _ABSENT:
+                    self._know_absent(error)
+                    await self._sleep(self._uniform(_ABSENT_LOOK_S / 2, _ABSENT_LOOK_S))
+                    continue
                 log.warning("Watch of %s broke: %s", self.kind.plural, error)
                 await self._pause(error)
                 if self._failures >= _FAILURES_OF_AN_OUTAGE:
                     self._resource_version = None
             finally:
                 self.live = False
+
+    def _know_absent(self, error: CollabError) -> None:
+        if not self.is_absent:
+            log.info("The cluster has no %s for us: %s", self.kind.plural, error)
+        for obj in list(self):
+            self._remove(obj)
+        self.live, self.is_absent, self._resource_version = False, True, None
+        self.synced.set()
 
     async def _pause(self, error: CollabError | None) -> None:
         self.live = False
@@ -201,17 +233,20 @@ class Informer:
         ]
         for obj in gone:
             self._remove(obj)
-        self._resource_version = first
+        self._resource_version, self.is_absent = first, False
         self._newest = listed if restored else max(self._newest, listed)
         self.lists += 1
         self.synced.set()
 
     async def _watch(self) -> None:
+        self._noted.clear()
         events = self._client.watch(
             self.kind,
             resource_version=self._resource_version or "",
             timeout_s=self._watch_s,
             stall_s=self._stall_s,
+            gather_s=self._gather_s,
+            is_known=self._is_noted,
             **self._where,
         )
         self.live = True
@@ -229,6 +264,9 @@ class Informer:
             self._store(event.obj)
         if version:
             self._resource_version = version
+
+    def _is_noted(self, uid: str, version: str) -> bool:
+        return (uid, version) in self._noted
 
     def _bury(self, obj: Manifest) -> None:
         self._buried[str(obj["metadata"].get("uid", ""))] = None

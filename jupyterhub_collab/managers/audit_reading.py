@@ -423,7 +423,8 @@ class AuditReading:
                     await asyncio.sleep(_LIVE_S)
                     continue
                 found = await self.log.read(query, after=last, limit=_EXPORT_PAGE)
-                events = [show(reader.scope, event) for event in found]
+                # What came since the size was asked for is in the next page.
+                events = [show(reader.scope, event) for event in found if event.sequence <= size]
                 given += count(events)
                 yield events
                 last = events[-1].sequence if len(events) == _EXPORT_PAGE else size

@@ -113,7 +113,10 @@ class AuditRetention:
         return until // TILE_WIDTH * TILE_WIDTH
 
     async def retire(self, until: int, *, reason: str, actor: Person | None) -> dict[str, Detail]:
-        """Delete the oldest events up to a place. What was done. Raises DatabaseError."""
+        """Delete the oldest events up to a place, short of what is held. What was done.
+
+        Raises DatabaseError.
+        """
         event = AuditEvent(
             time=self._now(),
             verb=Verb.AUDIT_RETIRE,
@@ -121,8 +124,16 @@ class AuditRetention:
             actor=None if actor is None else actor.model_copy(update={"note": reason}),
             details={} if actor else {"days": self._settings.days},
         )
-        done = await self._log.retire(until, authorised=event)
+        hold = self._settings.hold
+        done = await self._log.retire(until, authorised=event, hold=hold)
         self._keeper.note_growth()
+        end = until // TILE_WIDTH * TILE_WIDTH
+        if hold and end and await self._is_there(end):
+            log.error(
+                "Not all is retired up to audit event %d: before it are events of contests on hold."
+                " If searches do not find them, see `jupyterhub-collab audit verify`.",
+                end,
+            )
         log.warning("The oldest audit events are retired: events=%d", done.events)
         return {
             "events": done.events,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -27,6 +29,7 @@ from ..policy.audit_bundle import (
 )
 from ..policy.audit_finding import Findings, Kind
 from ..policy.audit_index import SearchIndex
+from ..policy.audit_lines import check_lines
 from ..policy.audit_verify import (
     CannotCheckError,
     Evidence,
@@ -36,10 +39,11 @@ from ..policy.audit_verify import (
     Verdict,
 )
 from ..policy.checkpoint import CheckpointError
+from ..policy.tiles import TILE_WIDTH
 from ..storage.audit_files import Bundle
 from ..storage.audit_offline import OfflineLog
 
-SHARE_EVENTS: Final = 256 * BLOCK_EVENTS  # what one process checks at once; 8 MiB of hashes
+SHARE_EVENTS: Final = 512 * BLOCK_EVENTS  # at most checked at once by a process; 16 MiB of hashes
 PARALLEL_MIN_EVENTS: Final = 50_000  # below, starting processes takes longer than it saves
 _HOLES_MAX: Final = 1_000_000  # sequences without events, for as many with: no log has more
 _START_S: Final = 60.0
@@ -78,6 +82,7 @@ def verify_database(
                 f"The database has {log.count} events, numbered up to {log.last}: this is no log."
             )
         check = LogCheck(log.shape(), evidence)
+        check.add_findings(log.check_mark())
         done = 0
         for reports, findings in _check_shares(log, workers):
             for report in reports:
@@ -91,33 +96,45 @@ def verify_database(
 def _check_shares(
     log: OfflineLog, workers: _Workers | None
 ) -> Iterator[tuple[list[BlockReport], Findings]]:
-    shares = list(_shares(log.first, log.last))
     if workers is None:
-        for first, last in shares:
+        for first, last in _shares(log.first, log.last, 1):
             yield _check_share(log, first, last)
         return
-    theirs = [share for share in shares if share[1] <= workers.last]
-    asked = [workers.ask(*share) for share in theirs]
+    # Whole blocks, up to the mark as they see it: what came after is compared with our own look.
+    end = min(workers.indexed, log.last)
+    if end < log.last:
+        start = log.first - (log.first - 1) % TILE_WIDTH
+        end = start + (end + 1 - start) // BLOCK_EVENTS * BLOCK_EVENTS - 1
+    end = max(end, log.first - 1)
+    asked = [workers.ask(*share) for share in _shares(log.first, end, workers.count)]
     for future in asked:
         yield workers.answer(future)
-    for first, last in shares[len(theirs) :]:
+    for first, last in _shares(end + 1, log.last, 1):
         yield _check_share(log, first, last)
 
 
-def _shares(first: int, last: int) -> Iterator[tuple[int, int]]:
+def _shares(first: int, last: int, processes: int) -> Iterator[tuple[int, int]]:
+    """First and last event of what is checked at once: as large as may be, as many for each."""
+    events = last + 1 - first
+    if events <= 0:
+        return
+    rounds = -(-events // (SHARE_EVENTS * processes))
+    size = -(-events // (rounds * processes))
     start = first
     for at, count in blocks_of(first, last):
         end = at + count - 1
-        if end - start + 1 >= SHARE_EVENTS or end == last:
+        if end - start + 1 >= size or end == last:
             yield start, end
             start = end + 1
 
 
 def _check_share(log: OfflineLog, first: int, last: int) -> tuple[list[BlockReport], Findings]:
     index = SearchIndex()
-    reports = [
-        check_block(log.rows(at, count), at, count, index) for at, count in blocks_of(first, last)
-    ]
+    reports = []
+    for at, count in blocks_of(first, last):
+        lines = log.lines(at, count)
+        report = None if lines is None else check_lines(lines, at, count, index)
+        reports.append(report or check_block(log.rows(at, count), at, count, index))
     return reports, log.compare_index(index, first, last)
 
 
@@ -125,21 +142,22 @@ class _Workers:
     """Processes that check shares of a database."""
 
     def __init__(self, url: str, count: int) -> None:
-        self._url, self._count = url, count
-        self._context = multiprocessing.get_context("spawn")
-        self._barrier = self._context.Barrier(count)
+        self.count = count
+        # A copy of this process knows all programs already; one with threads cannot be copied.
+        is_alone = threading.active_count() == 1 and sys.platform == "linux"
+        context = multiprocessing.get_context("fork" if is_alone else "spawn")
         self._pool = ProcessPoolExecutor(
             count,
-            mp_context=self._context,
+            mp_context=context,
             initializer=_begin_work,
-            initargs=(url, self._barrier),
+            initargs=(url, context.Barrier(count)),
         )
-        self.last = 0
+        self.indexed = 0  # up to which event all of them see what searches go along
 
     def open(self) -> None:
         """Have each look at the database. Raises PermanentError."""
-        asked = [self._pool.submit(_see) for _ in range(self._count)]
-        self.last = min(int(self.answer(future)) for future in asked)
+        asked = [self._pool.submit(_see) for _ in range(self.count)]
+        self.indexed = min(int(self.answer(future)) for future in asked)
 
     def ask(self, first: int, last: int) -> Future[tuple[list[BlockReport], Findings]]:
         """Have a share checked."""
@@ -173,7 +191,7 @@ def _begin_work(url: str, barrier: Any) -> None:
 
 def _see() -> int:
     _work_barrier.wait(_START_S)  # so that each process takes one
-    return int(_log_of_work().last)
+    return int(_log_of_work().indexed)
 
 
 def _work(first: int, last: int) -> tuple[list[BlockReport], Findings]:

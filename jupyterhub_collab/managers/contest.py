@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from ..errors import PermanentError, RetryableError
 from ..hubapi.client import HubClient
 from ..models import ContestManifest, HubDecider, HubGroup
-from ..policy.contest_manifest import ContestPlan, GroupChange, plan_contest
+from ..policy.contest_manifest import OPEN, ContestPlan, GroupChange, Reached, plan_contest
 from ..policy.contest_order import order_writes
 
 TRIES: Final = 6
@@ -98,18 +98,24 @@ class ContestManager:
     def __init__(self, registry: TeamRegistry) -> None:
         self._registry = registry
 
-    async def plan(self, manifest: ContestManifest) -> ContestPlan:
+    async def plan(self, manifest: ContestManifest, reached: Reached = OPEN) -> ContestPlan:
         """What would change. Raises SpecError as `plan_contest`."""
         decider = await self._registry.read_decider()
-        return plan_contest(manifest, await self._registry.read(), decider)
+        return plan_contest(manifest, await self._registry.read(), decider, reached)
 
     async def apply(
-        self, manifest: ContestManifest, *, report: Report = lambda change: None
+        self,
+        manifest: ContestManifest,
+        reached: Reached = OPEN,
+        *,
+        report: Report = lambda change: None,
     ) -> ContestPlan:
         """Make it so; returns what was done.
 
         Parameters
         ----------
+        reached
+            The contest's gate and its teams' rounds.
         report
             Called after each group, once it is as it should be.
 
@@ -122,7 +128,7 @@ class ContestManager:
         """
         decider = await self._registry.read_decider()
         current = await self._registry.read()
-        plan = plan_contest(manifest, current, decider)
+        plan = plan_contest(manifest, current, decider, reached)
         steps = order_writes(plan, current).steps
         last = {change.group: change for step in steps for change in step}
         room = asyncio.Semaphore(AT_ONCE)
@@ -152,7 +158,7 @@ class ContestManager:
                 raise PermanentError("\n".join(said))
         if untold:
             raise untold[0]
-        rest = await self.plan(manifest) if plan.changes else plan
+        rest = await self.plan(manifest, reached) if plan.changes else plan
         if not rest.is_empty:
             groups = ", ".join(change.group for change in rest.changes)
             raise PermanentError(

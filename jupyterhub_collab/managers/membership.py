@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Final, Protocol
@@ -26,6 +27,7 @@ from ..models import (
     Facts,
     Granted,
     Identity,
+    Invitation,
     NamedIdentity,
     RosterEntry,
 )
@@ -103,6 +105,9 @@ class MembershipManager:
         self._registry = registry
         self._rules = rules
         self._now = now
+        # Of this process alone, as of each person's last look: addresses are kept nowhere.
+        self._vouched: dict[Identity, frozenset[str]] = {}
+        self._vouching: dict[tuple[str, str], set[Identity]] = {}
 
     async def admit(self, facts: Facts, *, name: str) -> Standing:
         """Who came through a source.
@@ -141,6 +146,7 @@ class MembershipManager:
             confirmed_at=self._now(),
             is_active=False,
         )
+        self._know_emails(membership.identity, ())
         await self.memberships.write(gone)
         return Standing(membership.name, Entitlements())
 
@@ -173,8 +179,64 @@ class MembershipManager:
         taker = await self.invitations.taker_of(entry.issuer, fold_email(entry.email))
         return None if taker is None else await self.identities.name_of(taker)
 
+    async def entries_of(self, membership: Membership) -> tuple[RosterEntry, ...]:
+        """What in a roster is this person and nobody else, besides the hub user name.
+
+        Their identity, and addresses of which the source vouches: invitations that they took, and
+        those that nobody took while it vouches so to no other who is known here.
+
+        Raises
+        ------
+        DatabaseError
+            Nobody knows.
+        """
+        if not membership.is_active:
+            return ()
+        identity = membership.identity
+        emails = set(await self.invitations.taken_by(identity))
+        for email in self._vouched.get(identity, frozenset()) - emails:
+            is_sole = self._vouching[identity.issuer, email] == {identity}
+            if is_sole and await self.invitations.taker_of(identity.issuer, email) is None:
+                emails.add(email)
+        issuer = identity.issuer
+        found: list[RosterEntry] = []
+        with suppress(ValueError):  # a key that no roster could have
+            found.append(NamedIdentity(issuer=issuer, subject=identity.subject))
+        for email in sorted(emails):
+            with suppress(ValueError):
+                found.append(Invitation(issuer=issuer, email=email))
+        return tuple(found)
+
+    async def take_for(self, entry: Invitation) -> str | None:
+        """Hub user who is here already and takes an invitation that came after them.
+
+        None: the source vouches for the address to nobody who is known here, or to several; whoever
+        logs in next takes it then.
+
+        Raises
+        ------
+        DatabaseError
+            Nobody knows.
+        """
+        email = fold_email(entry.email)
+        who = tuple(self._vouching.get((entry.issuer, email), ()))
+        if len(who) != 1 or not await self.invitations.take(who[0], email):
+            return None
+        return await self.identities.name_of(who[0])
+
+    def _know_emails(self, identity: Identity, emails: Iterable[str]) -> None:
+        """In place of what the source vouched for before."""
+        for email in self._vouched.pop(identity, ()):
+            self._vouching[identity.issuer, email].discard(identity)
+        vouched = frozenset(emails)
+        if vouched:
+            self._vouched[identity] = vouched
+        for email in vouched:
+            self._vouching.setdefault((identity.issuer, email), set()).add(identity)
+
     async def _judge(self, facts: Facts, name: str) -> Standing:
         rules = self._rules()
+        self._know_emails(facts.identity, map(fold_email, facts.emails[:_EMAILS_MAX]))
         try:
             by_rule = decide(facts, rules, exists=self._registry.exists)
             taken, notes = await self._take_invitations(facts)

@@ -294,8 +294,11 @@ class TenancyManager:
         """One of a team's objects changed, by our own hand perhaps."""
         if not self._started:
             return
-        # The way down waits for more than what was wanted once.
-        if self._desired.is_doomed(team) or self._engine.is_news(change, self._owner(team)):
+        # The way down waits for more than what was wanted once. It is bulk work all the same: the
+        # end of a contest of 5,000 teams must not go before another contest's one new team.
+        if self._desired.is_doomed(team):
+            self._enqueue(team)
+        elif self._engine.is_news(change, self._owner(team)):
             self._enqueue(team, Lane.URGENT)
 
     def _enqueue(self, team: str, lane: Lane = Lane.BULK) -> None:

@@ -8,18 +8,20 @@ own, so that no program holds another's.
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from ..constants import (
-    AUDIT_PORT,
-    AUDIT_SECRET,
-    AUDIT_SERVICE,
-    HOME_PRIORITY_CLASS,
-    HUB_SERVICE,
-)
+from ..constants import AUDIT_PORT, AUDIT_SECRET, AUDIT_SERVICE
 from ..models import Platform
-from .home import make_home_object
-from .home_policies import AUDIT, audit_labels
+from .home_policies import AUDIT
+from .home_program import (
+    Attachments,
+    HomeProgram,
+    from_secret,
+    make_home_claim,
+    make_home_deployment,
+    make_home_service,
+    make_state,
+    to_environment,
+)
 from .manifest import Manifest
 
 PREFIX: Final = "/services/audit/"
@@ -33,151 +35,63 @@ _VOLUME_SIZE: Final = "10Gi"  # of SQLite: ten million events
 def make_audit(
     platform: Platform, *, image: str, public_url: str, hub_secret: str
 ) -> tuple[Manifest, ...]:
-    """Volume, Service and Deployment. Parameters as of `make_provisioner`."""
-    labels = audit_labels(platform)
-    claim = {
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": _VOLUME_SIZE}},
-            **({"storageClassName": platform.storage_class} if platform.storage_class else {}),
-        }
-    }
-    port = {"name": "http", "protocol": "TCP", "port": AUDIT_PORT, "targetPort": "http"}
-    template = {
-        "metadata": {"labels": labels},
-        "spec": {
-            "serviceAccountName": platform.audit_service_account,
-            "automountServiceAccountToken": False,
-            "priorityClassName": HOME_PRIORITY_CLASS,
-            "enableServiceLinks": False,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 1000,
-                "runAsGroup": 1000,
-                "fsGroup": 1000,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [_make_container(image, platform, public_url, hub_secret)],
-            "volumes": [
-                {"name": "state", "persistentVolumeClaim": {"claimName": AUDIT_SERVICE}},
-                {
-                    "name": "config",
-                    "secret": {"secretName": AUDIT_SECRET, "defaultMode": 0o440},
-                },
-            ],
+    """Volume, Service and Deployment. Parameters as of `make_home_deployment`."""
+    config = Attachments(
+        environment=[
+            # PostgreSQL in place of SQLite on the volume.
+            from_secret("COLLAB_AUDIT_DATABASE_URL", AUDIT_SECRET, "database-url", is_optional=True)
+        ],
+        mounts=[{"name": "config", "mountPath": _CONFIG, "readOnly": True}],
+        volumes=[
+            {"name": "config", "secret": {"secretName": AUDIT_SECRET, "defaultMode": 0o440}},
+        ],
+    )
+    program = HomeProgram(
+        name=AUDIT,
+        service=AUDIT_SERVICE,
+        port=AUDIT_PORT,
+        account=platform.audit_service_account,
+        settings={
+            "COLLAB_AUDIT_ANCHORS_FILE": f"{_CONFIG}/anchors.json",
+            "COLLAB_AUDIT_EMITTERS_FILE": f"{_CONFIG}/emitters.json",
+            "COLLAB_AUDIT_KEY_FILE": f"{_CONFIG}/log.key",
+            "COLLAB_AUDIT_STATE": _STATE,
         },
-    }
-    deployment = {
-        "spec": {
-            "replicas": 1,
-            # One writes to the log, and the next one is refused until this one has ended.
-            "strategy": {"type": "Recreate"},
-            "selector": {"matchLabels": labels},
-            "template": template,
-        }
-    }
-    made = (
-        ("v1", "PersistentVolumeClaim", claim),
-        ("v1", "Service", {"spec": {"selector": labels, "ports": [port]}}),
-        ("apps/v1", "Deployment", deployment),
+        attachments=[make_state(AUDIT_SERVICE, _STATE), config],
     )
-    return tuple(
-        make_home_object(version, kind, AUDIT_SERVICE, platform, component=AUDIT, body=body)
-        for version, kind, body in made
+    return (
+        make_home_claim(AUDIT_SERVICE, program, platform, size=_VOLUME_SIZE),
+        make_home_service(program, platform),
+        make_home_deployment(
+            program, platform, image=image, public_url=public_url, hub_secret=hub_secret
+        ),
     )
 
 
-def make_emitter_parts(name: str) -> tuple[list[dict[str, Any]], list[Any], list[Any]]:
+def make_emitter_parts(name: str, *, spool: str = "") -> Attachments:
     """Environment, mounts and volumes of a program that tells the log what it does.
 
-    Its spool outlives the program, not the pod: numbers that are lost with it show in the log.
+    Parameters
+    ----------
+    spool
+        Folder on a volume of the program's own. Empty: one that outlives the program, not the pod;
+        numbers that are lost with it show in the log.
     """
     environment = {
         "COLLAB_AUDIT_URL": f"http://{AUDIT_SERVICE}:{AUDIT_PORT}{PREFIX}",
         "COLLAB_AUDIT_TOKEN_FILE": f"{_TOKEN_FOLDER}/token",
-        "COLLAB_AUDIT_SPOOL": f"{_SPOOL}/{name}",
+        "COLLAB_AUDIT_SPOOL": spool or f"{_SPOOL}/{name}",
     }
-    mounts = [
-        {"name": "audit-token", "mountPath": _TOKEN_FOLDER, "readOnly": True},
-        {"name": "audit-spool", "mountPath": _SPOOL},
+    mounts: list[dict[str, Any]] = [
+        {"name": "audit-token", "mountPath": _TOKEN_FOLDER, "readOnly": True}
     ]
-    volumes = [
+    volumes: list[dict[str, Any]] = [
         {
             "name": "audit-token",
             "secret": {"secretName": f"{AUDIT_SECRET}-{name}", "defaultMode": 0o440},
-        },
-        {"name": "audit-spool", "emptyDir": {"sizeLimit": "1Gi"}},
+        }
     ]
-    return [{"name": key, "value": value} for key, value in environment.items()], mounts, volumes
-
-
-def _make_container(
-    image: str, platform: Platform, public_url: str, hub_secret: str
-) -> dict[str, Any]:
-    health = f"{PREFIX}health"
-    return {
-        "name": "audit",
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "args": ["python3", "-m", "jupyterhub_collab.services.audit"],
-        "env": [
-            *_make_environment(platform, public_url),
-            _from_secret("JUPYTERHUB_API_TOKEN", hub_secret, "hub.services.audit.apiToken"),
-            # PostgreSQL in place of SQLite on the volume.
-            _from_secret(
-                "COLLAB_AUDIT_DATABASE_URL", AUDIT_SECRET, "database-url", is_optional=True
-            ),
-        ],
-        "ports": [{"name": "http", "containerPort": AUDIT_PORT}],
-        "readinessProbe": {"httpGet": {"path": health, "port": "http"}, "periodSeconds": 2},
-        "livenessProbe": {
-            "httpGet": {"path": f"{health}/live", "port": "http"},
-            "initialDelaySeconds": 30,
-            "periodSeconds": 10,
-            "failureThreshold": 6,
-            "timeoutSeconds": 5,
-        },
-        "resources": {
-            "requests": {"cpu": "100m", "memory": "256Mi"},
-            "limits": {"memory": "1Gi"},
-        },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "volumeMounts": [
-            {"name": "state", "mountPath": _STATE},
-            {"name": "config", "mountPath": _CONFIG, "readOnly": True},
-        ],
-    }
-
-
-def _from_secret(
-    variable: str, secret: str, key: str, *, is_optional: bool = False
-) -> dict[str, Any]:
-    ref: dict[str, Any] = {"name": secret, "key": key}
-    if is_optional:
-        ref["optional"] = True
-    return {"name": variable, "valueFrom": {"secretKeyRef": ref}}
-
-
-def _make_environment(platform: Platform, public_url: str) -> list[dict[str, Any]]:
-    parts = urlsplit(public_url)
-    page = f"{parts.scheme}://{AUDIT}--service.{parts.netloc}{PREFIX}"
-    values = {
-        "COLLAB_AUDIT_ANCHORS_FILE": f"{_CONFIG}/anchors.json",
-        "COLLAB_AUDIT_EMITTERS_FILE": f"{_CONFIG}/emitters.json",
-        "COLLAB_AUDIT_KEY_FILE": f"{_CONFIG}/log.key",
-        "COLLAB_AUDIT_STATE": _STATE,
-        # As JupyterHub sets them for services that it starts itself.
-        "JUPYTERHUB_API_URL": f"http://{HUB_SERVICE}:{platform.hub_api.port}/hub/api",
-        "JUPYTERHUB_BASE_URL": "/",
-        "JUPYTERHUB_CLIENT_ID": "service-audit",
-        "JUPYTERHUB_HOST": f"{parts.scheme}://{parts.netloc}",
-        "JUPYTERHUB_OAUTH_CALLBACK_URL": f"{page}oauth_callback",
-        "JUPYTERHUB_SERVICE_NAME": "audit",
-        "JUPYTERHUB_SERVICE_PREFIX": PREFIX,
-        "JUPYTERHUB_SERVICE_URL": f"http://{AUDIT_SERVICE}:{AUDIT_PORT}",
-    }
-    return [{"name": name, "value": value} for name, value in values.items()]
+    if not spool:
+        mounts.append({"name": "audit-spool", "mountPath": _SPOOL})
+        volumes.append({"name": "audit-spool", "emptyDir": {"sizeLimit": "1Gi"}})
+    return Attachments(to_environment(environment), mounts, volumes)

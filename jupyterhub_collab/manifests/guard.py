@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from ..constants import LABEL_HUB, LABEL_POLICIES
 from ..models import Platform
-from ..models.platform import CidrPeer, Endpoint
+from ..models.platform import CidrPeer, Endpoint, Gateway, TeamNames
+from .guard_archives import make_archive_policies
 from .guard_claims import make_claim_policy, make_secret_policy
 from .guard_labels import make_label_policy
-from .guard_pods import make_pod_policies
+from .guard_pods import make_pod_policies, pod_rules
 from .guard_provisioner import make_provisioner_policy
 from .manifest import Manifest
 from .retention import make_retention_policy
@@ -41,6 +42,7 @@ def _make_guard(platform: Platform) -> tuple[Manifest, ...]:
         *make_retention_policy(platform),
         *make_label_policy(platform),
         *make_pod_policies(platform),
+        *make_archive_policies(platform, pod_rules(platform)),
         *make_claim_policy(platform),
         *make_secret_policy(platform),
     )
@@ -49,20 +51,37 @@ def _make_guard(platform: Platform) -> tuple[Manifest, ...]:
 @functools.cache
 def rules_version() -> str:
     """Hash of the rules themselves, whatever a platform's settings are: 16 hex digits."""
-    text = json.dumps(_make_guard(_ANY_PLATFORM), sort_keys=True)
+    other = _ANY_PLATFORM.model_copy(update={"names": _BY_INGRESS})
+    text = json.dumps([_make_guard(_ANY_PLATFORM), _make_guard(other)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 _ANYWHERE: Final = Endpoint(
     host="x", address="192.0.2.1", port=1, peer=CidrPeer(cidr="192.0.2.1/32")
 )
+_BY_INGRESS: Final = TeamNames(
+    suffixes=("x.example",),
+    hub_url="https://hub.test",
+    ingress_class="x",
+    annotations={"x": "{url} {host}"},
+)
 _ANY_PLATFORM: Final = Platform(
     hub_api=_ANYWHERE,
     proxy=_ANYWHERE,
     # All settings that bring a rule of their own.
+    archive_image="x/y:1",
+    contests=_ANYWHERE,
     dataset_nfs=True,
     host_users=False,
+    dataset_csi_drivers=("x",),
     image_prefixes=("x/",),
+    names=TeamNames(
+        suffixes=("x.example",),
+        hub_url="https://hub.test",
+        gateway=Gateway(name="x", namespace="x", section="x"),
+        annotations={"x": "{url} {host}"},
+    ),
+    private_ranges_allowed=("10.0.0.0/8",),
     priority_classes=("x",),
     toleration_keys=("x",),
 )

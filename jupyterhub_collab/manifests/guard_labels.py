@@ -31,10 +31,12 @@ from .admission import (
     annotation,
     is_account,
     keeps_labels,
+    literal,
     make_policy,
     or_admin,
     team_of,
 )
+from .guard_archives import IS_ARCHIVE, JOB_CONTROLLERS
 from .manifest import Manifest
 
 _BOTH: Final = (CREATE, UPDATE)
@@ -43,6 +45,7 @@ _TARGETS: Final = (
     Target(_BOTH, ("resourcequotas", "limitranges", "serviceaccounts")),
     Target(_BOTH, ("networkpolicies",), "networking.k8s.io"),
     Target(_BOTH, ("rolebindings",), "rbac.authorization.k8s.io"),
+    Target(_BOTH, ("jobs",), "batch"),
 )
 _SPEAKING: Final = '["namespaces", "rolebindings"]'  # the ready mark is on the binding
 _WORDS: Final = (
@@ -62,12 +65,17 @@ def make_label_policy(platform: Platform) -> tuple[Manifest, Manifest]:
     """Policy and binding, in apply order."""
     hub = is_account(platform.hub_service_account, platform)
     provisioner = is_account(platform.provisioner_service_account, platform)
+    # What these may be, the policy of such pods says.
+    archived = (
+        f'request.resource.resource == "pods" && {IS_ARCHIVE}'
+        f" && request.userInfo.username in {literal(list(JOB_CONTROLLERS))}"
+    )
     words = " && ".join(
         f"{annotation('object', w)} == {annotation('oldObject', w)}" for w in _WORDS
     )
     rules = (
         (
-            f'oldObject != null || {team_of("object")} == "" || {hub}',
+            f'oldObject != null || {team_of("object")} == "" || {hub} || ({archived})',
             "only the hub and the provisioner make what bears a team's labels",
         ),
         (

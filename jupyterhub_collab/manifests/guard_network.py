@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable
 from typing import Final
 
+from ..constants import COMPONENT_ARCHIVE, LABEL_COMPONENT
 from ..models import Endpoint, Platform, PodPeer
 from ..policy.egress import all_special_ranges
 from .admission import Rule, literal
@@ -22,6 +23,11 @@ def network_rules(platform: Platform) -> tuple[Rule, ...]:
     """Rules on NetworkPolicies that the provisioner writes."""
     inward = [platform.proxy, platform.hub_api]
     outward = [platform.hub_api, platform.egress_proxy, platform.data_gateway]
+    archives = json.dumps({LABEL_COMPONENT: COMPONENT_ARCHIVE})
+    to_contests = (
+        f"(object.spec.podSelector.?matchLabels.orValue({{}}) == {archives}"
+        f" && {_is_endpoint('p', [platform.contests])})"
+    )
     sources = f"object.spec.?ingress{_LISTS}"
     targets = f"object.spec.?egress{_LISTS}"
     return (
@@ -35,9 +41,10 @@ def network_rules(platform: Platform) -> tuple[Rule, ...]:
             "only the platform's hub and proxy may be let in",
         ),
         (
-            f"{targets}.all(r, r.to.all(p, {_is_endpoint('p', outward)} || (has(p.ipBlock)"
-            f" && {_is_public(platform)})))",
-            "only the platform's services and public networks may be let out to, and of a network"
+            f"{targets}.all(r, r.to.all(p, {_is_endpoint('p', outward)} || {to_contests}"
+            f" || (has(p.ipBlock) && {_is_public(platform)})))",
+            "only the platform's services (the contests service by archive Jobs alone) and public"
+            " networks may be let out to, and of a network"
             " that holds special ranges all but these",
         ),
     )
@@ -46,7 +53,7 @@ def network_rules(platform: Platform) -> tuple[Rule, ...]:
 def _is_endpoint(peer: str, endpoints: Iterable[Endpoint | None]) -> str:
     """CEL: the peer is one of these services."""
     found = [_is_peer(peer, endpoint) for endpoint in endpoints if endpoint is not None]
-    return f"({' || '.join(dict.fromkeys(found))})"
+    return f"({' || '.join(dict.fromkeys(found)) or 'false'})"
 
 
 def _is_peer(peer: str, endpoint: Endpoint) -> str:

@@ -30,7 +30,7 @@ from ..constants import (
 )
 from ..models import Gate, Platform
 from ..names import DATASET_CLAIM_PREFIX, PERSONAL_CLAIM_PREFIX
-from ..policy.spec import CONTROL_PLANE_TAINTS
+from ..policy.node_pool import CONTROL_PLANE_TAINTS
 from .admission import (
     CREATE,
     IS_ADMIN,
@@ -51,6 +51,7 @@ from .admission import (
     owners_of,
 )
 from .allowances import toleration_line
+from .guard_archives import IS_ARCHIVE
 from .manifest import Manifest
 
 # What the API server itself gives to every pod (admission plug-in DefaultTolerationSeconds).
@@ -81,8 +82,11 @@ def make_pod_policies(platform: Platform) -> tuple[Manifest, ...]:
             *_scheduling(platform),
             *_volumes(),
             *_secrets(platform),
+            *_aliases(),
             *_surroundings(platform),
         ),
+        # These are held by a policy of their own, and to much less.
+        conditions={"not-an-archive": f"!({IS_ARCHIVE})"},
         variables={
             "admin": IS_ADMIN,
             "images": namespace_lines(ANNOTATION_IMAGES),
@@ -123,9 +127,13 @@ def make_pod_policies(platform: Platform) -> tuple[Manifest, ...]:
     )
 
 
+def pod_rules(platform: Platform) -> tuple[Rule, ...]:
+    """Rules of every pod in a team's namespace, whatever it is for."""
+    return (*_account(), *_users(), *_scheduling(platform), *_surroundings(platform))
+
+
 def _identity() -> tuple[Rule, ...]:
     closed = literal(Gate.CLOSED.value)
-    of_pod = "object.spec.?securityContext"
     return (
         (
             f"{namespace_word(ANNOTATION_GATE)} != {closed}",
@@ -136,18 +144,7 @@ def _identity() -> tuple[Rule, ...]:
             f" && {label('object', LABEL_COMPONENT)} == {literal(COMPONENT_SERVER)}",
             "a pod must bear its namespace's labels (hub, team, contest) and a server's",
         ),
-        (
-            f'object.spec.?serviceAccountName.orValue("") == {literal(SERVICE_ACCOUNT_NAME)}'
-            " && object.spec.?automountServiceAccountToken.orValue(true) == false",
-            f"a pod runs as {SERVICE_ACCOUNT_NAME}, without a token of the cluster",
-        ),
-        (
-            f"{of_pod}.?runAsUser.orValue(0) == {POD_UID}"
-            f" && {of_pod}.?runAsGroup.orValue(0) == {POD_GID}"
-            f" && {of_pod}.?fsGroup.orValue({POD_GID}) == {POD_GID}"
-            f" && size({of_pod}.?supplementalGroups{_NONE}) == 0",
-            f"a pod runs as user {POD_UID} and group {POD_GID} and no other",
-        ),
+        *_account(),
         (
             f"size({finalizers_of('object')}) == 0",
             "a pod has no finalizers: it could not be stopped",
@@ -159,6 +156,24 @@ def _identity() -> tuple[Rule, ...]:
         (
             f"object.spec.?terminationGracePeriodSeconds.orValue(0) <= {POD_MAX_GRACE_S}",
             f"a pod stops within {POD_MAX_GRACE_S} s (terminationGracePeriodSeconds)",
+        ),
+    )
+
+
+def _account() -> tuple[Rule, ...]:
+    of_pod = "object.spec.?securityContext"
+    return (
+        (
+            f'object.spec.?serviceAccountName.orValue("") == {literal(SERVICE_ACCOUNT_NAME)}'
+            " && object.spec.?automountServiceAccountToken.orValue(true) == false",
+            f"a pod runs as {SERVICE_ACCOUNT_NAME}, without a token of the cluster",
+        ),
+        (
+            f"{of_pod}.?runAsUser.orValue(0) == {POD_UID}"
+            f" && {of_pod}.?runAsGroup.orValue(0) == {POD_GID}"
+            f" && {of_pod}.?fsGroup.orValue({POD_GID}) == {POD_GID}"
+            f" && size({of_pod}.?supplementalGroups{_NONE}) == 0",
+            f"a pod runs as user {POD_UID} and group {POD_GID} and no other",
         ),
     )
 
@@ -302,15 +317,20 @@ def _secrets(platform: Platform) -> tuple[Rule, ...]:
     )
 
 
-def _surroundings(platform: Platform) -> tuple[Rule, ...]:
+def _aliases() -> tuple[Rule, ...]:
     aliases = namespace_lines(ANNOTATION_HOST_ALIASES)
-    runtime = literal(platform.runtime_class or "")
-    rules = [
+    return (
         (
             "object.spec.?hostAliases.orValue([]).all(a, a.?hostnames.orValue([]).all(h,"
             f' a.ip + " " + h in {aliases}))',
             "host aliases are the platform's own",
         ),
+    )
+
+
+def _surroundings(platform: Platform) -> tuple[Rule, ...]:
+    runtime = literal(platform.runtime_class or "")
+    rules = [
         (
             'object.spec.?dnsPolicy.orValue("") == "None"'
             ' && object.spec.?dnsConfig.?nameservers.orValue([]) == ["127.0.0.1"]',

@@ -38,6 +38,7 @@ from .admission import (
     owners_of,
     team_of,
 )
+from .guard_names import ingress_rules, route_rules
 from .guard_network import network_rules
 from .manifest import Manifest
 from .namespace import POD_SECURITY_LABELS
@@ -46,8 +47,10 @@ _ALL: Final = (CREATE, UPDATE, DELETE)
 _TARGETS: Final = (
     Target(_ALL, ("namespaces", "resourcequotas", "limitranges", "serviceaccounts")),
     Target(_ALL, ("persistentvolumeclaims", "persistentvolumes")),
-    Target(_ALL, ("networkpolicies",), "networking.k8s.io"),
+    Target(_ALL, ("networkpolicies", "ingresses"), "networking.k8s.io"),
+    Target(_ALL, ("httproutes",), "gateway.networking.k8s.io"),
     Target(_ALL, ("rolebindings",), "rbac.authorization.k8s.io"),
+    Target(_ALL, ("jobs",), "batch"),
 )
 _SECRETS_OF_DRIVERS: Final = (
     "controllerExpandSecretRef",
@@ -72,6 +75,8 @@ def make_provisioner_policy(platform: Platform) -> tuple[Manifest, Manifest]:
             *_of("rolebindings", _bindings(platform)),
             *_walls(),
             *_of("networkpolicies", network_rules(platform)),
+            *_of("httproutes", route_rules(platform)),
+            *_of("ingresses", ingress_rules(platform)),
         ),
         conditions={"the-provisioner": is_account(platform.provisioner_service_account, platform)},
     )

@@ -7,7 +7,9 @@ could send everybody anywhere. Policies add up, so the chart's own may stay on o
 Outward, hub and provisioner need the cluster's API server and the hub whoever signs people in:
 neither can be named by a selector, so ports 443 and 6443 are open but to link-local addresses,
 where clouds hand out the node's credentials. The audit service reaches 443 and the ports of mail
-servers there, for its anchors, and no API server has to let it in.
+servers there, for its anchors, and no API server has to let it in; so does the contests service,
+for notices and archives, where the platform's settings say so. Of what runs in teams' namespaces
+archive Jobs reach the contests service, and servers do not.
 
 Notes
 -----
@@ -20,6 +22,8 @@ from typing import Any, Final
 
 from ..constants import (
     AUDIT_PORT,
+    COMPONENT_ARCHIVE,
+    CONTESTS_PORT,
     LABEL_COMPONENT,
     LABEL_HUB,
     LABEL_MANAGED_BY,
@@ -29,17 +33,19 @@ from ..constants import (
     PROXY_API_PORT,
 )
 from ..models import Platform
+from .archive_job import can_archive
 from .home import make_home_object, pod_labels_of
 from .manifest import Manifest
 
 PROVISIONER: Final = "provisioner"  # its component label
 AUDIT: Final = "audit"
+CONTESTS: Final = "contests"
 
 _DNS_PORTS: Final = tuple({"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP"))
 # Where the chart's proxy listens for TLS of its own (proxy.https: manual or secret).
 _PROXY_TLS_PORT: Final = 8443
 _TLS_PORTS: Final = tuple({"protocol": "TCP", "port": port} for port in (443, 6443))
-_ANCHOR_PORTS: Final = tuple({"protocol": "TCP", "port": port} for port in (443, 465, 587))
+_OUTWARD_PORTS: Final = tuple({"protocol": "TCP", "port": port} for port in (443, 465, 587))
 # NodeLocal DNSCache answers there, on nodes that have it.
 _NODE_LOCAL_DNS: Final = "169.254.20.10/32"
 _LINK_LOCAL: Final = {"0.0.0.0/0": "169.254.0.0/16", "::/0": "fe80::/10"}
@@ -55,7 +61,8 @@ def make_home_policies(platform: Platform) -> tuple[Manifest, ...]:
     """
     hub = pod_labels_of(platform.hub_api, platform, what="hub_api")
     proxy = pod_labels_of(platform.proxy, platform, what="proxy")
-    provisioner, audit = provisioner_labels(platform), audit_labels(platform)
+    provisioner, audit = home_labels(PROVISIONER, platform), home_labels(AUDIT, platform)
+    contests = home_labels(CONTESTS, platform)
     hub_port = platform.hub_api.target_port or platform.hub_api.port
     proxy_port = platform.proxy.target_port or platform.proxy.port
     people = [{"protocol": "TCP", "port": port} for port in (proxy_port, _PROXY_TLS_PORT)]
@@ -63,27 +70,20 @@ def make_home_policies(platform: Platform) -> tuple[Manifest, ...]:
     to_hub = _rule("to", _pods(hub), port=hub_port)
     to_provisioner = _rule("to", _pods(provisioner), port=PROVISIONER_PORT)
     to_audit = _rule("to", _pods(audit), port=AUDIT_PORT)
+    to_contests = _rule("to", _pods(contests), port=CONTESTS_PORT)
     to_servers = _rule("to", servers, port=platform.server_port)
     to_proxy_api = _rule("to", _pods(proxy), port=PROXY_API_PORT)
+    to_services = (to_provisioner, to_audit, to_contests)
+    services = (_pods(provisioner), _pods(audit), _pods(contests))
+    asking = (_pods(hub), _pods(proxy), _pods(contests))
     return (
         _make_policy("collab-deny-all", {}, platform),
         _make_policy(
             "collab-hub",
             hub,
             platform,
-            ingress=[
-                _rule(
-                    "from", _pods(proxy), _pods(provisioner), _pods(audit), servers, port=hub_port
-                ),
-            ],
-            egress=[
-                _dns(),
-                _api_server(),
-                to_proxy_api,
-                to_provisioner,
-                to_audit,
-                to_servers,
-            ],
+            ingress=[_rule("from", _pods(proxy), *services, servers, port=hub_port)],
+            egress=[_dns(), _api_server(), to_proxy_api, *to_services, to_servers],
         ),
         _make_policy(
             "collab-proxy",
@@ -93,36 +93,42 @@ def make_home_policies(platform: Platform) -> tuple[Manifest, ...]:
                 {"ports": people},  # from anywhere
                 _rule("from", _pods(hub), port=PROXY_API_PORT),
             ],
-            egress=[_dns(), to_hub, to_provisioner, to_audit, to_servers],
+            egress=[_dns(), to_hub, *to_services, to_servers],
         ),
         _make_policy(
             "collab-provisioner",
             provisioner,
             platform,
-            ingress=[_rule("from", _pods(hub), _pods(proxy), port=PROVISIONER_PORT)],
+            ingress=[_rule("from", *asking, port=PROVISIONER_PORT)],
             egress=[_dns(), _api_server(), to_hub, to_audit],
         ),
         _make_policy(
             "collab-audit",
             audit,
             platform,
-            ingress=[_rule("from", _pods(hub), _pods(proxy), _pods(provisioner), port=AUDIT_PORT)],
-            egress=[_dns(), _anchors(), to_hub],
+            ingress=[_rule("from", *asking, _pods(provisioner), port=AUDIT_PORT)],
+            egress=[_dns(), _outward(), to_hub],
+        ),
+        _make_policy(
+            "collab-contests",
+            contests,
+            platform,
+            ingress=[
+                _rule("from", _pods(hub), _pods(proxy), *_archives(platform), port=CONTESTS_PORT)
+            ],
+            egress=[
+                _dns(),
+                *([_outward()] if platform.contests_outward else ()),
+                to_hub,
+                to_provisioner,
+                to_audit,
+            ],
         ),
     )
 
 
-def provisioner_labels(platform: Platform) -> dict[str, str]:
-    """Labels of the provisioner's pods, and of no other's."""
-    return _labels_of(PROVISIONER, platform)
-
-
-def audit_labels(platform: Platform) -> dict[str, str]:
-    """Labels of the audit service's pods, and of no other's."""
-    return _labels_of(AUDIT, platform)
-
-
-def _labels_of(component: str, platform: Platform) -> dict[str, str]:
+def home_labels(component: str, platform: Platform) -> dict[str, str]:
+    """Labels of the pods of one of our services, and of no other's."""
     return {
         LABEL_MANAGED_BY: MANAGED_BY,
         LABEL_HUB: platform.hub_id,
@@ -156,9 +162,17 @@ def _api_server() -> dict[str, Any]:
     return {"to": _anywhere(), "ports": list(_TLS_PORTS)}
 
 
-def _anchors() -> dict[str, Any]:
+def _outward() -> dict[str, Any]:
     """Object stores, webhooks and mail servers, which nobody here can name."""
-    return {"to": _anywhere(), "ports": list(_ANCHOR_PORTS)}
+    return {"to": _anywhere(), "ports": list(_OUTWARD_PORTS)}
+
+
+def _archives(platform: Platform) -> list[dict[str, Any]]:
+    """Pods of archive Jobs in this hub's team namespaces; no server is one of them."""
+    if not can_archive(platform):
+        return []
+    pods = {"matchLabels": {LABEL_COMPONENT: COMPONENT_ARCHIVE}}
+    return [{"namespaceSelector": _teams(platform), "podSelector": pods}]
 
 
 def _anywhere() -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@
 comes before it. `platform` opens what every server needs: the hub and the proxy may reach it, it
 may reach the hub's API, the egress proxy and the data gateway. There is no DNS among these: pods
 find the platform by host aliases, and a resolver would be a way out (DNS tunnels). One policy more
-for each egress rule.
+for each egress rule. Pods of archive Jobs reach the contests service, which no server reaches, and
+nothing else.
 
 What is in the cluster is named by selectors, never by address: some engines never match ipBlock
 against pods or nodes. A policy sees the pod behind a Service, so ports are the pod's own.
@@ -19,9 +20,16 @@ from __future__ import annotations
 from typing import Any
 
 from .. import names
-from ..constants import POLICY_DENY_ALL, POLICY_PLATFORM
+from ..constants import (
+    COMPONENT_ARCHIVE,
+    LABEL_COMPONENT,
+    POLICY_ARCHIVE,
+    POLICY_DENY_ALL,
+    POLICY_PLATFORM,
+)
 from ..models import EgressRule, Endpoint, Platform, PodPeer, TeamSpec
 from ..policy.egress import effective_egress
+from .archive_job import can_archive
 from .manifest import Manifest, make_object
 
 
@@ -45,16 +53,11 @@ def make_platform_policy(spec: TeamSpec, platform: Platform) -> Manifest:
         "ingress": [
             {"from": callers, "ports": [{"protocol": "TCP", "port": platform.server_port}]}
         ],
-        "egress": [
-            {
-                "to": [_make_peer(endpoint)],
-                "ports": [{"protocol": "TCP", "port": endpoint.target_port or endpoint.port}],
-            }
-            for endpoint in called
-            if endpoint is not None
-        ],
+        "egress": [_make_way(endpoint) for endpoint in called if endpoint is not None],
     }
-    return _make_policy(POLICY_PLATFORM, body, spec=spec, platform=platform)
+    return _make_policy(
+        POLICY_PLATFORM, body, spec=spec, platform=platform, pods=_all_but_archives(platform)
+    )
 
 
 def make_egress_policy(rule: EgressRule, spec: TeamSpec, platform: Platform) -> Manifest:
@@ -76,16 +79,42 @@ def make_egress_policy(rule: EgressRule, spec: TeamSpec, platform: Platform) -> 
             port["endPort"] = entry.end_port
         ports.append(port)
     body = {"policyTypes": ["Egress"], "egress": [{"to": [{"ipBlock": block}], "ports": ports}]}
-    return _make_policy(names.egress_policy(rule.name), body, spec=spec, platform=platform)
+    name = names.egress_policy(rule.name)
+    pods = _all_but_archives(platform)
+    return _make_policy(name, body, spec=spec, platform=platform, pods=pods)
+
+
+def make_archive_policy(spec: TeamSpec, platform: Platform) -> Manifest | None:
+    """Lets the pods of archive Jobs reach the contests service; None: nothing is archived here."""
+    if not can_archive(platform) or platform.contests is None:
+        return None
+    body = {"policyTypes": ["Ingress", "Egress"], "egress": [_make_way(platform.contests)]}
+    pods = {"matchLabels": {LABEL_COMPONENT: COMPONENT_ARCHIVE}}
+    return _make_policy(POLICY_ARCHIVE, body, spec=spec, platform=platform, pods=pods)
 
 
 def make_network_policies(spec: TeamSpec, platform: Platform) -> tuple[Manifest, ...]:
     """All policies, `deny-all` first. Raises SpecError as `make_egress_policy`."""
+    archive = make_archive_policy(spec, platform)
     return (
         make_deny_all(spec, platform),
         make_platform_policy(spec, platform),
+        *(() if archive is None else (archive,)),
         *(make_egress_policy(rule, spec, platform) for rule in spec.egress),
     )
+
+
+def _all_but_archives(platform: Platform) -> dict[str, Any]:
+    """Selects pods for which something is opened: archive Jobs' have a policy of their own."""
+    if not can_archive(platform):
+        return {}
+    other = {"key": LABEL_COMPONENT, "operator": "NotIn", "values": [COMPONENT_ARCHIVE]}
+    return {"matchExpressions": [other]}
+
+
+def _make_way(endpoint: Endpoint) -> dict[str, Any]:
+    port = {"protocol": "TCP", "port": endpoint.target_port or endpoint.port}
+    return {"to": [_make_peer(endpoint)], "ports": [port]}
 
 
 def _make_peer(endpoint: Endpoint) -> dict[str, Any]:
@@ -99,7 +128,12 @@ def _make_peer(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _make_policy(
-    name: str, body: dict[str, Any], *, spec: TeamSpec, platform: Platform
+    name: str,
+    body: dict[str, Any],
+    *,
+    spec: TeamSpec,
+    platform: Platform,
+    pods: dict[str, Any] | None = None,
 ) -> Manifest:
     return make_object(
         "networking.k8s.io/v1",
@@ -108,5 +142,5 @@ def _make_policy(
         spec=spec,
         platform=platform,
         namespace=names.namespace_of(spec.team, prefix=platform.namespace_prefix),
-        body={"spec": {"podSelector": {}, **body}},
+        body={"spec": {"podSelector": pods or {}, **body}},
     )

@@ -37,8 +37,9 @@ def make_rbac(platform: Platform) -> tuple[Manifest, ...]:
     return (
         _make_service_account(hub, platform),
         _make_service_account(provisioner, platform),
-        # It has no right at all, and so no token either.
+        # They have no right at all, and so no token either.
         _make_service_account(platform.audit_service_account, platform, token=False),
+        _make_service_account(platform.contests_service_account, platform, token=False),
         *(
             _make("ClusterRole", name, platform, {"rules": _make_rules(holder)})
             for name, holder in _CLUSTER_ROLES

@@ -16,6 +16,7 @@ from .network_policy import make_network_policies
 from .quota import make_quota
 from .role_binding import make_role_binding
 from .service_account import make_service_account
+from .team_name import make_team_name
 from .volumes import make_dataset_claim, make_dataset_volume, make_team_claim
 
 
@@ -43,4 +44,6 @@ def make_tenancy(spec: TeamSpec, platform: Platform) -> tuple[Manifest, ...]:
     for key, dataset in spec.datasets.items():
         manifests.append(make_dataset_volume(key, dataset, spec, platform))
         manifests.append(make_dataset_claim(key, dataset, spec, platform))
+    if spec.host is not None and platform.names is not None:
+        manifests.append(make_team_name(spec, spec.host, platform, platform.names))
     return tuple(manifests)

@@ -23,10 +23,17 @@ from .entitlement import (
 )
 from .facts import Facts, Identity
 from .hub_group import HubGroup
-from .image import AddedToleration, Image, Profile, Toleration
+from .image import AddedToleration, Image, NodePool, Profile, Toleration
 from .platform import CidrPeer, Endpoint, Platform, PodPeer
 from .roster import HubDecider, Invitation, Member, NamedIdentity, RosterEntry
-from .team import ContestProperties, Gate, Retention, TeamProperties, TeamSpec
+from .team import (
+    ContestProperties,
+    Gate,
+    Retention,
+    RoundProperties,
+    TeamProperties,
+    TeamSpec,
+)
 from .tier import Tier, TierOverrides
 from .volume import Volumes
 
@@ -58,6 +65,7 @@ __all__ = [
     "Member",
     "NamedIdentity",
     "NfsSource",
+    "NodePool",
     "Pattern",
     "Platform",
     "PodPeer",
@@ -67,6 +75,7 @@ __all__ = [
     "Retention",
     "Role",
     "RosterEntry",
+    "RoundProperties",
     "Rule",
     "TeamEntry",
     "TeamProperties",

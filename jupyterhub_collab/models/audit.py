@@ -21,6 +21,7 @@ from .document import Document, Id
 SCHEMA_VERSION: Final = 1
 EVENT_BYTES_MAX: Final = 32 * 1024  # of one event's JSON; a spawn with 100 data sets has 8 KiB
 DETAILS_MAX: Final = 32
+NAME_BYTES_MAX: Final = 2048  # of a person's name; PostgreSQL finds nobody by more than 2,704
 
 Code = Annotated[
     str, StringConstraints(strict=True, pattern=r"^[a-z0-9]+([.-][a-z0-9]+)*$", max_length=100)
@@ -116,6 +117,13 @@ class Person(Document):
     agent: Plain = ""
     note: Plain = ""
 
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if len(value.encode()) > NAME_BYTES_MAX:
+            raise ValueError(f"longer than {NAME_BYTES_MAX} bytes")
+        return value
+
 
 Detail = str | int | bool | tuple[str, ...]
 _KEY: Final = re.compile(r"[a-z][a-z0-9_]{0,49}")
@@ -169,6 +177,8 @@ class AuditEvent(Document):
                 raise ValueError(f"{key[:60]!r} is not a name of lower-case letters, digits and _")
             if isinstance(detail, int) and abs(detail) > 2**53:
                 raise ValueError(f"{key} is larger than JSON's whole numbers")
+            if _has_nul(detail):
+                raise ValueError(f"{key} has the character U+0000, which databases do not take")
         return value
 
     def people(self) -> dict[str, dict[str, Any]]:
@@ -186,6 +196,10 @@ def event_schema() -> dict[str, Any]:
         "$id": f"https://jupyterhub-collab.org/schema/audit-event-v{SCHEMA_VERSION}.schema.json",
         **schema,
     }
+
+
+def _has_nul(detail: Detail) -> bool:
+    return not isinstance(detail, int) and any("\0" in text for text in detail)
 
 
 PARTS: Final = ("subject", "actor", "recipient")

@@ -79,6 +79,17 @@ Title = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=2
 """Free text for people, on one or more lines."""
 
 
+DomainName = Annotated[
+    str,
+    StringConstraints(
+        strict=True,
+        pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        max_length=222,  # of a name's 253 characters a team's id and its dot take 31
+    ),
+]
+"""A DNS name of two labels or more (RFC 1123), in lower case."""
+
+
 class Document(BaseModel):
     """A frozen record with a wire form. Unknown fields are errors."""
 

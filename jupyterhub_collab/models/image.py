@@ -65,3 +65,14 @@ class Profile(Document):
     node_selector: dict[str, str] = Field({}, alias="nodeSelector")
     tolerations: tuple[Toleration, ...] = ()
     priority_class: str | None = Field(None, alias="priorityClass", max_length=253)
+
+
+class NodePool(Document):
+    """Nodes that a contest's servers run on, whatever their profile."""
+
+    node_selector: dict[str, str] = Field(
+        alias="nodeSelector", min_length=1, description="Labels that such nodes bear."
+    )
+    tolerations: tuple[Toleration, ...] = Field(
+        (), description="Of taints that keep other contests' servers off these nodes."
+    )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .. import constants, names
-from .document import Document
+from .. import constants
+from ..names import is_namespace_prefix
+from .document import Document, DomainName, SizeBytes
 from .image import AddedToleration, ImageReference
 
 
@@ -19,7 +21,7 @@ def _check_network(text: str) -> str:
 
 
 def _check_prefix(text: str) -> str:
-    if not names.is_namespace_prefix(text):
+    if not is_namespace_prefix(text):
         raise ValueError(f"{text!r} is not a namespace prefix: letters, digits, ends in a hyphen")
     return text
 
@@ -64,6 +66,52 @@ class Endpoint(Document):
     peer: PodPeer | CidrPeer
 
 
+class Gateway(Document):
+    """A Gateway that takes routes from team namespaces (its ``allowedRoutes`` must say so)."""
+
+    name: str = Field(min_length=1, max_length=253)
+    namespace: str = Field(min_length=1, max_length=63)
+    section: str | None = Field(None, max_length=253, description="The listener for all names.")
+
+
+class TeamNames(Document):
+    """How the names of teams get from DNS to the hub.
+
+    Exactly one of ``gateway`` (an HTTPRoute a team, which sends browsers on by itself) and
+    ``ingress_class`` (an Ingress a team; its controller is told where to by ``annotations``).
+    """
+
+    suffixes: tuple[DomainName, ...] = Field(
+        min_length=1,
+        description="Contests' domains are these or end in them. Never the hub's own domain: what "
+        "runs under its names could take its cookies.",
+    )
+    hub_url: str = Field(
+        alias="hubUrl", pattern=r"^https?://[^/?#\s\"']+$", description="Of the hub, for browsers."
+    )
+    gateway: Gateway | None = None
+    ingress_class: str | None = Field(None, alias="ingressClass", min_length=1, max_length=253)
+    annotations: dict[str, str] = Field(
+        {},
+        description="On each route; {url} is the team's page on the hub, {host} the team's name.",
+    )
+
+    @model_validator(mode="after")
+    def _check_one(self) -> TeamNames:
+        if (self.gateway is None) == (self.ingress_class is None):
+            raise ValueError("give exactly one of gateway and ingressClass")
+        if self.ingress_class and not any("{url}" in text for text in self.annotations.values()):
+            raise ValueError(
+                "an Ingress needs an annotation with {url} that has its controller redirect, such"
+                " as nginx.ingress.kubernetes.io/temporal-redirect"
+            )
+        hub = (urlsplit(self.hub_url).hostname or "").lower()
+        for suffix in self.suffixes:
+            if suffix == hub or suffix.endswith(f".{hub}") or hub.endswith(f".{suffix}"):
+                raise ValueError(f"{suffix} and the hub's own {hub} lie in one another")
+        return self
+
+
 _HUB_NAMESPACE: Final = "jupyterhub"
 
 
@@ -80,10 +128,37 @@ class Platform(Document):
     hub_service_account: str = "hub"
     provisioner_service_account: str = "provisioner"
     audit_service_account: str = "audit"
+    contests_service_account: str = "contests"
     hub_api: Endpoint
     proxy: Endpoint = Field(description="Where requests to servers come from.")
     egress_proxy: Endpoint | None = None
     data_gateway: Endpoint | None = None
+    contests: Endpoint | None = Field(
+        None, description="The contests service, for archive Jobs; no server reaches it there."
+    )
+    archive_image: ImageReference | None = Field(
+        None,
+        description="Of Jobs that copy volumes to the contests service and bring them back: Python "
+        "and this package. Nothing can be archived unless said.",
+    )
+    archive_storage_bytes: SizeBytes = Field(
+        100 << 30,
+        alias="archive_storage",
+        description="Of the volume where the contests service keeps such copies, or receives them "
+        "on their way to an object store; 100Gi unless said.",
+    )
+    archive_place: str = Field(
+        "",
+        max_length=500,
+        pattern=r"^(s3://[^\s@]+)?$",
+        description="An object store for such copies, as the contests service has it; empty: they "
+        "stay on that volume. Its keys are in the Secret collab-contests.",
+    )
+    contests_outward: bool = Field(
+        False,
+        description="Whether the contests service may reach ports 443, 465 and 587 anywhere: for "
+        "webhooks, mail, and archives in an object store.",
+    )
     storage_class: str | None = None
     team_access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] = Field(
         "ReadWriteMany", description="Of team volumes. ReadWriteOnce: all pods on one node."
@@ -105,6 +180,9 @@ class Platform(Document):
     )
     egress_denied_ranges: tuple[NetworkText, ...] = Field(
         (), description="Networks no rule lets through: nodes and pods with public addresses."
+    )
+    names: TeamNames | None = Field(
+        None, description="Absent: contests' domains are refused, teams have no names."
     )
     server_port: int = constants.SERVER_PORT
     image_prefixes: tuple[ImagePrefix, ...] = Field(

@@ -1,16 +1,18 @@
 """Where a hub user stands at this moment, as the hub tells services that decide by it.
 
 It holds no name but the one that was asked for, and nothing about why: whoever may ask learns what
-somebody is, not what a source says of them.
+somebody is, not what a source says of them. Only who asks for it (the team registry, whose rosters
+name people so) is told by which entries of rosters somebody may be named.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
 from .document import Document, Id
+from .roster import RosterEntry
 
 UserName = Annotated[
     str,
@@ -55,9 +57,24 @@ class ContestStanding(Document):
 
 
 class PersonStanding(Document):
-    """Teams, roles and data sets of a hub user, as they are now."""
+    """Teams, roles and data sets of a hub user, as they are now.
+
+    Attributes
+    ----------
+    entries
+        What in a roster is this person and nobody else, besides the hub user name: their identity,
+        and addresses whose invitations are theirs. Empty: not asked for, or nobody can say.
+    """
 
     name: UserName
     is_admin: bool = Field(False, alias="admin")
     teams: tuple[TeamStanding, ...] = ()
     contests: tuple[ContestStanding, ...] = ()
+    entries: tuple[RosterEntry, ...] = ()
+
+    def to_wire(self) -> dict[str, Any]:
+        """As of any document; without `entries` where there are none: not everybody knows them."""
+        wire = super().to_wire()
+        if not self.entries:
+            del wire["entries"]
+        return wire

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from .dataset import Dataset
-from .document import Count, Document, Id, Moment, Title
+from .document import Count, Document, DomainName, Id, Moment, Title
 from .egress import EgressRule
-from .image import Image, Profile
+from .image import Image, NodePool, Profile
 from .roster import RosterEntry
 from .tier import Tier, TierOverrides
 from .volume import Volumes
@@ -46,6 +46,15 @@ class TeamProperties(Document):
         Retention.KEEP,
         description="destroy: closes the gate, and deletes all that the team has in the cluster.",
     )
+    servers_until: Moment | None = Field(
+        None,
+        alias="serversUntil",
+        description="What ran before this gate closed or froze may run on until then; absent: it"
+        " ends at once.",
+    )
+    round: Count = Field(
+        0, description="The contest's round whose tier, images and data sets it has; 0: none."
+    )
     members: tuple[RosterEntry, ...] = Field(
         (),
         description="The roster, where the hub makes members of it. No part of the spec: who is in"
@@ -53,11 +62,23 @@ class TeamProperties(Document):
     )
 
     def to_wire(self) -> dict[str, Any]:
-        """As of any document; without a roster where it names nobody."""
+        """As of any document; without a roster where it names nobody, and without round 0."""
         wire = super().to_wire()
         if not self.members:
             del wire["members"]
+        if not self.round:
+            del wire["round"]
         return wire
+
+
+class RoundProperties(Document):
+    """What teams have in one round."""
+
+    tier: Id | None = Field(None, description="Absent: each its own.")
+    images: tuple[Id, ...] | None = Field(
+        None, min_length=1, description="The first is the default; absent: all of the contest's."
+    )
+    datasets: tuple[Id, ...] = Field((), description="Besides those that teams have anyway.")
 
 
 class ContestProperties(Document):
@@ -67,12 +88,28 @@ class ContestProperties(Document):
     generation: Count
     title: Title
     ends: Moment | None = None
+    domain: DomainName | None = None
+    node_pool: NodePool | None = Field(None, alias="nodePool")
     tiers: dict[Id, Tier]
     images: dict[Id, Image]
     profiles: dict[Id, Profile]
     volumes: Volumes = Volumes()
     egress: tuple[EgressRule, ...] = ()
     datasets: dict[Id, Dataset] = Field({})
+    gate: Gate = Field(Gate.OPEN, description="Of all its teams; a team's own may be stricter.")
+    servers_until: Moment | None = Field(
+        None, alias="serversUntil", description="As a team's, of the contest's gate."
+    )
+    rounds: tuple[RoundProperties, ...] = Field((), max_length=50)
+
+    def to_wire(self) -> dict[str, Any]:
+        """As of any document; without an open gate, and without rounds where there are none."""
+        wire = super().to_wire()
+        if self.gate is Gate.OPEN:
+            del wire["gate"]
+        if not self.rounds:
+            del wire["rounds"]
+        return wire
 
 
 class TeamSpec(Document):
@@ -85,6 +122,7 @@ class TeamSpec(Document):
     team: Id
     contest: Id
     gate: Gate = Gate.OPEN
+    host: DomainName | None = Field(None, description="The name that leads to the team's page.")
     tier_name: Id = Field(alias="tierName")
     tier: Tier
     images: dict[Id, Image]

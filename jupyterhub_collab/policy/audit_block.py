@@ -34,7 +34,7 @@ BLOCK_EVENTS: Final = 4 * TILE_WIDTH  # a few MB when all events are as large as
 PART_NUMBERS: Final = {part: number for number, part in enumerate(PARTS)}
 PARTS_SHIFT: Final = 2  # bits that a part's number takes
 
-_MARKS: Final = frozenset(
+MARKS: Final = frozenset(
     verb.value.encode() for verb in (Verb.AUDIT_ERASE, Verb.AUDIT_RETIRE, Verb.AUDIT_GAP)
 )
 _NO_HASH: Final = bytes(HASH_BYTES)
@@ -137,7 +137,7 @@ def check_block(
             report.findings.add(Kind.FORM, row[0], f"Event {row[0]} is longer than any can be.")
     sequences = [row[0] for row in kept]
     bodies = [row[1] for row in kept]
-    _hash_leaves(report, sequences, bodies)
+    hash_leaves(report, sequences, bodies)
     facts, errors = read_forms(bodies)
     if errors:
         for at, error in errors.items():
@@ -152,7 +152,8 @@ def check_block(
     return report
 
 
-def _hash_leaves(report: BlockReport, sequences: list[int], bodies: list[bytes]) -> None:
+def hash_leaves(report: BlockReport, sequences: Sequence[int], bodies: Sequence[bytes]) -> None:
+    """Tell the hashes of events that are there, and which are not."""
     leaves = [sha256(b"\x00" + body).digest() for body in bodies]
     first, count = report.first, report.count
     if len(leaves) != count:
@@ -183,13 +184,14 @@ def _check_facts(
                     Kind.REORDERED, sequence, f"At the place of event {sequence} stands {said}."
                 )
     _check_times(report, sequences, columns.stored)
-    _count_emitters(report, sequences, columns)
-    if not _MARKS.isdisjoint(columns.verb):
+    count_emitters(report, sequences, columns)
+    if not MARKS.isdisjoint(columns.verb):
         found = zip(sequences, facts, strict=True)
-        report.marks = [(at, Facts(*fact)) for at, fact in found if fact[-1] in _MARKS]
+        report.marks = [(at, Facts(*fact)) for at, fact in found if fact[-1] in MARKS]
     _check_people(report, rows, columns.people, index)
     if index is not None:
         _check_columns(report, rows, columns)
+        index.add_columns(sequences, columns)
         if any(columns.datasets):
             for row, fact in zip(rows, facts, strict=True):
                 if fact[1]:
@@ -225,11 +227,17 @@ def _check_times(report: BlockReport, sequences: list[int], stored: Sequence[byt
             )
 
 
-def _count_emitters(report: BlockReport, sequences: list[int], columns: Any) -> None:
-    """Runs of each spool's own count."""
+def count_emitters(report: BlockReport, sequences: Sequence[int], columns: Any) -> None:
+    """Tell runs of each spool's own count; `columns` are those of `Facts`."""
+    numbers = list(map(int, columns.emitter_sequence))
+    first, last_number = numbers[0], numbers[-1]
+    is_one = len({*columns.emitter}) == len({*columns.incarnation}) == 1
+    if is_one and numbers == list(range(first, last_number + 1)):
+        emitter, incarnation = columns.emitter[0], columns.incarnation[0]
+        report.runs = [Run(emitter, incarnation, first, last_number, sequences[0])]
+        return
     last: dict[tuple[bytes, bytes], list[Any]] = {}
     spools = zip(columns.emitter, columns.incarnation, strict=True)
-    numbers = map(int, columns.emitter_sequence)
     runs = []
     for sequence, spool, number in zip(sequences, spools, numbers, strict=True):
         run = last.get(spool)

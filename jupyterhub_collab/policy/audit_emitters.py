@@ -32,6 +32,7 @@ DEFAULT_VERBS: Final[Mapping[str, tuple[str, ...]]] = {
         *("dataset.grant", "dataset.revoke"),
     ),
     "provisioner": ("tenancy.*", "configuration.load"),
+    "contests": ("contest.change", "configuration.load"),
 }
 """What our own programs tell, by the name of the emitter."""
 

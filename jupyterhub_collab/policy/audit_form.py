@@ -52,30 +52,33 @@ _DETAIL: Final = (
 )
 _BLIND: Final = rb"[0-9a-f]{%d}" % (2 * SALT_BYTES)
 _COMMITMENT: Final = rb'"(?:' + b"|".join(p.encode() for p in PARTS) + rb')":"[0-9a-f]{64}"'
+# What may be missing is written as one of two: an optional group takes longer.
 _TEXT: Final = b"".join(
     (
-        rb'\{(?:"blind":"' + _BLIND + rb'",)?',
-        rb'(?:"contest":"(' + _PLAIN + rb'+)",)?',
-        rb'(?:"correlation":"' + _PLAIN + rb'+",)?',
-        rb'(?:"datasets":(' + _LIST + rb"),)?",
-        rb'(?:"details":(\{' + _DETAIL + rb"(?:," + _DETAIL + rb")*\}),)?",
+        rb'\{(?:"blind":"' + _BLIND + rb'",|)',
+        rb'(?:"contest":"(' + _PLAIN + rb'+)",|)',
+        rb'(?:"correlation":"' + _PLAIN + rb'+",|)',
+        rb'(?:"datasets":(' + _LIST + rb"),|)",
+        rb'(?:"details":(\{' + _DETAIL + rb"(?:," + _DETAIL + rb")*\}),|)",
         rb'"emitter":"(' + _PLAIN + rb'+)",',
         rb'"emitterSequence":(' + _NUMBER + rb"),",
         rb'"incarnation":"([0-9a-f]{32})",',
-        rb'(?:"late":true,)?',
+        rb'(?:"late":true,|)',
         rb'"outcome":"([a-z]+)",',
-        rb'(?:"people":(\{' + _COMMITMENT + rb"(?:," + _COMMITMENT + rb")*\}),)?",
-        rb'(?:"reason":"' + _PLAIN + rb'+",)?',
+        rb'(?:"people":(\{' + _COMMITMENT + rb"(?:," + _COMMITMENT + rb")*\}),|)",
+        rb'(?:"reason":"' + _PLAIN + rb'+",|)',
         rb'"schema":%d,' % SCHEMA_VERSION,
         rb'"sequence":(' + _NUMBER + rb"),",
         rb'"stored":"(' + _TIME + rb')",',
-        rb'(?:"team":"(' + _PLAIN + rb'+)",)?',
-        rb'(?:"thing":"' + _PLAIN + rb'+",)?',
+        rb'(?:"team":"(' + _PLAIN + rb'+)",|)',
+        rb'(?:"thing":"' + _PLAIN + rb'+",|)',
         rb'"time":"' + _TIME + rb'",',
         rb'"verb":"([a-z.-]+)"\}',
     )
 )
 _LINES: Final = re.compile(rb"^" + _TEXT + rb"$", re.MULTILINE)
+_COMMITMENTS: Final = _COMMITMENT + rb"(?:," + _COMMITMENT + rb")*"
+_LINES_BUT_PEOPLE: Final = re.compile(_LINES.pattern.replace(_COMMITMENTS, rb"[^}]+"), re.MULTILINE)
 _LINE: Final = re.compile(_TEXT)
 _ONE_COMMITMENT: Final = len(b'{"subject":""}') + 64
 _TIME_TEXT: Final = re.compile(_TIME.decode())
@@ -86,18 +89,14 @@ NO_FACTS: Final = Facts(*[b""] * len(Facts._fields))
 
 def read_forms(bodies: Sequence[bytes]) -> tuple[list[Facts], dict[int, FormError]]:
     """Facts of each text; for what is no event's text `NO_FACTS`, and why, by its index."""
-    lines = b"\n".join(bodies)
-    are_short = max(map(len, bodies), default=0) <= BODY_BYTES_MAX
-    are_lines = lines.count(b"\n") == len(bodies) - 1
-    if are_short and are_lines and _is_plain(lines):
-        found = _LINES.findall(lines)
-        if len(found) == len(bodies) and _are_sorted(found):
-            return found, {}
+    found = read_lines(b"\n".join(bodies), bodies)
+    if found is not None:
+        return found, {}
     facts: list[Facts] = []
     errors: dict[int, FormError] = {}
     for at, body in enumerate(bodies):
-        is_plain = len(body) <= BODY_BYTES_MAX and b"\n" not in body and _is_plain(body)
-        line = _LINE.fullmatch(body) if is_plain else None
+        is_line = len(body) <= BODY_BYTES_MAX and b"\n" not in body and is_plain(body)
+        line = _LINE.fullmatch(body) if is_line else None
         one = Facts._make(line.groups(b"")) if line else NO_FACTS
         if not one.verb or not _are_sorted([one]):
             read = _read_slowly(body)
@@ -108,10 +107,33 @@ def read_forms(bodies: Sequence[bytes]) -> tuple[list[Facts], dict[int, FormErro
     return facts, errors
 
 
-def _are_sorted(found: list[Facts]) -> bool:
+def read_lines(
+    lines: bytes, bodies: Sequence[bytes], *, with_people: bool = True
+) -> list[Facts] | None:
+    """Facts of texts without escaped characters, given also as lines; None: look at each.
+
+    They come as plain tuples.
+
+    Parameters
+    ----------
+    with_people
+        False: `people` may be anything between braces. The caller knows what has to stand there.
+    """
+    if max(map(len, bodies), default=0) > BODY_BYTES_MAX or not is_plain(lines):
+        return None
+    if lines.count(b"\n") != len(bodies) - 1:
+        return None
+    form = _LINES if with_people else _LINES_BUT_PEOPLE
+    found: list[Facts] = form.findall(lines)
+    are_all = len(found) == len(bodies)
+    return found if are_all and _are_sorted(found, with_people=with_people) else None
+
+
+def _are_sorted(found: list[Facts], *, with_people: bool = True) -> bool:
     """Whether names in details and people are in their order, and none stands twice."""
     texts = {facts[2] for facts in found}
-    texts.update(facts[7] for facts in found if len(facts[7]) > _ONE_COMMITMENT)
+    if with_people:
+        texts.update(facts[7] for facts in found if len(facts[7]) > _ONE_COMMITMENT)
     texts.discard(b"")
     if not texts:
         return True
@@ -125,7 +147,7 @@ def _is_blind(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(_BLIND.decode(), value) is not None
 
 
-def _is_plain(data: bytes) -> bool:
+def is_plain(data: bytes) -> bool:
     """Whether this is UTF-8 without \\ and control characters but the ends of lines."""
     if len(data.translate(None, _ESCAPED)) != len(data):
         return False

@@ -11,19 +11,18 @@ It must not: draw salts or tell the time; both are arguments.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
+from hashlib import sha256
 from json.encoder import encode_basestring as _quote
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from ..models.audit import PARTS, SCHEMA_VERSION, AuditEvent, Person
+from ..models.audit import SCHEMA_VERSION, AuditEvent, Person
 
-_SORTED_PARTS: Final = sorted(PARTS)
 SALT_BYTES: Final = 16  # drawn for each part of each event; a guess has to try 2^128
 _encode: Final = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
@@ -31,8 +30,7 @@ _encode: Final = json.JSONEncoder(
 COMMITMENT_DOMAIN: Final = b"jupyterhub-collab audit person v1\x00"
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Where an event came from, and when it got its place in the log.
 
     Attributes
@@ -95,76 +93,84 @@ def encode_leaf(event: AuditEvent, origin: Origin, salts: bytes) -> tuple[str, s
         first of them in its body (`blind`).
     """
     people, commitments = _encode_people(event, salts)
-    quote = _quote
-    body = [
-        f'"emitter":{quote(origin.emitter)},"emitterSequence":{origin.emitter_sequence},'
-        f'"incarnation":{quote(origin.incarnation)}'
-    ]
-    if event.details:
-        body.insert(0, f'"details":{_encode(event.details)}')
-    if event.datasets:
-        body.insert(0, f'"datasets":[{",".join(map(quote, event.datasets))}]')
-    if event.correlation:
-        body.insert(0, f'"correlation":{quote(event.correlation)}')
-    if event.contest:
-        body.insert(0, f'"contest":{quote(event.contest)}')
-    if origin.late:
-        body.append('"late":true')
-    body.append(f'"outcome":"{event.outcome._value_}"')
+    blind = contest = correlation = datasets = details = late = reason = team = thing = ""
     if commitments:
-        body.append(f'"people":{{{commitments}}}')
+        commitments = f'"people":{{{commitments}}},'
     else:
         # Salted too: the hash of this leaf stands in proofs of its neighbours, and what is left of
         # an event without people could be guessed from it.
         if len(salts) < SALT_BYTES:
             raise ValueError("too few random bytes")
-        body.insert(0, f'"blind":"{salts[:SALT_BYTES].hex()}"')
+        blind = f'"blind":"{salts[:SALT_BYTES].hex()}",'
+    if event.contest:
+        contest = f'"contest":{_quote(event.contest)},'
+    if event.correlation:
+        correlation = f'"correlation":{_quote(event.correlation)},'
+    if event.datasets:
+        datasets = f'"datasets":[{",".join(map(_quote, event.datasets))}],'
+    if event.details:
+        details = f'"details":{_encode_details(event.details)},'
+    if origin.late:
+        late = '"late":true,'
     if event.reason:
-        body.append(f'"reason":{quote(event.reason)}')
-    body.append(f'"schema":{SCHEMA_VERSION},"sequence":{origin.sequence}')
-    body.append(f'"stored":"{to_time(origin.stored_at)}"')
+        reason = f'"reason":{_quote(event.reason)},'
     if event.team:
-        body.append(f'"team":{quote(event.team)}')
+        team = f'"team":{_quote(event.team)},'
     if event.thing:
-        body.append(f'"thing":{quote(event.thing)}')
-    body.append(f'"time":"{to_time(event.time)}","verb":"{event.verb._value_}"')
-    return f"{{{','.join(body)}}}", people
+        thing = f'"thing":{_quote(event.thing)},'
+    return (
+        f'{{{blind}{contest}{correlation}{datasets}{details}"emitter":{_quote(origin.emitter)},'
+        f'"emitterSequence":{origin.emitter_sequence},"incarnation":{_quote(origin.incarnation)},'
+        f'{late}"outcome":"{event.outcome._value_}",{commitments}{reason}"schema":{SCHEMA_VERSION},'
+        f'"sequence":{origin.sequence},"stored":"{to_time(origin.stored_at)}",{team}{thing}'
+        f'"time":"{to_time(event.time)}","verb":"{event.verb._value_}"}}'
+    ), people
+
+
+def _encode_details(details: Mapping[str, Any]) -> str:
+    found = []
+    for key in sorted(details):
+        value = details[key]
+        kind = type(value)
+        text = _quote(value) if kind is str else str(value) if kind is int else _encode(value)
+        found.append(f"{_quote(key)}:{text}")
+    return f"{{{','.join(found)}}}"
 
 
 def _encode_people(event: AuditEvent, salts: bytes) -> tuple[str, str]:
     """Salts and values as canonical JSON, and what stands in the leaf for them."""
-    kept, commitments = [], []
-    for number, part in enumerate(_SORTED_PARTS):
-        who: Person | None = getattr(event, part)
+    kept = committed = ""
+    parts = (("actor", event.actor), ("recipient", event.recipient), ("subject", event.subject))
+    for number, (part, who) in enumerate(parts):
         if who is None:
             continue
         salt = salts[number * SALT_BYTES : (number + 1) * SALT_BYTES]
         if len(salt) != SALT_BYTES:
             raise ValueError("too few random bytes")
         value = _encode_person(who)
-        commitment = hashlib.sha256(COMMITMENT_DOMAIN + salt + value.encode()).hexdigest()
-        kept.append(f'"{part}":{{"salt":"{salt.hex()}","value":{value}}}')
-        commitments.append(f'"{part}":"{commitment}"')
-    return (f"{{{','.join(kept)}}}", ",".join(commitments)) if kept else ("", "")
+        commitment = sha256(COMMITMENT_DOMAIN + salt + value.encode()).hexdigest()
+        comma = "," if kept else ""
+        kept += f'{comma}"{part}":{{"salt":"{salt.hex()}","value":{value}}}'
+        committed += f'{comma}"{part}":"{commitment}"'
+    return (f"{{{kept}}}", committed) if kept else ("", "")
 
 
 def _encode_person(who: Person) -> str:
-    quote = _quote
     value = []
     if who.address:
-        value.append(f'"address":{quote(who.address)}')
+        value.append(f'"address":{_quote(who.address)}')
     if who.agent:
-        value.append(f'"agent":{quote(who.agent)}')
+        value.append(f'"agent":{_quote(who.agent)}')
     if who.issuer:
-        value.append(f'"issuer":{quote(who.issuer)}')
+        value.append(f'"issuer":{_quote(who.issuer)}')
     if who.name:
-        value.append(f'"name":{quote(who.name)}')
+        value.append(f'"name":{_quote(who.name)}')
     if who.note:
-        value.append(f'"note":{quote(who.note)}')
+        value.append(f'"note":{_quote(who.note)}')
     if who.roles:
-        value.append(f'"roles":[{",".join(map(quote, who.roles))}]')
+        value.append(f'"roles":[{",".join(map(_quote, who.roles))}]')
     if who.subject:
-        value.append(f'"subject":{quote(who.subject)}')
+        value.append(f'"subject":{_quote(who.subject)}')
     return f"{{{','.join(value)}}}"
 
 
@@ -175,7 +181,7 @@ def commitment_of(kept: Mapping[str, Any]) -> str:
         value = canonical_json(kept["value"])
     except (KeyError, TypeError, ValueError) as e:
         raise ValueError("not a salt and a value") from e
-    return hashlib.sha256(COMMITMENT_DOMAIN + salt + value).hexdigest()
+    return sha256(COMMITMENT_DOMAIN + salt + value).hexdigest()
 
 
 def is_committed(commitment: str, kept: Mapping[str, Any]) -> bool:

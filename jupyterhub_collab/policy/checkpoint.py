@@ -92,13 +92,20 @@ class LogVerifier:
         """
         if len(note) > _MAX_CHARS:
             raise CheckpointError(f"longer than {_MAX_CHARS} characters")
-        text, blank, signatures = note.partition("\n\n")
-        text += "\n"
-        if not blank:
-            raise CheckpointError("no signature below it")
+        text, _ = _split(note)
         checkpoint = _read_text(text)
         if checkpoint.origin != self.origin:
             raise CheckpointError(f"of the log {checkpoint.origin}, not of {self.origin}")
+        self.open_text(note)
+        return checkpoint
+
+    def open_text(self, note: str) -> str:
+        """Text above the signatures, whatever it is, that this key signed. Raises CheckpointError.
+
+        Whoever signs texts of another kind uses another key, or makes sure that no text can pass
+        for one of the other kind.
+        """
+        text, signatures = _split(note)
         wanted = _key_id(self.origin, self.public_key)
         key = Ed25519PublicKey.from_public_bytes(self.public_key)
         for line in signatures.splitlines():
@@ -112,7 +119,7 @@ class LogVerifier:
                 key.verify(found[4:], text.encode())
             except InvalidSignature as e:
                 raise CheckpointError("its signature is not valid") from e
-            return checkpoint
+            return text
         raise CheckpointError("not signed by this key")
 
 
@@ -153,9 +160,22 @@ class LogSigner:
 
     def sign(self, size: int, root: bytes, at: datetime) -> str:
         """A signed checkpoint."""
-        text = Checkpoint(self.origin, size, root, at).to_text()
+        return self.sign_text(Checkpoint(self.origin, size, root, at).to_text())
+
+    def sign_text(self, text: str) -> str:
+        """A signed note of any text without blank lines that ends its last line."""
+        if "\n\n" in text or not text.endswith("\n"):
+            raise ValueError("not a text that a note can have")
         signature = _key_id(self.origin, self.verifier.public_key) + self._key.sign(text.encode())
         return f"{text}\n{_DASH} {self.origin} {_base64(signature)}\n"
+
+
+def _split(note: str) -> tuple[str, str]:
+    """What is signed, and the signatures."""
+    text, blank, signatures = note.partition("\n\n")
+    if not blank:
+        raise CheckpointError("no signature below it")
+    return text + "\n", signatures
 
 
 def _read_text(text: str) -> Checkpoint:

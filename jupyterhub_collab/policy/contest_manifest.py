@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from ipaddress import ip_network
 from typing import Any, Final
@@ -21,21 +22,26 @@ from ..models import (
     Contest,
     ContestManifest,
     ContestProperties,
+    Gate,
     HubDecider,
     HubGroup,
     Platform,
     RosterEntry,
+    RoundProperties,
     TeamEntry,
     TeamProperties,
 )
 from . import egress
+from .contest_calendar import check_calendar
 from .document_file import read_document
-from .problems import FieldProblem, Path, to_field, to_found
+from .node_pool import check_tolerations
+from .problems import FieldProblem, Path, one_of, to_field, to_found
 from .roster import check_decider, check_roster, read_roster, to_key, to_stored
 from .spec import (
     SPEC_MAX_BYTES,
     check_contest,
     check_datasets,
+    check_domain,
     check_namespace,
     check_pods,
     check_protected,
@@ -75,6 +81,13 @@ def parse_contest_manifest(
     )
 
 
+def check_contest_manifest(
+    manifest: ContestManifest, platform: Platform | None = None
+) -> list[FieldProblem]:
+    """What is wrong between the parts of a manifest that did not come from a file."""
+    return _check_references(manifest, platform)
+
+
 def contest_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the manifest, for editors.
 
@@ -88,23 +101,67 @@ def contest_schema() -> dict[str, Any]:
     }
 
 
-def to_contest_properties(manifest: ContestManifest, *, generation: int) -> ContestProperties:
+@dataclass(frozen=True)
+class Reached:
+    """How far a contest's life has come, as its groups say it.
+
+    Attributes
+    ----------
+    gate
+        The widest for all its teams.
+    rounds
+        The round that each team is in; 0 for one that is not named.
+    until
+        By team, when servers that run are stopped after its gate closed or froze; the contest's
+        under "".
+    """
+
+    gate: Gate = Gate.OPEN
+    rounds: Mapping[str, int] = field(default_factory=dict)
+    until: Mapping[str, datetime] = field(default_factory=dict)
+
+
+OPEN: Final = Reached()
+"""A contest without rounds whose teams work."""
+
+
+def to_contest_properties(
+    manifest: ContestManifest,
+    *,
+    generation: int,
+    gate: Gate = Gate.OPEN,
+    until: datetime | None = None,
+) -> ContestProperties:
     """What goes into the contest's group."""
     return ContestProperties(
         generation=generation,
         title=manifest.contest.title,
         ends=manifest.contest.ends,
+        domain=manifest.contest.domain,
+        node_pool=manifest.contest.node_pool,
         tiers=manifest.tiers,
         images=manifest.images,
         profiles=manifest.profiles,
         volumes=manifest.volumes,
         egress=manifest.egress,
         datasets=manifest.datasets,
+        gate=gate,
+        servers_until=until,
+        rounds=tuple(
+            RoundProperties(tier=part.tier, images=part.images, datasets=part.datasets)
+            for part in manifest.rounds
+        ),
     )
 
 
 def to_team_properties(
-    contest: Contest, entry: TeamEntry, *, generation: int, with_roster: bool = False
+    contest: Contest,
+    entry: TeamEntry,
+    *,
+    generation: int,
+    with_roster: bool = False,
+    in_round: int = 0,
+    until: datetime | None = None,
 ) -> TeamProperties:
     """What goes into a team's group.
 
@@ -122,25 +179,43 @@ def to_team_properties(
         datasets=entry.datasets,
         gate=entry.gate,
         retention=entry.retention or contest.retention,
+        servers_until=until,
+        round=in_round,
         members=to_stored(entry.members) if with_roster else (),
     )
 
 
-def to_groups(manifest: ContestManifest, decider: HubDecider | None = None) -> dict[str, HubGroup]:
+def to_groups(
+    manifest: ContestManifest, decider: HubDecider | None = None, reached: Reached = OPEN
+) -> dict[str, HubGroup]:
     """The groups that the manifest wants, by name, the contest's first; generation 0 in each.
 
     Where the hub decides, groups have rosters and no users: those are the hub's own to write.
     """
-    shared = to_contest_properties(manifest, generation=0)
+    shared = to_contest_properties(
+        manifest, generation=0, gate=reached.gate, until=reached.until.get("")
+    )
     groups = [_to_group(names.contest_group(manifest.contest.id), shared.to_wire(), ())]
-    for team, entry in manifest.teams.items():
-        has_roster = decider is not None
-        properties = to_team_properties(
-            manifest.contest, entry, generation=0, with_roster=has_roster
-        )
-        users = () if has_roster else tuple(m for m in entry.members if isinstance(m, str))
-        groups.append(_to_group(team, properties.to_wire(), users))
+    groups += [to_group_of_team(manifest, team, decider, reached) for team in manifest.teams]
     return {group.name: group for group in groups}
+
+
+def to_group_of_team(
+    manifest: ContestManifest, team: str, decider: HubDecider | None = None, reached: Reached = OPEN
+) -> HubGroup:
+    """One of `to_groups`."""
+    entry = manifest.teams[team]
+    has_roster = decider is not None
+    properties = to_team_properties(
+        manifest.contest,
+        entry,
+        generation=0,
+        with_roster=has_roster,
+        in_round=reached.rounds.get(team, 0),
+        until=reached.until.get(team),
+    )
+    users = () if has_roster else tuple(m for m in entry.members if isinstance(m, str))
+    return _to_group(team, properties.to_wire(), users)
 
 
 class Action(str, Enum):
@@ -207,6 +282,7 @@ def plan_contest(
     manifest: ContestManifest,
     current: Mapping[str, HubGroup],
     decider: HubDecider | None = None,
+    reached: Reached = OPEN,
 ) -> ContestPlan:
     """What has to change. Applying it and planning again gives an empty plan.
 
@@ -222,12 +298,8 @@ def plan_contest(
         whom nobody could ever get in on that hub.
     """
     contest = manifest.contest.id
-    wanted = to_groups(manifest, decider)
-    problems = [
-        Problem(to_field(("teams", team, "members", *p.path)), p.found, p.expected)
-        for team, entry in manifest.teams.items()
-        for p in check_decider(entry.members, decider)
-    ]
+    wanted = to_groups(manifest, decider, reached)
+    problems = [p for team in manifest.teams for p in _nobody_s(manifest, team, decider)]
     problems += [
         problem
         for name in wanted
@@ -235,7 +307,6 @@ def plan_contest(
     ]
     if problems:
         raise SpecError(problems)
-    changes = [_plan_group(group, current.get(name), decider) for name, group in wanted.items()]
     gone = [
         name
         for name, group in current.items()
@@ -243,7 +314,51 @@ def plan_contest(
         and names.is_team_id(name)
         and _corner(group).get("contest") == contest
     ]
-    return ContestPlan(contest, tuple(c for c in changes if c is not None), tuple(sorted(gone)))
+    changes = plan_groups(wanted, current, has_rosters=decider is not None)
+    return ContestPlan(contest, changes, tuple(sorted(gone)))
+
+
+def plan_team(
+    manifest: ContestManifest,
+    team: str,
+    current: HubGroup | None,
+    decider: HubDecider | None = None,
+    reached: Reached = OPEN,
+) -> GroupChange | None:
+    """What of `plan_contest` is one team's. Raises likewise."""
+    problems = _nobody_s(manifest, team, decider)
+    conflict = None if current is None else _conflict(team, manifest.contest.id, current)
+    if conflict is not None:
+        problems.append(conflict)
+    if problems:
+        raise SpecError(problems)
+    wanted = to_group_of_team(manifest, team, decider, reached)
+    return _plan_group(wanted, current, has_rosters=decider is not None)
+
+
+def _nobody_s(manifest: ContestManifest, team: str, decider: HubDecider | None) -> list[Problem]:
+    """Members of a team by whom nobody could ever get in on that hub."""
+    return [
+        Problem(to_field(("teams", team, "members", *p.path)), p.found, p.expected)
+        for p in check_decider(manifest.teams[team].members, decider)
+    ]
+
+
+def plan_groups(
+    wanted: Mapping[str, HubGroup], current: Mapping[str, HubGroup], *, has_rosters: bool
+) -> tuple[GroupChange, ...]:
+    """What makes of these groups those; whose they are is not asked.
+
+    Parameters
+    ----------
+    has_rosters
+        Members are in rosters; else they are the groups' users.
+    """
+    changes = [
+        _plan_group(group, current.get(name), has_rosters=has_rosters)
+        for name, group in wanted.items()
+    ]
+    return tuple(change for change in changes if change is not None)
 
 
 def _to_group(name: str, corner: dict[str, Any], users: tuple[str, ...]) -> HubGroup:
@@ -272,7 +387,7 @@ def _conflict(name: str, contest: str, group: HubGroup) -> Problem | None:
 
 
 def _plan_group(
-    wanted: HubGroup, current: HubGroup | None, decider: HubDecider | None
+    wanted: HubGroup, current: HubGroup | None, *, has_rosters: bool
 ) -> GroupChange | None:
     before = dict(_corner(current)) if current else {}
     after = dict(_corner(wanted))
@@ -283,7 +398,7 @@ def _plan_group(
     if json.dumps(before) != json.dumps(after):
         after["generation"] = generation + 1 if isinstance(generation, int) else 1
         properties = {**(current.properties if current else {}), PROPERTIES_KEY: after}
-    users = current.users if current and decider is None else ()
+    users = current.users if current and not has_rosters else ()
     add = tuple(user for user in wanted.users if user not in set(users))
     remove = tuple(user for user in users if user not in set(wanted.users))
     if properties is None and not add and not remove:
@@ -296,8 +411,8 @@ def _plan_group(
         fields=_diff(before, dict(_corner(wanted))),
         add=add,
         remove=remove,
-        joining=() if decider is None else _entries_besides(wanted, current),
-        leaving=() if decider is None else _entries_besides(current, wanted),
+        joining=_entries_besides(wanted, current) if has_rosters else (),
+        leaving=_entries_besides(current, wanted) if has_rosters else (),
     )
 
 
@@ -340,9 +455,17 @@ def _check_references(manifest: ContestManifest, platform: Platform | None) -> l
     problems = [*check_contest(contest), *_check_profiles(manifest, contest)]
     problems += check_protected(manifest.datasets, platform)
     problems += _check_egress(manifest, platform)
+    problems += _check_life(manifest)
     if platform is not None:
         problems += check_datasets(manifest.datasets, platform)
         problems += check_pods(manifest.images, manifest.profiles, platform)
+        problems += check_domain(manifest.contest.domain, platform)
+        pool = manifest.contest.node_pool
+        problems += check_tolerations(
+            () if pool is None else pool.tolerations,
+            platform,
+            where=("contest", "nodePool", "tolerations"),
+        )
     size = len(contest.to_canonical_json().encode())
     if size > SPEC_MAX_BYTES - _TEAM_SHARE_BYTES:
         found = f"{size} bytes that all teams share"
@@ -353,7 +476,8 @@ def _check_references(manifest: ContestManifest, platform: Platform | None) -> l
         properties = to_team_properties(manifest.contest, entry, generation=0)
         for p in check_team(properties, contest):
             problems.append(FieldProblem((*where, *p.path), p.found, p.expected))
-        size = len(properties.to_canonical_json().encode()) + 20  # room for a long generation
+        last = properties.model_copy(update={"round": len(manifest.rounds)})
+        size = len(last.to_canonical_json().encode()) + 20  # room for a long generation
         if size > TEAM_PROPERTIES_MAX_BYTES:
             expected = f"at most {TEAM_PROPERTIES_MAX_BYTES} bytes besides its members"
             problems.append(FieldProblem(where, f"{size} bytes", expected))
@@ -364,6 +488,22 @@ def _check_references(manifest: ContestManifest, platform: Platform | None) -> l
             FieldProblem((*where, ROSTER_KEY, *p.path), p.found, p.expected)
             for p in check_roster(entry.members)
         ]
+    return problems
+
+
+def _check_life(manifest: ContestManifest) -> list[FieldProblem]:
+    """Times, and what registration names. What rounds name is `check_contest`'s."""
+    problems = check_calendar(manifest)
+    rules = manifest.registration
+    if rules is not None and rules.tier not in manifest.tiers:
+        expected = one_of(rules.tier, manifest.tiers)
+        problems.append(FieldProblem(("registration", "tier"), to_found(rules.tier), expected))
+    seen: set[str] = set()
+    for i, part in enumerate(manifest.rounds):
+        if part.title in seen:
+            found = f"{to_found(part.title)} again"
+            problems.append(FieldProblem(("rounds", i, "title"), found, "each round's own"))
+        seen.add(part.title)
     return problems
 
 

@@ -26,7 +26,9 @@ from .spec import (
     to_team_properties,
 )
 
-_NAMED_BY_TEAMS: Final = ("tiers", "datasets")
+NAMED_BY_TEAMS: Final = ("tiers", "datasets", "rounds")
+"""What of a contest's properties its teams name (`spec.check_team`), rounds by their number: taken
+away first, it leaves teams without a valid spec. Images are named by rounds and profiles alone."""
 _TEAM_SHARE_BYTES: Final = 8 * 1024  # of a spec, what does not come from the contest
 
 Properties = Mapping[str, Any]
@@ -142,7 +144,10 @@ def _unions(before: Properties, after: Properties) -> Iterator[dict[str, Any]]:
     generation = {"generation": new["generation"]}
     for less, more in ((old, new), (new, old)):
         both = {
-            key: {**_mapping(less.get(key)), **_mapping(more.get(key))} for key in _NAMED_BY_TEAMS
+            key: {**_mapping(less.get(key)), **_mapping(more.get(key))}
+            for key in NAMED_BY_TEAMS
+            # Not rounds, a list: `more` has its own, and no team is in one that goes.
+            if isinstance(less.get(key), Mapping) or isinstance(more.get(key), Mapping)
         }
         yield {**after, PROPERTIES_KEY: {**more, **both, **generation}}
 

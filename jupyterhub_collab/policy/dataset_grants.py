@@ -7,7 +7,7 @@ is put right, so it is told when it is stored.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import names
@@ -22,12 +22,15 @@ class GrantChange:
     ----------
     team
         Empty: each team of the contest.
+    round
+        With no team: only those that are in this round; 0: whatever their round.
     """
 
     contest: str
     team: str
     granted: frozenset[str]
     revoked: frozenset[str]
+    round: int = 0
 
 
 def change_of_team(
@@ -60,11 +63,34 @@ def change_of_contest(
 ) -> tuple[GrantChange, ...]:
     """What a change of a contest's group grants to all its teams, and takes from all of them.
 
-    A data set that is described anew (another place, another owner's wish) is granted anew.
+    A data set that is described anew (another place, another owner's wish) is granted anew. What a
+    round gives is told by round: only its teams get it.
     """
     had, has = _of_every_team(before), _of_every_team(after)
+    changes = [_described_anew(contest, 0, had, has)]
+    for number in range(1, max(_count_rounds(before), _count_rounds(after)) + 1):
+        old = _described(_of_round(before, number), before)
+        new = _described(_of_round(after, number), after)
+        changes.append(_described_anew(contest, number, {**old, **had}, {**new, **has}))
+    everybody, *of_rounds = changes
+    return _only_real(
+        everybody,
+        *(
+            replace(
+                change,
+                granted=change.granted - everybody.granted,
+                revoked=change.revoked - everybody.revoked,
+            )
+            for change in of_rounds
+        ),
+    )
+
+
+def _described_anew(
+    contest: str, number: int, had: Mapping[str, Any], has: Mapping[str, Any]
+) -> GrantChange:
     granted = frozenset(key for key, dataset in has.items() if had.get(key) != dataset)
-    return _only_real(GrantChange(contest, "", granted, frozenset(had) - frozenset(has)))
+    return GrantChange(contest, "", granted, frozenset(had) - frozenset(has), number)
 
 
 def contest_named(properties: Mapping[str, Any] | None) -> str:
@@ -80,9 +106,35 @@ def _only_real(*changes: GrantChange) -> tuple[GrantChange, ...]:
 def _mountable(team: Mapping[str, Any] | None, contest: Mapping[str, Any]) -> frozenset[str]:
     if not contest_named(team):
         return frozenset()
-    listed = _corner(team).get("datasets")
-    own = {d for d in listed if names.is_team_id(d)} if isinstance(listed, list | tuple) else set()
-    return frozenset(own) | frozenset(_of_every_team(contest))
+    number = _corner(team).get("round")
+    of_round = _of_round(contest, number) if isinstance(number, int) else frozenset()
+    return _listed(_corner(team)) | of_round | frozenset(_of_every_team(contest))
+
+
+def _listed(part: Mapping[str, Any]) -> frozenset[str]:
+    listed = part.get("datasets")
+    if not isinstance(listed, list | tuple):
+        return frozenset()
+    return frozenset(d for d in listed if names.is_team_id(d))
+
+
+def _of_round(contest: Mapping[str, Any] | None, number: int) -> frozenset[str]:
+    """Data sets of a round, which is counted from 1; none where there is no such round."""
+    rounds = _corner(contest).get("rounds")
+    if not isinstance(rounds, list | tuple) or not 0 < number <= len(rounds):
+        return frozenset()
+    part = rounds[number - 1]
+    return _listed(part) if isinstance(part, Mapping) else frozenset()
+
+
+def _count_rounds(contest: Mapping[str, Any] | None) -> int:
+    rounds = _corner(contest).get("rounds")
+    return len(rounds) if isinstance(rounds, list | tuple) else 0
+
+
+def _described(keys: frozenset[str], contest: Mapping[str, Any] | None) -> dict[str, Any]:
+    described = datasets_in(contest)
+    return {key: described.get(key) for key in keys}
 
 
 def _of_every_team(contest: Mapping[str, Any] | None) -> dict[str, Any]:

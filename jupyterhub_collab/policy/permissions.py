@@ -123,6 +123,20 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission(
         Holder.PROVISIONER, "networking.k8s.io", "networkpolicies", _OWNED, "isolation and egress"
     ),
+    Permission(
+        Holder.PROVISIONER,
+        "gateway.networking.k8s.io",
+        "httproutes",
+        _OWNED,
+        "a team's name, where the platform has names by a Gateway",
+    ),
+    Permission(
+        Holder.PROVISIONER,
+        "networking.k8s.io",
+        "ingresses",
+        _OWNED,
+        "a team's name, where the platform has names by an Ingress",
+    ),
     Permission(Holder.PROVISIONER, "", "serviceaccounts", _OWNED, "the members' account"),
     Permission(Holder.PROVISIONER, _RBAC, "rolebindings", _OWNED, "the hub's rights in a team"),
     Permission(
@@ -142,6 +156,21 @@ PERMISSIONS: tuple[Permission, ...] = (
         "persistentvolumes",
         _OWNED,
         "static data-set volumes; deletes one only if the retention policy lets it, the data never",
+    ),
+    Permission(
+        Holder.PROVISIONER,
+        "batch",
+        "jobs",
+        ("get", "list", "create", "delete"),
+        "has volumes copied away before they are deleted, and brought back; of which image, doing "
+        "what, with what mounted is said by the policies archive-pods and archive-jobs",
+    ),
+    Permission(
+        Holder.PROVISIONER,
+        "",
+        "secrets",
+        ("create",),
+        "hands such a Job its one-time token; never reads any back, and they go with the Job",
     ),
     Permission(
         Holder.PROVISIONER_AT_HOME,
@@ -177,13 +206,19 @@ ACCOUNTS: tuple[Account, ...] = (
         "provisioner",
         "the service that keeps every team's namespace",
         (Holder.PROVISIONER, Holder.PROVISIONER_AT_HOME),
-        "runs nothing, reads no Secret, gives nobody but the hub a role, and that one only",
+        "runs nothing but archive Jobs, reads no Secret, and gives one role only, to the hub alone",
     ),
     Account(
         "audit",
         "the service that keeps the audit log",
         (),
         "writes a log that others must not touch, and has no business in the cluster",
+    ),
+    Account(
+        "contests",
+        "the service that keeps contests, teams and members",
+        (),
+        "decides about teams; what follows in the cluster it asks of the hub and the provisioner",
     ),
     Account(
         SERVICE_ACCOUNT_NAME,

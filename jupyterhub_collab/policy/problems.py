@@ -29,6 +29,10 @@ Path = tuple[str | int, ...]
 FOUND_MAX = 80  # characters of a value that a sentence repeats
 QUANTITY_RULE = "a quantity such as 2, 500m, 4Gi or 1.5G"
 MOMENT_RULE = "a date and time with its zone, such as 2027-01-31T18:00:00Z"
+WALL_TIME_RULE = (
+    "a date and time such as 2027-01-31T18:00, in the contest's time zone, or with an offset such"
+    " as 2027-01-31T18:00+01:00"
+)
 NETWORK_RULE = "a network without host bits, such as 151.101.0.0/16"
 _IMAGE_RULE = "an image with a tag or a digest, such as registry.example.org/basic:1.0"
 _MEMBER_RULE = "a user name of 1 to 255 characters without slashes and control characters"
@@ -178,6 +182,8 @@ def _pattern_rule(pattern: str) -> str:
         return _KEY_RULE
     if r"\x00" in pattern:
         return _MEMBER_RULE
+    if pattern.startswith(r"^\d{4}-"):
+        return WALL_TIME_RULE
     if pattern == "^/":
         return "an absolute path"
     return f"text that matches {pattern}"

@@ -92,6 +92,15 @@ def to_key(entry: RosterEntry) -> tuple[str, ...]:
     return ("name", entry)
 
 
+def united(*rosters: Iterable[RosterEntry]) -> tuple[RosterEntry, ...]:
+    """All entries, each person once, in the order given."""
+    found: dict[tuple[str, ...], RosterEntry] = {}
+    for entries in rosters:
+        for entry in entries:
+            found.setdefault(to_key(entry), entry)
+    return tuple(found.values())
+
+
 def to_text(entry: RosterEntry) -> str:
     """An entry as people read it."""
     if isinstance(entry, NamedIdentity):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from .. import names
@@ -32,13 +33,12 @@ from ..models import (
     Tier,
 )
 from . import egress
+from .contest_life import strictest
+from .contest_rounds import check_round, check_rounds, images_in, profiles_in, round_of, tier_of
+from .node_pool import check_pool, check_tolerations, profiles_on
 from .problems import D, DocumentError, FieldProblem, one_of, to_document, to_field, to_found
 
 _CLUSTER_PRIORITY: Final = "system-"
-CONTROL_PLANE_TAINTS: Final = (
-    "node-role.kubernetes.io/control-plane",
-    "node-role.kubernetes.io/master",
-)
 _CLUSTER_S_OWN: Final = "those put the cluster's own pods before everybody else's"
 _NOT_RECORDED: Final = (
     "false: reads from a mounted volume are not recorded. Where its owner is content with a record"
@@ -136,21 +136,25 @@ def merge_read(team: str, mine: TeamProperties, contest: ReadContest) -> TeamSpe
     problems += contest.problems
     if problems:
         raise SpecError(problems)
+    of_round = round_of(mine, theirs)
+    granted = {*mine.datasets, *of_round.datasets}
+    # Nothing starts in what is to be destroyed, and what runs there is seen off.
+    widest = Gate.CLOSED if mine.retention is Retention.DESTROY else Gate.OPEN
     spec = TeamSpec(
         team=team,
         contest=mine.contest,
-        # Nothing starts in what is to be destroyed, and what runs there is seen off.
-        gate=Gate.CLOSED if mine.retention is Retention.DESTROY else mine.gate,
-        tier_name=mine.tier,
+        gate=strictest(mine.gate, theirs.gate, widest),
+        host=None if theirs.domain is None else names.team_host(team, theirs.domain),
+        tier_name=tier_of(mine, theirs),
         tier=effective_tier(mine, theirs),
-        images=theirs.images,
-        profiles=theirs.profiles,
+        images=images_in(theirs, of_round),
+        profiles=profiles_on(profiles_in(theirs.profiles, of_round), theirs.node_pool),
         volumes=theirs.volumes,
         egress=theirs.egress,
         datasets={
             key: dataset
             for key, dataset in theirs.datasets.items()
-            if dataset.every_team or key in mine.datasets
+            if dataset.every_team or key in granted
         },
     )
     # Images stand beside the spec once more, where the cluster's policies read them.
@@ -162,10 +166,25 @@ def merge_read(team: str, mine: TeamProperties, contest: ReadContest) -> TeamSpe
     return spec
 
 
+def gate_of_running(team: TeamProperties, contest: ContestProperties, *, now: datetime) -> Gate:
+    """What counts for a server that runs already: a gate that leaves it time counts as open."""
+    gates = [
+        gate
+        for gate, until in (
+            (team.gate, team.servers_until),
+            (contest.gate, contest.servers_until),
+        )
+        if until is None or until <= now
+    ]
+    if team.retention is Retention.DESTROY:
+        gates.append(Gate.CLOSED)
+    return strictest(*gates)
+
+
 def effective_tier(team: TeamProperties, contest: ContestProperties) -> Tier:
-    """The team's tier with its overrides laid over it. The tier must exist."""
+    """The tier of the team, or of its round, with the team's overrides over it. It must exist."""
     changes = _overrides(team)
-    return contest.tiers[team.tier].model_copy(update=changes)
+    return contest.tiers[tier_of(team, contest)].model_copy(update=changes)
 
 
 def _overrides(team: TeamProperties) -> dict[str, int]:
@@ -184,13 +203,13 @@ def check_team(team: TeamProperties, contest: ContestProperties) -> list[FieldPr
         problems.append(
             FieldProblem(("tier",), to_found(team.tier), one_of(team.tier, contest.tiers))
         )
-    elif _overrides(team):
+    elif _overrides(team) and tier_of(team, contest) in contest.tiers:
         tier = effective_tier(team, contest)
         problems += [
             FieldProblem(("overrides", *p.path), p.found, p.expected)
             for p in check_tier(tier, contest)
         ]
-    return problems
+    return [*problems, *check_round(team, contest)]
 
 
 def check_contest(contest: ContestProperties) -> list[FieldProblem]:
@@ -229,7 +248,8 @@ def check_contest(contest: ContestProperties) -> list[FieldProblem]:
             problems.append(FieldProblem(("datasets", key), found, "exactly one of csi and nfs"))
         if dataset.size_bytes == 0:
             problems.append(FieldProblem(("datasets", key, "size"), "0", "more than nothing"))
-    return [*problems, *_check_egress(contest)]
+    problems += check_pool(contest.profiles, contest.node_pool)
+    return [*problems, *check_rounds(contest), *_check_egress(contest)]
 
 
 def _refused_priority(name: str) -> str:
@@ -287,6 +307,9 @@ def check_platform(spec: TeamSpec, platform: Platform) -> tuple[Problem, ...]:
             *check_pods(spec.images, spec.profiles, platform),
         )
     ]
+    problems += [
+        Problem(to_field(p.path), p.found, p.expected) for p in check_domain(spec.host, platform)
+    ]
     for rule in spec.egress:
         reason = egress.refusal(rule, platform)
         if reason is not None:
@@ -319,15 +342,7 @@ def check_pods(
         if priority and allowed is not None and priority not in allowed:
             expected = f"{one_of(priority, allowed)} (this platform's priority classes)"
             problems.append(FieldProblem((*where, "priorityClass"), to_found(priority), expected))
-        for i, toleration in enumerate(profile.tolerations):
-            keys = platform.toleration_keys
-            path = (*where, "tolerations", i, "key")
-            if toleration.key in CONTROL_PLANE_TAINTS:
-                expected = "a key other than the control plane's: no server runs there"
-                problems.append(FieldProblem(path, to_found(toleration.key), expected))
-            elif keys is not None and toleration.key not in keys:
-                expected = f"{one_of(toleration.key, keys)} (this platform's toleration keys)"
-                problems.append(FieldProblem(path, to_found(toleration.key), expected))
+        problems += check_tolerations(profile.tolerations, platform, where=(*where, "tolerations"))
     return problems
 
 
@@ -344,6 +359,21 @@ def check_datasets(datasets: Mapping[str, Dataset], platform: Platform) -> list[
             expected = "csi: this platform's settings do not allow NFS"
             problems.append(FieldProblem(("datasets", key, "nfs"), "an NFS export", expected))
     return problems
+
+
+def check_domain(domain: str | None, platform: Platform) -> list[FieldProblem]:
+    """A domain, or a name in one, that this platform does not give to contests."""
+    if domain is None:
+        return []
+    allowed = () if platform.names is None else platform.names.suffixes
+    if any(domain == suffix or domain.endswith(f".{suffix}") for suffix in allowed):
+        return []
+    expected = (
+        "no domain: this platform's settings have no names for teams"
+        if not allowed
+        else "a domain in " + " or ".join(allowed)
+    )
+    return [FieldProblem(("contest", "domain"), to_found(domain), expected)]
 
 
 def check_namespace(team: str, platform: Platform) -> list[FieldProblem]:

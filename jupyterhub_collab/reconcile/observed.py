@@ -1,4 +1,4 @@
-"""What is in the cluster, as eight cluster-wide watches tell it.
+"""What is in the cluster, as ten cluster-wide watches at most tell it.
 
 One informer a kind, never one a namespace. Only objects with our managed-by and hub labels are
 watched, but for two kinds, of which others' are kept as well (names only). NetworkPolicies in our
@@ -34,6 +34,9 @@ _IN_NAMESPACE: Final = (
     kinds.ROLE_BINDING,
     kinds.PERSISTENT_VOLUME_CLAIM,
 )
+# While teams are made, the watches tell of hundreds of writes a second, most of them ours: read so
+# much later, the answers were first. Drift that nothing came before is seen at once.
+_GATHER_S: Final = 0.05
 _trim = without("status")
 
 
@@ -80,6 +83,10 @@ class ClusterView:
         Called with a team's id and what changed when that is not known from an answer to us.
     informer_options
         For each informer: page size, stall time, clock.
+    more_kinds
+        That this platform's teams have besides.
+    former_kinds
+        That teams may have had under other settings, to be pruned; a cluster may not know them.
     """
 
     def __init__(
@@ -90,10 +97,12 @@ class ClusterView:
         namespace_prefix: str,
         on_drift: Callable[[str, Change], None],
         informer_options: Mapping[str, Any] | None = None,
+        more_kinds: tuple[kinds.Kind, ...] = (),
+        former_kinds: tuple[kinds.Kind, ...] = (),
     ) -> None:
         self._hub_id, self._prefix, self._on_drift = hub_id, namespace_prefix, on_drift
         selector = label_selector({LABEL_MANAGED_BY: MANAGED_BY, LABEL_HUB: hub_id})
-        options = dict(informer_options or {})
+        options = {"gather_s": _GATHER_S, **(informer_options or {})}
 
         def make(kind: kinds.Kind) -> Informer:
             return Informer(
@@ -102,6 +111,7 @@ class ClusterView:
                 on_change=self._changed,
                 label_selector=selector,
                 transform=_TRIMS.get(kind, _trim),
+                may_be_absent=kind in former_kinds,
                 **options,
             )
 
@@ -121,7 +131,7 @@ class ClusterView:
             transform=self._trim_policy,
             **options,
         )
-        self._inside = tuple(map(make, _IN_NAMESPACE))
+        self._inside = tuple(map(make, (*_IN_NAMESPACE, *more_kinds, *former_kinds)))
         self._all = (self._namespaces, self._volumes, self._policies, *self._inside)
         self._by_kind = {informer.kind.name: informer for informer in self._all}
 
@@ -132,7 +142,7 @@ class ClusterView:
 
     def lagging(self) -> list[str]:
         """Kinds whose watch is not open."""
-        return [informer.kind.plural for informer in self._all if not informer.live]
+        return [i.kind.plural for i in self._all if not (i.live or i.is_absent)]
 
     def invalidate(self) -> None:
         """Nobody kept the caches true for a while: the next `run` lists everything anew."""

@@ -36,7 +36,10 @@ from .quota import QUOTA_KIND, quota_pending
 from .volumes import VOLUME_KINDS, adapt_volume
 
 PRUNED_KINDS: Final = frozenset(
-    {"NetworkPolicy", "ResourceQuota", "LimitRange", "ServiceAccount", "RoleBinding"}
+    {
+        *("NetworkPolicy", "ResourceQuota", "LimitRange", "ServiceAccount", "RoleBinding"),
+        *("Ingress", "HTTPRoute"),
+    }
 )
 _WALLS: Final = frozenset({"NetworkPolicy", QUOTA_KIND})
 _STALE_CLAIM: Final[tuple[Path, ...]] = (

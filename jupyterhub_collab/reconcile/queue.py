@@ -9,7 +9,7 @@ structure: the time comes with each call, and it never waits by itself.
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -37,18 +37,27 @@ class _Entry:
 
 @dataclass
 class _Turns:
-    """Round robin over groups, first come first served in each."""
+    """Round robin over groups, first come first served in each. Every step takes constant time.
 
-    groups: OrderedDict[str, deque[str]] = field(default_factory=OrderedDict)
+    A group that has no more keys has no turn, and takes the last place when it has some again. So
+    whoever stands behind n others of its own group waits for at most n + 1 rounds, whatever the
+    other groups do meanwhile.
+    """
+
+    groups: OrderedDict[str, OrderedDict[str, None]] = field(default_factory=OrderedDict)
+    count: int = 0
 
     def push(self, group: str, key: str) -> None:
-        self.groups.setdefault(group, deque()).append(key)
+        """Put a key that is not here behind the others of its group."""
+        self.groups.setdefault(group, OrderedDict())[key] = None
+        self.count += 1
 
     def pop(self) -> str | None:
         if not self.groups:
             return None
         group, keys = next(iter(self.groups.items()))
-        key = keys.popleft()
+        key, _ = keys.popitem(last=False)
+        self.count -= 1
         if keys:
             self.groups.move_to_end(group)
         else:
@@ -57,7 +66,8 @@ class _Turns:
 
     def remove(self, group: str, key: str) -> None:
         keys = self.groups[group]
-        keys.remove(key)
+        del keys[key]
+        self.count -= 1
         if not keys:
             del self.groups[group]
 
@@ -74,7 +84,7 @@ class WorkQueue:
 
     def __len__(self) -> int:
         """Keys that stand in a lane, delayed ones not counted."""
-        return sum(entry.queued is not None for entry in self._entries.values())
+        return sum(turns.count for turns in self._lanes.values())
 
     def failures(self, key: str) -> int:
         """Failures in a row of a key."""

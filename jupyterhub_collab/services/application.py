@@ -12,10 +12,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from jupyterhub.services.auth import HubOAuth
 from tornado.httpserver import HTTPServer
@@ -27,6 +27,47 @@ from .. import __version__
 from ..errors import CollabError, PermanentError
 from .binding import bind_service, log_request
 from .handlers import NotFoundHandler
+
+BODY_S: Final = 60.0
+"""Seconds in which a body must have come, unless a handler says otherwise to some."""
+IDLE_S: Final = 300.0
+"""Seconds for a request's headers; a connection on which nothing is asked ends then."""
+_FOREIGN_BYTES_MAX: Final = 64 * 1024  # of bodies to handlers that are not ours, and take none
+_BUFFER_BYTES_MAX: Final = 1 << 20  # of one connection, read and not yet taken
+
+
+def make_server(
+    routes: list[Any],
+    work: Any,
+    *,
+    log_function: Callable[[Any], None] = log_request,
+    body_s: float = BODY_S,
+) -> HTTPServer:
+    """What serves these routes; whatever else is asked for is not there.
+
+    How much somebody may send is each handler's (`ServiceHandler.body_bytes_max`).
+
+    Parameters
+    ----------
+    log_function
+        Called with the handler of each request that was answered.
+    body_s
+        Seconds in which a body must have come.
+    """
+    web = WebApplication(
+        routes,
+        default_handler_class=NotFoundHandler,
+        default_handler_args={"work": work},
+        cookie_secret=os.urandom(32),
+        log_function=log_function,
+    )
+    return HTTPServer(
+        web,
+        max_body_size=_FOREIGN_BYTES_MAX,
+        max_buffer_size=_BUFFER_BYTES_MAX,
+        body_timeout=body_s,
+        idle_connection_timeout=IDLE_S,
+    )
 
 
 def env(name: str) -> str:
@@ -111,24 +152,29 @@ class ServiceApplication(Application):
             )
         return token
 
-    def listen(self, routes: list[Any], work: Any, *, body_bytes_max: int) -> HTTPServer:
-        """Serve these routes; whatever else is asked for is not there.
+    def listen(
+        self,
+        routes: list[Any],
+        work: Any,
+        *,
+        log_function: Callable[[Any], None] = log_request,
+        url: str = "",
+    ) -> HTTPServer:
+        """Serve these routes, as `make_server` has it.
+
+        Parameters
+        ----------
+        url
+            Where to listen, as `service_url` says it; there, unless said.
 
         Raises
         ------
         PermanentError
             The port is taken, or not for us.
         """
-        sockets, where = bind_service(self.service_url, self.title)
+        sockets, where = bind_service(url or self.service_url, self.title)
         HubOAuth.instance(parent=self)
-        web = WebApplication(
-            routes,
-            default_handler_class=NotFoundHandler,
-            default_handler_args={"work": work},
-            cookie_secret=os.urandom(32),
-            log_function=log_request,
-        )
-        server = HTTPServer(web, max_body_size=body_bytes_max, max_buffer_size=body_bytes_max)
+        server = make_server(routes, work, log_function=log_function)
         server.add_sockets(sockets)
         self.log.info("%s listens on %s", self.title.capitalize(), where)
         return server

@@ -44,6 +44,17 @@ def bind_service(service_url: str, what: str) -> tuple[list[socket.socket], str]
         ) from error
 
 
+def check_is_address(url: str) -> None:
+    """Raise PermanentError unless a URL names one address: a name would open all of them."""
+    try:
+        ipaddress.ip_address(urlsplit(url).hostname or "")
+    except ValueError as error:
+        raise PermanentError(
+            f"{url!r} is no place to listen: say http://ADDRESS:PORT, with one address of this"
+            " machine and not a name."
+        ) from error
+
+
 def log_request(handler: Any) -> None:
     """One line a request, without its query: that may hold a token."""
     status = handler.get_status()

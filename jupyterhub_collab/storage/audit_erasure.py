@@ -20,7 +20,8 @@ from sqlalchemy import bindparam, delete, func, select, update
 from ..models.audit import PARTS, AuditEvent, Verb
 from ..policy.tiles import TILE_WIDTH
 from . import audit_tables as tables
-from .audit_writer import Transaction, names_of, to_text
+from .audit_index import delete_index
+from .audit_writer import Transaction, to_text
 
 ERASED_AT_ONCE: Final = 300  # events; with three parts each named in 29 bytes, 26 of 32 KiB
 RETIRED_AT_ONCE: Final = 64 * TILE_WIDTH  # events: about a tenth of a second
@@ -79,7 +80,7 @@ def erase_some(
     transaction: Transaction, name: str, authorised: AuditEvent
 ) -> tuple[int, int, int] | None:
     """Erase a person from some events. Events, parts, place of the record; None: from none."""
-    transaction.flush()
+    transaction.write_index()  # it goes along the names, so all events must have theirs
     connection = transaction.connection
     named = select(tables.people.c.sequence).where(tables.people.c.name == name)
     some = list(
@@ -126,13 +127,13 @@ def erase_some(
 
 
 def retire_some(
-    transaction: Transaction, until: int, authorised: AuditEvent
+    transaction: Transaction, until: int, authorised: AuditEvent, hold: frozenset[str] = frozenset()
 ) -> tuple[int, int, int] | None:
-    """Delete some of the oldest events up to a place, whole tiles only.
+    """Delete some of the oldest events up to a place, whole tiles only, none of contests `hold`.
 
     Events, the last place that is empty now, place of the record; None: nothing is left to delete.
     """
-    transaction.flush()
+    transaction.write_index()  # what is retired must not get rows afterwards
     connection = transaction.connection
     columns = tables.events.c
     first = connection.execute(select(func.min(columns.sequence))).scalar()
@@ -140,29 +141,17 @@ def retire_some(
     if first is None or first > last:
         return None
     last = min(last, (first - 1) // TILE_WIDTH * TILE_WIDTH + RETIRED_AT_ONCE)
-    doomed = columns.sequence <= last
-    rows = connection.execute(
-        select(columns.sequence, columns.contest, columns.body, columns.people).where(doomed)
-    ).all()
-    named: list[dict[str, Any]] = []
-    about: list[dict[str, Any]] = []
-    for sequence, contest, body, kept in rows:
-        names = names_of(json.loads(kept)) if kept else ()
-        named += ({"who": name, "at": sequence} for name in names)
-        datasets = json.loads(body).get("datasets", ())
-        about += ({"in": contest or "", "what": what, "at": sequence} for what in datasets)
-    people, datasets = tables.people, tables.datasets
-    if named:
-        key = (people.c.name == bindparam("who"), people.c.sequence == bindparam("at"))
-        connection.execute(delete(people).where(*key), named)
-    if about:
-        where = (
-            datasets.c.contest == bindparam("in"),
-            datasets.c.dataset == bindparam("what"),
-            datasets.c.sequence == bindparam("at"),
+    if hold:  # in the events themselves: what searches go along can be edited
+        held = select(func.min(columns.sequence)).where(
+            columns.sequence <= last, columns.contest.in_(sorted(hold))
         )
-        connection.execute(delete(datasets).where(*where), about)
-    connection.execute(delete(tables.events).where(doomed))
+        first_held = connection.execute(held).scalar()
+        if first_held is not None:
+            last = (first_held - 1) // TILE_WIDTH * TILE_WIDTH
+        if first > last:
+            return None
+    delete_index(connection, last)
+    events = connection.execute(delete(tables.events).where(columns.sequence <= last)).rowcount
     record = authorised.model_copy(
         update={
             "verb": Verb.AUDIT_RETIRE,
@@ -170,7 +159,7 @@ def retire_some(
         }
     )
     transaction.clears_journal = True
-    return len(rows), last, transaction.add_own(record)
+    return events, last, transaction.add_own(record)
 
 
 def _is_called(who: Any, name: str) -> bool:

@@ -5,6 +5,9 @@ transaction and then answers all at once: a hundred who wait pay for one flush t
 answered is on disk. What goes wrong is told as `DatabaseError`, also where nobody knows whether it
 was stored: sent again, it is stored once.
 
+The same thread writes what searches go along, in a transaction of its own, once so many events or
+so much time have gathered. A search finds events once they are answered, with or without.
+
 It must not: check who may send or see what, sign, or decide how long events are kept.
 """
 
@@ -31,6 +34,7 @@ from ..models.audit_query import EventQuery, Scope
 from ..policy.merkle import Frontier
 from ..policy.tiles import Tile, TileHashes, tile_at
 from . import audit_tables as tables
+from .audit_behind import Behind
 from .audit_erasure import Erased, Retired, check_authorised, erase_some, retire_some
 from .audit_reading import find, read_range
 from .audit_writer import OWN_EMITTER, Transaction, Writer, load_tile
@@ -40,6 +44,8 @@ __all__ = ["Appended", "AuditLog", "Erased", "EventQuery", "Retired", "Scope", "
 
 GROUP_MAX: Final = 1000  # events in one transaction, the last batch beyond it included
 WAITING_MAX: Final = 5000  # events; at 32 KiB, the largest, 160 MB
+INDEX_EVENTS: Final = 1000  # a search looks at so many one by one, in some milliseconds
+INDEX_AFTER_S: Final = 0.2
 _LEAVES_AT_ONCE: Final = 500
 _CLEARINGS: Final = 20
 _BETWEEN_CLEARINGS_S: Final = 0.1
@@ -131,6 +137,8 @@ class AuditLog:
         Random bytes for salts.
     timeout_s
         Longest wait for the database, in seconds. What was asked may be done later all the same.
+    index_events, index_after_s
+        What searches go along is written for so many events together, or after so many seconds.
     """
 
     def __init__(
@@ -140,9 +148,12 @@ class AuditLog:
         now: Callable[[], datetime],
         draw: Callable[[int], bytes] = os.urandom,
         timeout_s: float = TIMEOUT_S,
+        index_events: int = INDEX_EVENTS,
+        index_after_s: float = INDEX_AFTER_S,
     ) -> None:
         self._engine, self._now, self._timeout_s = engine, now, timeout_s
         self._writer = Writer(engine, now=now, draw=draw)
+        self._behind = Behind(self._writer, index_events, index_after_s)
         self._database = Database(engine, "audit", timeout_s=timeout_s)
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._waiting = 0
@@ -154,7 +165,7 @@ class AuditLog:
         self._tiles_lock = threading.Lock()
 
     def open(self) -> None:
-        """Take the lock, make the tables, find the end of the log. Blocks.
+        """Take the lock, make the tables, find the log's end, write what searches lack. Blocks.
 
         Raises
         ------
@@ -164,6 +175,9 @@ class AuditLog:
             The database does not answer.
         """
         self._writer.open()
+        self._behind.write_all()  # what the last one left
+        if not self._writer.is_ready:
+            self._writer.open()  # or the database does not answer at all
         self._is_open = True
         self._thread = threading.Thread(target=self._write, name="audit-writer", daemon=True)
         self._thread.start()
@@ -183,6 +197,11 @@ class AuditLog:
     def size(self) -> int:
         """Number of events that were ever stored."""
         return self._writer.known.tree.size
+
+    @property
+    def indexed(self) -> int:
+        """Up to this event all that searches go along is written."""
+        return self._writer.known.indexed
 
     def frontier(self) -> Frontier:
         """The tree's end. A copy."""
@@ -252,8 +271,11 @@ class AuditLog:
         ValueError
             A limit that is none; no verb or outcome is called so.
         """
+        indexed = self.indexed  # before anything is read: it only moves on
         return await self._database.run(
-            lambda connection: find(connection, query, before=before, after=after, limit=limit)
+            lambda connection: find(
+                connection, query, indexed=indexed, before=before, after=after, limit=limit
+            )
         )
 
     async def erase(self, name: str, *, authorised: AuditEvent) -> Erased:
@@ -286,13 +308,17 @@ class AuditLog:
             and not self._writer.has_journal_to_clear,
         )
 
-    async def retire(self, until: int, *, authorised: AuditEvent) -> Retired:
+    async def retire(
+        self, until: int, *, authorised: AuditEvent, hold: frozenset[str] = frozenset()
+    ) -> Retired:
         """Delete the oldest events up to a place, whole tiles only; their hashes stay.
 
         Parameters
         ----------
         authorised
             Who decided so, or which rule; stored as `audit.retire` with ``first`` and ``until``.
+        hold
+            Contests of which no event is deleted, nor any after it.
 
         Raises
         ------
@@ -302,7 +328,8 @@ class AuditLog:
             The event is too large.
         """
         check_authorised(authorised)
-        done = await self._repeat(partial(retire_some, until=until, authorised=authorised))
+        work = partial(retire_some, until=until, authorised=authorised, hold=hold)
+        done = await self._repeat(work)
         return Retired(
             sum(events for events, _, _ in done),
             done[-1][1] if done else 0,
@@ -406,16 +433,20 @@ class AuditLog:
         is_last = False
         while not is_last:
             group, is_last = self._take()
-            if not group:
-                continue
-            self._store(group)
-            with self._lock:
-                self._waiting -= sum(request.weight for request in group)
-            _answer(group)
+            if group:
+                self._store(group)
+                with self._lock:
+                    self._waiting -= sum(request.weight for request in group)
+                _answer(group)
+            self._behind.write()
+        self._behind.write_all()
 
     def _take(self) -> tuple[list[_Request], bool]:
-        """What waits, at least one, and whether nothing will come after it."""
-        request = self._requests.get()
+        """What waits, and whether nothing will come after it. Nothing: rows are due."""
+        try:
+            request = self._requests.get(timeout=self._behind.wait_s())
+        except queue.Empty:
+            return [], False
         group: list[_Request] = []
         weight = 0
         while request is not None:

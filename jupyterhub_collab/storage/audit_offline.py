@@ -23,16 +23,40 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from ..errors import PermanentError
 from ..policy.audit_block import Row
 from ..policy.audit_bundle import BODY_BYTES_MAX
-from ..policy.audit_index import SearchIndex
+from ..policy.audit_finding import Findings, Kind
+from ..policy.audit_index import SearchIndex, read_mark, tell_astray
+from ..policy.audit_lines import Lines
 from ..policy.audit_verify import LogShape, Note
 from ..policy.merkle import leaf_hash
+from .audit_tables import VERSION_TABLE
 
 _NOTES_MAX: Final = 100_000  # checkpoints that are read, the newest
 _NOTE_CHARS_MAX: Final = 4096
 _NAME_CHARS_MAX: Final = 2000
 _ROW_BYTES_MAX: Final = 2 * BODY_BYTES_MAX  # of an event with all that is beside it
 _SQLITE_LIMIT_LENGTH: Final = 0  # SQLite's number of the limit
+_LINES_BYTES_MAX: Final = 16 * 2**20  # of a block's events; they have some hundred KiB
 _BUSY_S: Final = 30.0
+_SEARCHED: Final = {
+    "audit_people": ("name",),
+    "audit_datasets": ("contest", "dataset"),
+    "audit_contests": ("contest",),
+    "audit_teams": ("team",),
+    "audit_verbs": ("verb", "outcome"),
+}
+_SEARCHED_FIRST: Final = ("audit_people", "audit_datasets")
+_MARK: Final = "audit_indexed"
+_ASTRAY_MAX: Final = 100  # rows of each table that are told
+# Only what is kept as it should be: SQLite orders numbers before texts before bytes, and a NULL is
+# none of them. Each column is joined in the order in which rows come, the same for all.
+_LINES: Final = (
+    "SELECT COUNT(*), group_concat(sequence, '\n'), group_concat(body, '\n'),"
+    " group_concat(people, '\n'), group_concat(stored_us, '\n'),"
+    " group_concat(ifnull(contest, ''), '\n'), group_concat(ifnull(team, ''), '\n'),"
+    " group_concat(verb, '\n'), group_concat(outcome, '\n') FROM audit_events"
+    " WHERE sequence BETWEEN ? AND ? AND +stored_us < '' AND +body < x'' AND +people < x''"
+    " AND ifnull(contest, '') < x'' AND ifnull(team, '') < x'' AND +verb < x'' AND +outcome < x''"
+)
 
 
 class OfflineLog:
@@ -57,7 +81,9 @@ class OfflineLog:
                 "This is not the address of a database: sqlite:////path/audit.sqlite is one."
             ) from None
         self._close: list[Callable[[], Any]] = []
-        self._limit: Callable[[], AbstractContextManager[None]] | None = None
+        self._searched: dict[str, str] = {}  # by table: what is found along it
+        self._astray: dict[str, str] = {}  # rows of it for no event that is to have any
+        self._limit: Callable[[int], AbstractContextManager[None]] | None = None
         try:
             if self._name == "sqlite":
                 self._open_sqlite(make_url(url).database or "")
@@ -69,6 +95,7 @@ class OfflineLog:
                 "SELECT COALESCE(MIN(sequence), 1), COALESCE(MAX(sequence), 0), COUNT(*)"
                 " FROM audit_events"
             )
+            self._read_mark()
         except BaseException as e:
             self.close()
             raise _to_error(e) from e
@@ -104,11 +131,28 @@ class OfflineLog:
         if self._limit is None:
             return self._all(self._events, bounds)
         try:
-            with self._limit():
+            with self._limit(_ROW_BYTES_MAX):
                 self._cursor.execute(self._short_events, bounds)
                 return list(self._cursor.fetchall())
         except sqlite3.DataError:  # one is longer: look at each
             return self._all(self._events, bounds)
+
+    def lines(self, first: int, count: int) -> Lines | None:
+        """The same events as lines, if all are there and none is odd. Raises PermanentError.
+
+        SQLite joins a thousand texts in less time than it takes to make objects of them.
+        """
+        if self._limit is None:
+            return None
+        try:
+            with self._limit(_LINES_BYTES_MAX):
+                self._cursor.execute(_LINES, (first, first + count - 1))
+                there, *lines = self._cursor.fetchone()
+        except sqlite3.DataError:  # too long together
+            return None
+        except sqlite3.Error as e:
+            raise _to_error(e) from e
+        return Lines._make(lines) if there == count else None
 
     def leaf_hashes(self, start: int, end: int) -> list[bytes]:
         """Hashes of leaves start..end-1 (from 0), those that are there. Raises PermanentError."""
@@ -121,10 +165,48 @@ class OfflineLog:
         found = self._all(wanted, (level, number))
         return bytes(found[0][0]) if found and isinstance(found[0][0], bytes | memoryview) else None
 
-    def compare_index(self, index: SearchIndex, first: int, last: int) -> Any:
-        """What searches find of events `first` to `last` beside what they should find."""
-        bounds = (first, last)
-        return index.compare(self._all(self._people, bounds), self._all(self._datasets, bounds))
+    def compare_index(self, index: SearchIndex, first: int, last: int) -> Findings:
+        """What searches find of events `first` to `last` beside what they should find.
+
+        Both as far as the mark goes; what stands in the tables after it `check_mark` tells.
+        """
+        findings = Findings()
+        if last > self.indexed:
+            index.cut(self.indexed)
+        for table, statement in self._searched.items():
+            found = self._all(statement, (first, min(last, self.indexed)))
+            findings.merge(index.compare(table, found))
+        return findings
+
+    def check_mark(self) -> Findings:
+        """What is wrong with the mark, and with rows that are for no event up to it."""
+        findings = Findings()
+        findings.merge(self._mark_findings)
+        for table in self._searched:
+            for (sequence,) in self._all(self._astray[table], (self.first, self.indexed)):
+                tell_astray(findings, table, sequence, self.first, self.indexed)
+        return findings
+
+    def _read_mark(self) -> None:
+        """Which tables there are, and up to which event they are written."""
+        self._mark_findings = Findings()
+        self.indexed = self.last
+        newer = [table for table in _SEARCHED if table not in _SEARCHED_FIRST]
+        missing = [table for table in (_MARK, *newer) if not self._has(table)]
+        if missing == [_MARK, *newer] and not self._has(VERSION_TABLE):
+            # Of the first version, which wrote the other two along with events.
+            self._searched = {table: self._searched[table] for table in _SEARCHED_FIRST}
+            return
+        for table in missing:
+            self._mark_findings.add(Kind.INDEX, 0, f"The table {table} was taken out.")
+            self._searched.pop(table, None)
+        if _MARK in missing:
+            return
+        marks = [row[0] for row in self._all("SELECT upto FROM audit_indexed LIMIT 2")]
+        self.indexed = read_mark(marks, self.last, self._mark_findings)
+
+    def _has(self, table: str) -> bool:
+        return bool(self._all(self._has_table, (table,))[0][0])
 
     def _notes(self) -> list[Note]:
         found = self._all(self._notes_wanted, (_NOTE_CHARS_MAX + 1,))
@@ -150,15 +232,15 @@ class OfflineLog:
             self._close.append(connection.close)
         connection.text_factory = bytes
         self._cursor: Any = connection.cursor()
-        self._cursor.execute("PRAGMA cache_size=-65536")
         self._cursor.execute("BEGIN")
-        self._prepare("length(CAST(%s AS BLOB))", "group_concat(sequence, ', ')", str)
+        self._has_table = "SELECT COUNT(*) FROM sqlite_master WHERE name = ?"
+        self._prepare("length(CAST(%s AS BLOB))", "group_concat(sequence)", str, _typed)
         if hasattr(connection, "setlimit"):  # Python 3.11
             setlimit: Any = getattr(connection, "setlimit")  # noqa: B009 - mypy knows 3.10
 
             @contextmanager
-            def limit() -> Iterator[None]:
-                before = setlimit(_SQLITE_LIMIT_LENGTH, _ROW_BYTES_MAX)
+            def limit(length: int) -> Iterator[None]:
+                before = setlimit(_SQLITE_LIMIT_LENGTH, length)
                 try:
                     yield
                 finally:
@@ -176,13 +258,20 @@ class OfflineLog:
         self._close.append(cursor.close)
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         self._cursor = cursor
+        self._has_table = "SELECT to_regclass(CAST(? AS text)) IS NOT NULL"
         self._prepare(
             "octet_length(%s)",
-            "string_agg(sequence::text, ', ' ORDER BY sequence)",
+            "string_agg(sequence::text, ',' ORDER BY sequence)",
             lambda text: f"convert_to({text}, 'UTF8')",
         )
 
-    def _prepare(self, length: str, joined: str, text: Callable[[str], str]) -> None:
+    def _prepare(
+        self,
+        length: str,
+        joined: str,
+        text: Callable[[str], str],
+        typed: Callable[[str], str] = lambda column: column,
+    ) -> None:
         """Statements of this kind of database; nothing from outside is in them."""
         self._notes_wanted = (
             f"SELECT size, {text('substr(note, 1, ?)')} FROM audit_checkpoints"  # noqa: S608
@@ -194,26 +283,31 @@ class OfflineLog:
             return f"CASE WHEN {long} THEN NULL ELSE {text(column)} END"
 
         def whole(column: str) -> str:
-            return text(f"substr({column}, 1, {_NAME_CHARS_MAX})")
+            return text(typed(f"substr({column}, 1, {_NAME_CHARS_MAX})"))
 
-        columns = ", ".join(whole(name) for name in ("contest", "team", "verb", "outcome"))
+        searched = ("contest", "team", "verb", "outcome")
+
+        columns = ", ".join(map(whole, searched))
         self._events = (
             f"SELECT sequence, {bounded('body')}, {bounded('people')}, stored_us, {columns}"  # noqa: S608
             " FROM audit_events WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
         )
         self._short_events = (
-            "SELECT sequence, body, people, stored_us, contest, team, verb, outcome"
+            f"SELECT sequence, body, people, stored_us, {', '.join(map(typed, searched))}"  # noqa: S608
             " FROM audit_events WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
         )
-        where = "WHERE sequence BETWEEN ? AND ?"
-        self._people = (
-            f"SELECT {text('name')}, {text(joined)} FROM audit_people {where}"  # noqa: S608
-            " GROUP BY name"
-        )
-        self._datasets = (
-            f"SELECT {text('contest')}, {text('dataset')}, {text(joined)} FROM audit_datasets"  # noqa: S608
-            f" {where} GROUP BY contest, dataset"
-        )
+        # SQLite keeps fractions too, which may lie between two blocks of events.
+        odd = " OR typeof(sequence) <> 'integer'" if self._name == "sqlite" else ""
+        for table, names in _SEARCHED.items():
+            whats = ", ".join(text(typed(name)) for name in names)
+            self._searched[table] = (
+                f"SELECT {whats}, {text(joined)} FROM {table} WHERE sequence BETWEEN ? AND ?"  # noqa: S608
+                f" GROUP BY {', '.join(names)}"
+            )
+            self._astray[table] = (
+                f"SELECT DISTINCT sequence FROM {table} WHERE sequence < ? OR sequence > ?{odd}"  # noqa: S608
+                f" ORDER BY sequence LIMIT {_ASTRAY_MAX}"
+            )
 
     def _all(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
         try:
@@ -234,6 +328,11 @@ def _driver_errors() -> tuple[type[Exception], ...]:
     except ImportError:
         return ()
     return (psycopg.Error,)
+
+
+def _typed(column: str) -> str:
+    """SQLite keeps bytes in a column for text, and no search for the text finds them."""
+    return f"CASE typeof({column}) WHEN 'blob' THEN x'00' ELSE {column} END"
 
 
 def _to_error(error: BaseException) -> BaseException:

@@ -1,10 +1,14 @@
 """Finding events: each way goes along one index, newest or oldest first, and stops when full.
 
-A query becomes several narrow ones, each along an index that has the order of the log already: a
+A query becomes several narrow ones, each along a table that has the order of the log already: a
 team's, a person's, a data set's. What is left of filters and scope is looked up event by event. If
 the scope is less than everything, ways begin there: SQLite then reads nothing that the reader may
 not see, except where they may see a whole contest and ask for a part of it. PostgreSQL may go
 another way round when it thinks that shorter; the answer is the same.
+
+The newest events, a few thousand at most, stand in no such table yet (`audit_index`). There each
+event is looked at whether any of the same ways leads to it. The mark between the two is known
+before anything is read and only moves on, so each event is in one of the two, whatever is written.
 """
 
 from __future__ import annotations
@@ -15,12 +19,24 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, union
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+    union,
+)
 from sqlalchemy import Table as SqlTable
 
 from ..models.audit import Outcome, StoredEvent, Verb
 from ..models.audit_query import OWN_VERBS, EventQuery
-from .audit_tables import datasets, events, people, to_stored
+from .audit_index import Key, is_found
+from .audit_tables import contests, datasets, events, people, teams, to_stored, verbs
 
 LIMIT_MAX: Final = 1001  # a page of 1000, and whether there is more
 _WAYS_AT_ONCE: Final = 100  # SQLite takes 500 parts of one UNION
@@ -55,23 +71,42 @@ class _Filters:
 
 @dataclass(frozen=True)
 class _Way:
-    """Along an index: what is the same all along it, and what is looked up of each event."""
+    """Along a table: what is searched for in it, and what is looked up of each event.
 
-    table: SqlTable
-    fixed: _Conditions = ()
+    `table` None: along all events. `done`: filters that the key has seen to.
+    """
+
+    table: SqlTable | None = None
+    key: Key = ()
     of_row: _Conditions = ()
-    done: frozenset[str] = field(default_factory=frozenset)  # filters that `fixed` has seen to
+    done: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class _Page:
+    """Places that the answer lies between, both left out, and how it is ordered."""
+
+    low: int
+    high: int
+    limit: int
+    is_newest_first: bool
 
 
 def find(
     connection: Connection,
     query: EventQuery,
     *,
+    indexed: int,
     before: int | None = None,
     after: int | None = None,
     limit: int = 100,
 ) -> tuple[StoredEvent, ...]:
     """Events that a query means: newest first, or with `after` alone oldest first.
+
+    Parameters
+    ----------
+    indexed
+        Up to this event all rows that searches go along are written.
 
     Raises
     ------
@@ -82,20 +117,54 @@ def find(
         raise ValueError(f"a limit of 1 to {LIMIT_MAX}, not {limit}")
     is_newest_first = after is None or before is not None
     filters = _Filters.from_query(query)
-    span = _span(connection, query, before, after)
-    parts = [
-        _along(way, filters, span, limit, is_newest_first=is_newest_first)
-        for way in _ways(query, filters)
-    ]
+    ways = list(_ways(query, filters))
+    low, high = _span(connection, query, before, after)
+    found: list[int] = []
+    parts = [(low, min(high, indexed + 1), _find_indexed), (max(low, indexed), high, _find_newest)]
+    for start, end, find_part in parts[::-1] if is_newest_first else parts:
+        if start + 1 < end and len(found) < limit and ways:
+            page = _Page(start, end, limit - len(found), is_newest_first)
+            found += find_part(connection, ways, filters, page)
+    columns = select(events.c.sequence, events.c.body, events.c.people)
+    answer = connection.execute(columns.where(events.c.sequence.in_(found))).all()
+    return tuple(sorted(map(to_stored, answer), key=_sequence_of, reverse=is_newest_first))
+
+
+def _find_indexed(
+    connection: Connection, ways: list[_Way], filters: _Filters, page: _Page
+) -> list[int]:
+    """The first sequences of a page, each way along its table."""
+    parts = [_along(way, filters, page) for way in ways]
     found: set[int] = set()
     for start in range(0, len(parts), _WAYS_AT_ONCE):
         some = parts[start : start + _WAYS_AT_ONCE]
         rows = connection.execute(some[0] if len(some) == 1 else union(*some))
         found.update(row[0] for row in rows)
-    wanted = sorted(found, reverse=is_newest_first)[:limit]
-    columns = select(events.c.sequence, events.c.body, events.c.people)
-    answer = connection.execute(columns.where(events.c.sequence.in_(wanted))).all()
-    return tuple(sorted(map(to_stored, answer), key=_sequence_of, reverse=is_newest_first))
+    return sorted(found, reverse=page.is_newest_first)[: page.limit]
+
+
+def _find_newest(
+    connection: Connection, ways: list[_Way], filters: _Filters, page: _Page
+) -> list[int]:
+    """The same, each event looked at whether one of the ways leads to it."""
+    dialect = connection.dialect.name
+    together: dict[tuple[SqlTable | None, _Conditions, frozenset[str]], list[Key]] = {}
+    for way in ways:
+        together.setdefault((way.table, way.of_row, way.done), []).append(way.key)
+    any_way = []
+    for (table, of_row, done), keys in together.items():
+        leads = [] if table is None else [is_found(table, _row, keys, dialect)]
+        leads += [*of_row, *_of_row(filters, done)]
+        if filters.people and "people" not in done:
+            names = [(name,) for name in sorted(filters.people)]
+            leads.append(is_found(people, _row, names, dialect))
+        if filters.datasets and "datasets" not in done:
+            leads.append(is_found(datasets, _row, sorted(filters.datasets), dialect))
+        any_way.append(and_(true(), *leads))
+    sequence = _row.c.sequence
+    order = sequence.desc() if page.is_newest_first else sequence.asc()
+    found = select(sequence).where(sequence > page.low, sequence < page.high, or_(*any_way))
+    return list(connection.execute(found.order_by(order).limit(page.limit)).scalars())
 
 
 def read_range(connection: Connection, start: int, end: int) -> list[StoredEvent]:
@@ -115,64 +184,56 @@ def _ways(query: EventQuery, filters: _Filters) -> Iterator[_Way]:
     if scope.everything:
         yield from _ways_of_filters(filters)
         return
-    for contest in sorted(scope.contests):
-        if filters.contests and contest not in filters.contests:
-            continue
-        # A contest is large: within it, along what is asked for.
-        if filters.people or filters.datasets or filters.teams:
-            for way in _ways_of_filters(filters):
-                yield _Way(way.table, way.fixed, (_row.c.contest == contest,), way.done)
-        else:
-            yield _Way(events, (events.c.contest == contest,), (), frozenset({"contests"}))
+    wanted = sorted(scope.contests & filters.contests if filters.contests else scope.contests)
+    if wanted and (filters.people or filters.datasets or filters.teams):
+        # A contest is large: within all of them, along what is asked for.
+        within = (
+            _row.c.contest.in_(wanted),
+        )  # one for all ways, which `_find_newest` puts together
+        for way in _ways_of_filters(filters):
+            yield _Way(way.table, way.key, within, way.done | {"contests"})
+    else:
+        for contest in wanted:
+            yield _Way(contests, (contest,), (), frozenset({"contests"}))
     not_own = (_row.c.verb.not_in(sorted(OWN_VERBS)),)
     for team in sorted(scope.teams):
-        yield _Way(events, (events.c.team == team,), not_own)
+        yield _Way(teams, (team,), not_own)
     for pair in sorted(scope.datasets):
-        yield _Way(datasets, _is_dataset(pair), not_own)
+        yield _Way(datasets, pair, not_own)
     if scope.person:
-        yield _Way(people, (people.c.name == scope.person,), not_own)
+        yield _Way(people, (scope.person,), not_own)
 
 
 def _ways_of_filters(filters: _Filters) -> Iterator[_Way]:
     """Along the filter that lets least through, as a rule."""
     if filters.people:
         for name in sorted(filters.people):
-            yield _Way(people, (people.c.name == name,), (), frozenset({"people"}))
+            yield _Way(people, (name,), (), frozenset({"people"}))
     elif filters.datasets:
         for pair in sorted(filters.datasets):
-            yield _Way(datasets, _is_dataset(pair), (), frozenset({"datasets"}))
+            yield _Way(datasets, pair, (), frozenset({"datasets"}))
     elif filters.teams:
         for team in sorted(filters.teams):
-            yield _Way(events, (events.c.team == team,), (), frozenset({"teams"}))
+            yield _Way(teams, (team,), (), frozenset({"teams"}))
     elif filters.contests:
         for contest in sorted(filters.contests):
-            yield _Way(events, (events.c.contest == contest,), (), frozenset({"contests"}))
+            yield _Way(contests, (contest,), (), frozenset({"contests"}))
     elif filters.verbs or filters.outcomes:
-        verbs = sorted(filters.verbs) or [verb.value for verb in Verb]
+        wanted = sorted(filters.verbs) or [verb.value for verb in Verb]
         outcomes = sorted(filters.outcomes) or [outcome.value for outcome in Outcome]
-        for verb, outcome in itertools.product(verbs, outcomes):
-            fixed = (events.c.verb == verb, events.c.outcome == outcome)
-            yield _Way(events, fixed, (), frozenset({"verbs", "outcomes"}))
+        for pair in itertools.product(wanted, outcomes):
+            yield _Way(verbs, pair, (), frozenset({"verbs", "outcomes"}))
     else:
-        yield _Way(events)
+        yield _Way()
 
 
-def _along(
-    way: _Way, filters: _Filters, span: tuple[int, int], limit: int, *, is_newest_first: bool
-) -> Select[Any]:
+def _along(way: _Way, filters: _Filters, page: _Page) -> Select[Any]:
     """The first sequences along a way. Look-ups are EXISTS: a join could go another way round."""
-    sequence = way.table.c.sequence
-    where = [*way.fixed, sequence > span[0], sequence < span[1]]
-    of_row = list(way.of_row)
-    for name, column in (
-        ("contests", _row.c.contest),
-        ("teams", _row.c.team),
-        ("verbs", _row.c.verb),
-        ("outcomes", _row.c.outcome),
-    ):
-        values = getattr(filters, name)
-        if values and name not in way.done:
-            of_row.append(column.in_(sorted(values)))
+    table = events if way.table is None else way.table
+    sequence = table.c.sequence
+    where = [column == value for column, value in zip(table.columns, way.key, strict=False)]
+    where += [sequence > page.low, sequence < page.high]
+    of_row = [*way.of_row, *_of_row(filters, way.done)]
     if of_row:
         where.append(exists().where(_row.c.sequence == sequence, *of_row))
     if filters.people and "people" not in way.done:
@@ -189,13 +250,24 @@ def _along(
             )
         )
         where.append(exists().where(any_of, what.c.sequence == sequence))
-    order = sequence.desc() if is_newest_first else sequence.asc()
-    part = select(sequence).where(*where).order_by(order).limit(limit).subquery()
+    order = sequence.desc() if page.is_newest_first else sequence.asc()
+    part = select(sequence).where(*where).order_by(order).limit(page.limit).subquery()
     return select(part.c.sequence)
 
 
-def _is_dataset(pair: tuple[str, str]) -> _Conditions:
-    return (datasets.c.contest == pair[0], datasets.c.dataset == pair[1])
+def _of_row(filters: _Filters, done: frozenset[str]) -> list[ColumnElement[bool]]:
+    """What filters ask of an event's own columns."""
+    wanted = (
+        ("contests", _row.c.contest),
+        ("teams", _row.c.team),
+        ("verbs", _row.c.verb),
+        ("outcomes", _row.c.outcome),
+    )
+    return [
+        column.in_(sorted(values))
+        for name, column in wanted
+        if (values := getattr(filters, name)) and name not in done
+    ]
 
 
 def _span(

@@ -8,29 +8,16 @@ by column, because each statement is a message to the server and back.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Dialect,
-    String,
-    Table,
-    Text,
-    bindparam,
-    func,
-    insert,
-    select,
-    update,
-)
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Connection, Dialect, String, Table, Text, bindparam, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Compiled
 
 from . import audit_tables as tables
 
 Rows = Sequence[tuple[Any, ...]]
 """Values in the order of a table's columns."""
-
-_KEY: Final = ("emitter", "incarnation")
 
 
 class Statements:
@@ -40,28 +27,28 @@ class Statements:
         self._by_column = dialect.name == "postgresql"
         if self._by_column:  # its driver takes values by name, and by position too
             dialect = type(dialect)(paramstyle="format")  # type: ignore[call-arg]
-        self._inserts = {
-            table: self._to_text(self._make_insert(table).compile(dialect=dialect))
-            for table in tables.tables.sorted_tables
-        }
-        compiled = self._make_update().compile(dialect=dialect)
-        self._update = self._to_text(compiled)
-        # SQL names the new value before the key.
-        names = [column.name for column in tables.emitters.columns]
-        self._update_order = [names.index(name) for name in compiled.positiontup or ()]
 
-    def insert(self, connection: Connection, table: Table, rows: Rows) -> None:
-        """Add rows to a table, all or none."""
-        if rows:
-            self._execute(connection, self._inserts[table], rows)
+        def compile_for(table: Table) -> str:
+            return self._to_text(self._make_insert(table).compile(dialect=dialect))
 
-    def update_emitters(self, connection: Connection, rows: Rows) -> None:
-        """Change the last sequence of emitters that have a row."""
-        if rows:
-            ordered = [tuple(row[at] for at in self._update_order) for row in rows]
-            self._execute(connection, self._update, rows if self._by_column else ordered)
+        self._events, self._tiles = compile_for(tables.events), compile_for(tables.tiles)
+        self._emitters = compile_for(tables.emitters)
+
+    def insert_events(self, connection: Connection, rows: Rows) -> None:
+        """Add events."""
+        self._execute(connection, self._events, rows)
+
+    def insert_tiles(self, connection: Connection, rows: Rows) -> None:
+        """Add full tiles."""
+        self._execute(connection, self._tiles, rows)
+
+    def put_emitters(self, connection: Connection, rows: Rows) -> None:
+        """Set the last sequence of emitters, of whom some have a row."""
+        self._execute(connection, self._emitters, rows)
 
     def _execute(self, connection: Connection, statement: str, rows: Rows) -> None:
+        if not rows:
+            return
         if self._by_column:
             columns = tuple(map(list, zip(*rows, strict=True)))
             connection.exec_driver_sql(statement, columns)
@@ -73,20 +60,17 @@ class Statements:
         return str(compiled).replace("%s", "%b") if self._by_column else str(compiled)
 
     def _make_insert(self, table: Table) -> Any:
-        if not self._by_column:
-            return insert(table)
-        given = _unnest(table)
-        return insert(table).from_select(list(table.columns), select(*given.columns))
-
-    def _make_update(self) -> Any:
-        emitters = tables.emitters
+        made: Any
         if self._by_column:
-            given: Any = _unnest(emitters).columns
+            given = _unnest(table)
+            chosen = select(*given.columns)
+            made = postgresql.insert(table).from_select(list(table.columns), chosen)
         else:
-            given = {column.name: bindparam(column.name) for column in emitters.columns}
-        is_same = (emitters.c[name] == given[name] for name in _KEY)
-        changed = update(emitters).where(*is_same)
-        return changed.values({emitters.c.last_sequence: given["last_sequence"]})
+            made = sqlite.insert(table)
+        if table is not tables.emitters:
+            return made
+        last = {"last_number": made.excluded.last_number}
+        return made.on_conflict_do_update(index_elements=["emitter", "incarnation"], set_=last)
 
 
 def _unnest(table: Table) -> Any:
@@ -95,5 +79,8 @@ def _unnest(table: Table) -> Any:
     # A cast to a text of some length would cut what is longer instead of refusing it.
     types = [Text() if isinstance(column.type, String) else column.type for column in columns]
     names = [column.name for column in columns]
-    lists = (bindparam(name, type_=ARRAY(kind)) for name, kind in zip(names, types, strict=True))
+    lists = (
+        bindparam(name, type_=postgresql.ARRAY(kind))
+        for name, kind in zip(names, types, strict=True)
+    )
     return func.unnest(*lists).table_valued(*names, name="given").render_derived()

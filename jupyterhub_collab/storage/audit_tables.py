@@ -13,7 +13,6 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     Column,
-    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -29,6 +28,8 @@ from ..models.audit import StoredEvent
 # SQLite: INTEGER as primary key is the row's own number, without another index.
 _Sequence = BigInteger().with_variant(Integer, "sqlite")
 
+VERSION_TABLE: Final = "audit_schema_version"  # the hub's own alembic has another
+
 tables: Final = MetaData()
 events: Final = Table(
     "audit_events",
@@ -42,18 +43,31 @@ events: Final = Table(
     Column("body", Text, nullable=False),
     Column("people", Text, nullable=False),  # "" for nobody
 )
-for _name in ("contest", "team"):
-    _there = events.c[_name].is_not(None)
-    Index(
-        f"audit_events_{_name}",
-        events.c[_name],
-        events.c.sequence,
-        sqlite_where=_there,
-        postgresql_where=_there,
-    )
-# Who asks for an outcome alone asks for it with each verb: one index less to write.
-Index("audit_events_verb", events.c.verb, events.c.outcome, events.c.sequence)
 
+# What searches go along: rows that repeat what stands in an event, written some time after it.
+contests: Final = Table(
+    "audit_contests",
+    tables,
+    Column("contest", String, primary_key=True),
+    Column("sequence", _Sequence, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+teams: Final = Table(
+    "audit_teams",
+    tables,
+    Column("team", String, primary_key=True),
+    Column("sequence", _Sequence, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+# Who asks for an outcome alone asks for it with each verb: one table less to write.
+verbs: Final = Table(
+    "audit_verbs",
+    tables,
+    Column("verb", String, primary_key=True),
+    Column("outcome", String, primary_key=True),
+    Column("sequence", _Sequence, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
 people: Final = Table(
     "audit_people",
     tables,
@@ -68,6 +82,12 @@ datasets: Final = Table(
     Column("dataset", String, primary_key=True),
     Column("sequence", _Sequence, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
+)
+# One row: up to which event the five tables above and the emitters are written.
+indexed: Final = Table(
+    "audit_indexed",
+    tables,
+    Column("upto", _Sequence, primary_key=True, autoincrement=False),
 )
 tiles: Final = Table(
     "audit_tiles",
@@ -87,7 +107,7 @@ emitters: Final = Table(
     tables,
     Column("emitter", String, primary_key=True),
     Column("incarnation", String(32), primary_key=True),
-    Column("last_sequence", BigInteger, nullable=False),
+    Column("last_number", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 

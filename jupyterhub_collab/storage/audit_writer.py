@@ -1,8 +1,12 @@
 """The one that writes to the audit log: a connection, a lock, and transactions that hold together.
 
-All that a transaction adds is worked out on copies; they take the place of what is known once it
-is committed. After anything went wrong, also a commit whose answer was lost, the connection is
-given up and what is known is read anew, so memory never runs ahead of the disk nor behind it.
+All that a transaction adds is worked out beside what is known, and known once it is committed.
+After anything went wrong, also a commit whose answer was lost, the connection is given up and what
+is known is read anew, so memory never runs ahead of the disk nor behind it.
+
+What follows from events alone is written behind them (`write_index`): the rows that searches go
+along, and the newest number of each emitter. A mark in the same transaction says up to which event;
+whoever opens the log reads the events after it.
 
 The lock: on PostgreSQL an advisory lock of the very connection that writes, so that whoever lost
 the one lost the other; on SQLite a lock on a file beside the database. The kernel and the server
@@ -14,8 +18,10 @@ from __future__ import annotations
 import base64
 import errno
 import fcntl
+import json
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,16 +39,21 @@ from ..policy.merkle import leaf_hash, root_of
 from ..policy.tile_tree import TileTree, count_hashes
 from ..policy.tiles import TILE_WIDTH, MissingTileError, Tile, TileHashes
 from . import audit_tables as tables
-from .audit_reading import from_microseconds, read_range, to_microseconds
+from .audit_index import read_mark, write_index
+from .audit_migration import upgrade
+from .audit_reading import from_microseconds, to_microseconds
 from .audit_statements import Statements
-from .database import Database, DatabaseError, kind_of
+from .database import DatabaseError, kind_of
 
 OWN_EMITTER: Final = "audit"
+_LOCK_S: Final = 3.0  # on PostgreSQL: what we closed ourselves may hold it for a moment
 _LOCK_KEY: Final = 0x636F6C61  # of our own, on PostgreSQL; the second key is the schema
 _BUSY_MS: Final = 5000
 _CACHE_KIB: Final = 65_536  # the indexes' ends of some thousand teams stay in memory
 _SALTS_BYTES: Final = SALT_BYTES * len(PARTS)
 _SALTS_AT_ONCE: Final = 32
+INDEXED_AT_ONCE: Final = 20_000  # events, where the mark lies far back
+_ROWS_AT_ONCE: Final = 1000
 _RAW_ERRORS: Final = (sqlite3.Error,)  # of what goes past SQLAlchemy
 _TAKEN: Final = (
     "Another process writes this audit log already, and only one may. Stop it, or give this one a "
@@ -54,12 +65,17 @@ T = TypeVar("T")
 
 @dataclass
 class Known:
-    """What is on disk: the tree's end, the last moment, what each emitter sent last."""
+    """What is on disk: the tree's end, the last moment, what each emitter sent last.
+
+    `indexed`: up to which event searches go along tables. `behind`: emitters that sent since.
+    """
 
     tree: TileTree = field(default_factory=TileTree)
     stored_us: int = 0
     last_sent: dict[tuple[str, str], int] = field(default_factory=dict)
     own_incarnation: str = ""
+    indexed: int = 0
+    behind: set[tuple[str, str]] = field(default_factory=set)
 
 
 class Transaction:
@@ -81,10 +97,8 @@ class Transaction:
         self._stored_us = max(to_microseconds(now), known.stored_us)
         self.stored_at = from_microseconds(self._stored_us)
         self._last_sent: dict[tuple[str, str], int] = {}
-        self._has_row = set(known.last_sent)
+        self._indexed = known.indexed
         self._events: list[tuple[Any, ...]] = []
-        self._people: list[tuple[Any, ...]] = []
-        self._datasets: list[tuple[Any, ...]] = []
         self._tiles: list[tuple[Any, ...]] = []
 
     def last_sent(self, emitter: str, incarnation: str) -> int:
@@ -106,11 +120,6 @@ class Transaction:
         contest, verb, outcome = event.contest, event.verb._value_, event.outcome._value_
         row = (sequence, self._stored_us, contest, event.team, verb, outcome, body, people)
         self._events.append(row)
-        names = {who.name for who in (event.subject, event.actor, event.recipient) if who}
-        self._people += [(name, sequence) for name in names if name]
-        if event.datasets:
-            about = dict.fromkeys(event.datasets)
-            self._datasets += [(contest or "", dataset, sequence) for dataset in about]
         self._last_sent[emitter, incarnation] = sent.sequence
         return sequence
 
@@ -131,27 +140,40 @@ class Transaction:
 
     def flush(self) -> None:
         """Write what was added."""
-        for table, rows in (
-            (tables.events, self._events),
-            (tables.people, self._people),
-            (tables.datasets, self._datasets),
-            (tables.tiles, self._tiles),
-        ):
-            self._statements.insert(self.connection, table, rows)
-            rows.clear()
-        last_sent = self._last_sent.items()
-        old = [(*key, last) for key, last in last_sent if key in self._has_row]
-        new = [(*key, last) for key, last in last_sent if key not in self._has_row]
-        self._statements.update_emitters(self.connection, old)
-        self._statements.insert(self.connection, tables.emitters, new)
-        self._has_row.update(self._last_sent)
+        self._statements.insert_events(self.connection, self._events)
+        self._statements.insert_tiles(self.connection, self._tiles)
+        self._events, self._tiles = [], []
 
-    def known(self) -> Known:
-        """What is known once it is committed."""
-        last_sent = self._known.last_sent
-        if self._last_sent:
-            last_sent = {**last_sent, **self._last_sent}
-        return Known(self.tree, self._stored_us, last_sent, self._known.own_incarnation)
+    def write_index(self, most: int | None = None) -> None:
+        """Write what follows from events, of the next `most` or of all."""
+        self.flush()
+        start, end = self._indexed, self.tree.size
+        upto = end if most is None else min(end, start + most)
+        if upto == start:
+            return
+        if not write_index(self.connection, start, upto):
+            raise _changed("searches go along tables up to another event than it wrote them")
+        self._indexed = upto
+        # Of all, also if not all events have rows yet: a larger number takes nothing back.
+        behind = {key: self.last_sent(*key) for key in (*self._known.behind, *self._last_sent)}
+        rows = [(*key, last) for key, last in behind.items()]
+        self._statements.put_emitters(self.connection, rows)
+
+    def keep(self) -> Known:
+        """It is committed: what is known from now on."""
+        known = self._known
+        known.last_sent.update(self._last_sent)
+        known.behind.update(self._last_sent)
+        if self._indexed == self.tree.size:
+            known.behind.clear()
+        return Known(
+            self.tree,
+            self._stored_us,
+            known.last_sent,
+            known.own_incarnation,
+            self._indexed,
+            known.behind,
+        )
 
 
 class Writer:
@@ -171,7 +193,7 @@ class Writer:
         self._engine, self._now, self._draw = engine, now, draw
         self._connection: Connection | None = None
         self._lock_file: int | None = None
-        self.has_journal_to_clear = self._has_tables = False
+        self.has_journal_to_clear = self._is_upgraded = False
         self._statements = Statements(engine.dialect)
         self._is_sqlite = engine.dialect.name == "sqlite"
         self.known = Known()
@@ -199,8 +221,30 @@ class Writer:
             os.close(self._lock_file)
             self._lock_file = None
 
-    def run(self, work: Callable[[Transaction], T]) -> T:
+    @property
+    def is_ready(self) -> bool:
+        """It has its connection."""
+        return self._connection is not None
+
+    @property
+    def unindexed(self) -> int:
+        """How many events searches go along no table to."""
+        return self.known.tree.size - self.known.indexed
+
+    def write_index(self, most: int | None = None) -> None:
+        """Write what follows from events, of the next `most` or of all. Raises DatabaseError.
+
+        What fails is undone, and the connection stays, unless that is what failed.
+        """
+        self.run(lambda transaction: transaction.write_index(most), can_undo=True)
+
+    def run(self, work: Callable[[Transaction], T], *, can_undo: bool = False) -> T:
         """What `work` returns, once all it added is on disk.
+
+        Parameters
+        ----------
+        can_undo
+            It adds no event: if it fails before the commit, what is known is right as it is.
 
         Raises
         ------
@@ -208,7 +252,7 @@ class Writer:
             Nothing was added, or nobody knows; what is known will be read anew.
         """
         try:
-            connection, transaction, result = self._begin(work)
+            connection, transaction, result = self._begin(work, can_undo=can_undo)
         except PermanentError as e:
             # Another took the lock, or the log was changed, since this process opened it.
             raise DatabaseError(str(e)) from e
@@ -217,13 +261,15 @@ class Writer:
         except SQLAlchemyError as e:
             self._give_up()
             raise DatabaseError(f"The audit log cannot be written ({kind_of(e)}).") from e
-        self.known = transaction.known()
+        self.known = transaction.keep()
         self.has_journal_to_clear |= transaction.clears_journal and self._is_sqlite
         if self.has_journal_to_clear:
             self.has_journal_to_clear = not self._clear_journal(connection)
         return result
 
-    def _begin(self, work: Callable[[Transaction], T]) -> tuple[Connection, Transaction, T]:
+    def _begin(
+        self, work: Callable[[Transaction], T], *, can_undo: bool
+    ) -> tuple[Connection, Transaction, T]:
         """Do the work, up to the commit. Twice if the connection died while nobody used it."""
         for is_last in (False, True):
             connection = self._ready()
@@ -234,8 +280,10 @@ class Writer:
                 result = work(transaction)
                 transaction.flush()
             except SQLAlchemyError as e:
-                self._give_up()
-                if not is_last and isinstance(e, DBAPIError) and e.connection_invalidated:
+                is_lost = isinstance(e, DBAPIError) and e.connection_invalidated
+                if is_lost or not can_undo or not self._undo(connection):
+                    self._give_up()
+                if is_lost and not is_last:
                     continue
                 raise DatabaseError(f"The audit log cannot be written ({kind_of(e)}).") from e
             except BaseException:
@@ -243,6 +291,13 @@ class Writer:
                 raise
             return connection, transaction, result
         raise AssertionError("the second time ends it")
+
+    def _undo(self, connection: Connection) -> bool:
+        try:
+            connection.rollback()
+        except SQLAlchemyError:
+            return False
+        return True
 
     def _clear_journal(self, connection: Connection) -> bool:
         """Write SQLite's journal into the database and cut it to nothing. False: one reads it."""
@@ -265,9 +320,9 @@ class Writer:
             self._connection = connection
             connection.detach()  # closing it really closes it, and so frees the lock
             self._prepare(connection)
-            if not self._has_tables:
-                Database(self._engine, "The audit log").create_tables(tables.tables)
-                self._has_tables = True
+            if not self._is_upgraded:
+                upgrade(connection)
+                self._is_upgraded = True
             with connection.begin():
                 self.known = _load(connection, self._draw)
         except SQLAlchemyError as e:
@@ -327,8 +382,12 @@ class Writer:
         with connection.begin():
             schema = func.hashtext(func.current_schema())
             lock = select(func.pg_try_advisory_lock(_LOCK_KEY, schema))
-            if not connection.execute(lock).scalar():
-                raise PermanentError(_TAKEN)
+            # The server lets go of a connection, and its lock, some time after it was closed.
+            end = time.monotonic() + _LOCK_S
+            while not connection.execute(lock).scalar():
+                if time.monotonic() > end:
+                    raise PermanentError(_TAKEN)
+                time.sleep(0.05)
             if connection.execute(text("SHOW synchronous_commit")).scalar() == "off":
                 connection.execute(text("SET synchronous_commit = on"))
 
@@ -341,18 +400,44 @@ def _load(connection: Connection, draw: Callable[[int], bytes]) -> Known:
         .limit(1)
     ).first()
     size, stored_us = (0, 0) if last is None else (last[0], last[1])
-    rows = connection.execute(select(tables.emitters)).all()
-    last_sent = {(row.emitter, row.incarnation): row.last_sequence for row in rows}
-    own = [incarnation for emitter, incarnation in last_sent if emitter == OWN_EMITTER]
     tree = TileTree(size, _load_unfinished(connection, size))
     _check(connection, tree)
-    return Known(tree, stored_us, last_sent, own[0] if own else draw(16).hex())
+    indexed = read_mark(connection)
+    if indexed is None or not 0 <= indexed <= size:
+        raise _changed("up to which event searches go along tables is not to be told")
+    last_sent, behind = _load_emitters(connection, indexed)
+    own = [incarnation for emitter, incarnation in last_sent if emitter == OWN_EMITTER]
+    incarnation = own[0] if own else draw(16).hex()
+    return Known(tree, stored_us, last_sent, incarnation, indexed, behind)
+
+
+def _load_emitters(
+    connection: Connection, indexed: int
+) -> tuple[dict[tuple[str, str], int], set[tuple[str, str]]]:
+    """What each emitter sent last, and which have sent since the mark."""
+    known = connection.execute(select(tables.emitters)).all()
+    last_sent = {(row.emitter, row.incarnation): row.last_number for row in known}
+    behind = set()
+    columns = tables.events.c
+    newer = select(columns.body).where(columns.sequence > indexed).order_by(columns.sequence)
+    with connection.execute(newer.execution_options(yield_per=_ROWS_AT_ONCE)) as rows:
+        for (body,) in rows:
+            try:
+                event = json.loads(body)
+                key = event["emitter"], event["incarnation"]
+                last_sent[key] = max(last_sent.get(key, 0), event["emitterSequence"])
+            except (KeyError, TypeError, ValueError) as e:
+                raise _changed("one of its newest events cannot be read") from e
+            behind.add(key)
+    return last_sent, behind
 
 
 def _load_unfinished(connection: Connection, size: int) -> list[list[bytes]]:
     """Hashes of each level's last tile: of the events themselves, above of the full tiles below."""
     first = size - size % TILE_WIDTH
-    found = [[leaf_hash(event.body) for event in read_range(connection, first, size)]]
+    columns = tables.events.c
+    last = select(columns.body).where(columns.sequence > first).order_by(columns.sequence)
+    found = [[leaf_hash(body.encode()) for body in connection.execute(last).scalars()]]
     level = 1
     while count_hashes(size, level):
         count = count_hashes(size, level)
@@ -415,11 +500,6 @@ def load_tile(connection: Connection, level: int, number: int) -> bytes | None:
 def to_text(people: Mapping[str, Mapping[str, Any]]) -> str:
     """As the column `people` has it."""
     return canonical_json(people).decode() if people else ""
-
-
-def names_of(people: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Names that stand in an event, in whichever part."""
-    return {name for kept in people.values() if (name := kept["value"].get("name"))}
 
 
 def _execute(connection: Connection, statement: str) -> Any:

@@ -43,11 +43,20 @@ class Database:
         Of the store, for errors and threads.
     timeout_s
         Longest wait of `run`, in seconds, for a thread and for the database.
+    threads
+        How many transactions at once; one: they queue.
     """
 
-    def __init__(self, engine: Engine, name: str, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        name: str,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        threads: int | None = None,
+    ) -> None:
         self._engine, self._name, self._timeout_s = engine, name, timeout_s
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=name)
+        self._pool = ThreadPoolExecutor(threads or _THREADS, thread_name_prefix=name)
 
     def create_tables(self, tables: MetaData) -> None:
         """Make what is not there. Processes may do so at the same time.
@@ -73,15 +82,17 @@ class Database:
             else:
                 return
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """What `work` returns, in one transaction. Raises as `run_now` does."""
+    async def run(self, work: Callable[[Connection], T], *, timeout_s: float | None = None) -> T:
+        """What `work` returns, in one transaction; another longest wait than of all. Raises as
+        `run_now` does."""
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
         loop = asyncio.get_running_loop()
         under_way = loop.run_in_executor(self._pool, self.run_now, work)
         try:
-            async with timeout(self._timeout_s):
+            async with timeout(limit_s):
                 return await asyncio.shield(under_way)
         except TIMED_OUT as e:
-            raise DatabaseError(f"{self._name}: no answer in {self._timeout_s:g} s") from e
+            raise DatabaseError(f"{self._name}: no answer in {limit_s:g} s") from e
         finally:
             if not under_way.done():
                 under_way.add_done_callback(self._take_late)

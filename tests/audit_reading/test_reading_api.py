@@ -179,7 +179,9 @@ class Stream:
         self.ended = ""
         self.status = 0
         token = headers.pop("token", "") or scene.token(name)
-        self._client = httpx.Client(headers={"Authorization": f"token {token}", **headers})
+        self._client = httpx.Client(
+            headers={"Authorization": f"token {token}", **headers}, verify=False
+        )
         self._url = f"{scene.service.url}api/events/live?{query}"
         self._link: Any = None
         self._opened = threading.Event()

@@ -132,7 +132,7 @@ def hub_ends_with(tmp_path: Path, ldap: dict[str, Any]) -> str:
     config = tmp_path / "jupyterhub_config.py"
     config.write_text(hub.config())
     done = subprocess.run(
-        [sys.executable, "-m", "jupyterhub", "-f", str(config)],
+        [sys.executable, "-m", hub.program, "-f", str(config)],
         cwd=tmp_path, env=hub.environment(), capture_output=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode != 0

@@ -14,12 +14,14 @@ from jupyterhub_collab.errors import PermanentError, SpecError
 from jupyterhub_collab.hubapi.client import HubClient
 from jupyterhub_collab.hubapi.errors import HubRefusedError, HubUnavailableError
 from jupyterhub_collab.managers.contest import ContestManager, TeamRegistry
-from jupyterhub_collab.models import HubDecider
+from jupyterhub_collab.models import HubDecider, Invitation, NamedIdentity
 from jupyterhub_collab.policy.contest_manifest import parse_contest_manifest
 from jupyterhub_collab.policy.spec import merge_team_spec
 from tests.auth.conftest import PaperHub, person
 from tests.auth.test_team_authenticator import until
 from tests.policy.manifests import MANIFEST
+from tests.real_hub import find_free_port
+from tests.services.contests.running import MANAGER_TOKEN, ContestsService, hub_settings
 
 OCEAN, ICE = "    members: [ada, bob]\n", "    members: [ada]\n"
 BY_KEY = "{issuer: paper, subject: s-carol}"
@@ -129,6 +131,12 @@ async def test_each_kind_of_entry_lets_in_whom_it_names(hub: PaperHub) -> None:
     assert "dan@x.org was taken by another person of paper" in hub.log
     said = hub.api("GET", "collab/membership/dan").json()
     assert said["explain"] == ["member of team ocean because the team's roster invites dan@x.org"]
+    async with HubClient(hub.api_url, hub.token) as client:
+        carol, dan = (NamedIdentity(issuer="paper", subject=f"s-{n}") for n in ("carol", "dan"))
+        invited = Invitation(issuer="paper", email="dan@x.org")
+        assert await client.read_identities("carol") == (carol,)
+        assert await client.read_identities("dan") == (dan, invited)
+        assert await client.read_identities("nobody") is None
     # His address is not his any more; the place is.
     hub.write(people | {"dan": person("s-dan")})
     assert hub.browser().log_in("dan").status_code == 302
@@ -209,15 +217,31 @@ async def test_members_by_whom_nobody_could_come_are_refused(hub: PaperHub) -> N
     assert hub.api("GET", "groups").json() == []
 
 
-async def test_plan_shows_who_comes_and_goes(hub: PaperHub, tmp_path: Path) -> None:
+@pytest.fixture
+def registry(make_hub: Callable[..., PaperHub], tmp_path: Path) -> Iterator[ContestsService]:
+    """A contests service beside a hub whose people are on paper."""
+    port = find_free_port()
+    service = ContestsService(make_hub(**hub_settings(port)), tmp_path / "registry", port=port)
+    try:
+        service.start_and_wait()
+        yield service
+    finally:
+        service.kill()
+
+
+def test_plan_shows_who_comes_and_goes(registry: ContestsService, tmp_path: Path) -> None:
     file = tmp_path / "contest.yaml"
     program = [sys.executable, "-m", "jupyterhub_collab.cli.main"]
 
     def run(command: str, ocean: str) -> str:
         file.write_text(MANIFEST.replace(OCEAN, f"    members: [{ocean}]\n"))
         done = subprocess.run(
-            [*program, command, str(file), "--hub-url", hub.api_url],
-            env={**hub.environment(), "COLUMNS": "150", "JUPYTERHUB_COLLAB_TOKEN": hub.token},
+            [*program, command, str(file), "--contests-url", registry.url],
+            env={
+                **registry.hub.environment(),
+                "COLUMNS": "150",
+                "JUPYTERHUB_COLLAB_TOKEN": MANAGER_TOKEN,
+            },
             capture_output=True,
             text=True,
             timeout=60,

@@ -17,12 +17,19 @@ from tests.storage.conftest import postgresql, url
 __all__ = ["make_provisioner", "postgresql", "url"]
 
 _HEALED: list[tuple[str, float]] = []
+_FIGURES: list[str] = []
 
 
 @pytest.fixture
 def healed(request: pytest.FixtureRequest) -> Callable[[float], None]:
     """Told the seconds from the end of a fault until all stood again."""
     return lambda seconds: _HEALED.append((request.node.name, seconds))
+
+
+@pytest.fixture
+def figures() -> list[str]:
+    """Lines that are shown at the end of all."""
+    return _FIGURES
 
 
 @pytest.fixture
@@ -46,6 +53,10 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], No
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _FIGURES:
+        terminalreporter.section("figures")
+        for line in _FIGURES:
+            terminalreporter.write_line(line)
     if not _HEALED:
         return
     terminalreporter.section("healing: from the end of a fault until all stood again")

@@ -6,14 +6,30 @@ How long at most: AUDIT_MUTATIONS_SECONDS (40 minutes); what was reached is prin
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from jupyterhub_collab.policy.audit_finding import Kind
 from tests.policy.audit_logs import Log
 from tests.policy.test_audit_mutations import ANCHORED, Scene, run_all
+from tests.storage.index_mutations import MARK, SIZE, IndexScene
 
 SECONDS = float(os.environ.get("AUDIT_MUTATIONS_SECONDS", "2400"))
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+def test_every_row_that_searches_go_along_and_each_place_of_the_mark(tmp_path: Path) -> None:
+    scene = IndexScene(tmp_path)
+    for event in range(1, SIZE + 1):
+        scene.check_rows(event)
+    for to in range(SIZE + 2):
+        if to != MARK:
+            scene.check_mark(to)
+    scene.check_control()
+    print(f"\n{dict(scene.found)}")
+    scene.close()
 
 
 @pytest.mark.campaign

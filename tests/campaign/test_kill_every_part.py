@@ -26,7 +26,6 @@ import yaml
 from jupyterhub_collab import constants
 from jupyterhub_collab.cli.up.data_folder import DataFolder
 from jupyterhub_collab.cli.up.lease import read_live_holder
-from jupyterhub_collab.factory import make_platform
 from jupyterhub_collab.hub.demo_settings import read_demo_settings
 from jupyterhub_collab.kube.client import KubeClient
 from jupyterhub_collab.kube.kinds import (
@@ -41,6 +40,7 @@ from jupyterhub_collab.kube.kinds import (
     Kind,
 )
 from jupyterhub_collab.manifests.tenancy import make_tenancy
+from jupyterhub_collab.platform_file import make_platform
 from jupyterhub_collab.policy.contest_manifest import parse_contest_manifest, to_groups
 from jupyterhub_collab.policy.spec import merge_team_spec
 from tests.campaign.visitor import Probe, Visitor
@@ -203,8 +203,8 @@ def start_apply(ground: Ground, manifest: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "jupyterhub_collab.cli.main", "apply", str(manifest)),
-            f"--hub-url={settings.hub_url}",
-            f"--token-file={ground.folder.secret('contests-token')}",
+            f"--contests-url={settings.contests_url}",
+            f"--token-file={ground.folder.secret('contest-host-token')}",
         ],
         stdout=subprocess.DEVNULL,
     )

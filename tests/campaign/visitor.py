@@ -42,8 +42,12 @@ class Visitor:
 
     @property
     def _xsrf(self) -> str:
-        """The token of forms, under the narrowest path."""
-        found = [cookie for cookie in self._client.cookies.jar if cookie.name == "_xsrf"]
+        """The hub's token of forms, under the narrowest path; servers have others."""
+        found = [
+            cookie
+            for cookie in self._client.cookies.jar
+            if cookie.name == "_xsrf" and not cookie.path.startswith("/user/")
+        ]
         return str(max(found, key=lambda cookie: len(cookie.path)).value)
 
     def sign_in(self) -> None:
@@ -73,6 +77,10 @@ class Visitor:
         """Ask the hub to start this person's server."""
         body = {"user_options": {"team": team, **options}}
         return self.api("POST", f"users/{self.name}/server", json=body)
+
+    def open(self, url: str) -> httpx.Response:
+        """Any page, where it leads in the end."""
+        return self._client.get(url)
 
     def read_page(self, path: str) -> str:
         """A page of the hub, as text."""
@@ -114,12 +122,23 @@ class Visitor:
             assert time.monotonic() < deadline, self.server()
             time.sleep(0.2)
 
-    def is_reachable(self) -> bool:
+    def write_file(self, path: str, text: str) -> None:
+        """Through this person's server, as JupyterLab saves a file."""
+        scheme, _, host = self._url.partition("://")
+        base = f"{scheme}://{self.name}.{host}/user/{self.name}"
+        self._client.get(f"{base}/lab")  # logs in there, and gets the server's own token of forms
+        body = {"type": "file", "format": "text", "content": text}
+        found = [c for c in self._client.cookies.jar if c.name == "_xsrf" and self.name in c.path]
+        headers = {"X-XSRFToken": str(found[-1].value), "Referer": f"{base}/lab"}
+        answer = self._client.put(f"{base}/api/contents/{path}", json=body, headers=headers)
+        assert answer.status_code in (200, 201), answer.text
+
+    def is_reachable(self, timeout_s: float = 5.0) -> bool:
         """Whether this person's server itself answers, through the proxy."""
         try:
             scheme, _, host = self._url.partition("://")
             url = f"{scheme}://{self.name}.{host}/user/{self.name}/api"
-            answer = self._client.get(url, timeout=5)
+            answer = self._client.get(url, timeout=timeout_s)
         except httpx.HTTPError:
             return False
         return answer.status_code == 200 and "version" in answer.json()
@@ -128,16 +147,18 @@ class Visitor:
 class Probe(threading.Thread):
     """Asks for a server all the time; remembers how often it did not answer."""
 
-    def __init__(self, visitor: Visitor) -> None:
+    def __init__(
+        self, visitor: Visitor, *, every_s: float = PROBE_EVERY_S, timeout_s: float = 5.0
+    ) -> None:
         super().__init__(daemon=True)
-        self._visitor = visitor
+        self._visitor, self._every_s, self._timeout_s = visitor, every_s, timeout_s
         self._end = threading.Event()
         self.asked = self.failed = 0
 
     def run(self) -> None:
-        while not self._end.wait(PROBE_EVERY_S):
+        while not self._end.wait(self._every_s):
             self.asked += 1
-            self.failed += not self._visitor.is_reachable()
+            self.failed += not self._visitor.is_reachable(self._timeout_s)
 
     def __enter__(self) -> Probe:
         self.start()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from rich.console import Console
@@ -27,6 +28,7 @@ from jupyterhub_collab.policy.contest_manifest import parse_contest_manifest, pl
 from tests.cluster.cluster import Cluster
 from tests.policy.manifests import MANIFEST, replaced
 from tests.real_hub import RealHub, find_free_port
+from tests.services.contests.running import MANAGER_TOKEN, ContestsService
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -54,11 +56,20 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
-def test_a_host_s_way(run: Run, file: Path, clean_hub: RealHub, tmp_path: Path) -> None:
+@pytest.fixture
+def service(tmp_path: Path, contests: ContestsService) -> dict[str, str]:
+    """Environment of commands that talk to the contests service, with a host's program's token."""
+    return {
+        "JUPYTERHUB_COLLAB_CONTESTS_URL": contests.url,
+        "JUPYTERHUB_COLLAB_TOKEN": MANAGER_TOKEN,
+    }
+
+
+def test_a_host_s_way(run: Run, file: Path, contests: ContestsService, tmp_path: Path) -> None:
     """Plan, apply, nothing to do; then a change of tier, a member out, a team gone."""
     token = tmp_path / "token"
-    token.write_text(clean_hub.token + "\n")
-    hub = {"JUPYTERHUB_COLLAB_HUB_URL": clean_hub.api_url.removesuffix("/hub/api")}
+    token.write_text(MANAGER_TOKEN + "\n")
+    hub = {"JUPYTERHUB_COLLAB_CONTESTS_URL": contests.url}
     options = (file, "--token-file", token)
 
     planned = run("plan", *options, "--detailed-exitcode", **hub)
@@ -71,6 +82,7 @@ def test_a_host_s_way(run: Run, file: Path, clean_hub: RealHub, tmp_path: Path) 
     assert applied.returncode == 0, applied.stderr
     assert applied.stdout.splitlines()[0] == "contest forecast created"
     assert set(applied.stdout.splitlines()[1:]) == {"team ocean created", "team ice created"}
+    assert users_of(contests.hub, "ocean") == {"ada", "bob"}  # they are there when it ends
     for command in (("plan", *options, "--detailed-exitcode"), ("apply", *options)):
         again = run(*command, **hub)
         assert again.returncode == 0
@@ -86,9 +98,17 @@ def test_a_host_s_way(run: Run, file: Path, clean_hub: RealHub, tmp_path: Path) 
     assert ["members", "-", "ada"] in rows
     assert "In the contest but not in the manifest: ice." in planned.stdout
     assert run("apply", *options, **hub).returncode == 0
+    assert users_of(contests.hub, "ocean") == {"bob", "eve"}
     assert run("plan", *options, "--detailed-exitcode", **hub).returncode == 0
     everything = (planned, applied, again)
-    assert not any(clean_hub.token in r.stdout + r.stderr for r in everything)
+    assert not any(MANAGER_TOKEN in r.stdout + r.stderr for r in everything)
+
+
+def users_of(hub: RealHub, group: str) -> set[str]:
+    """Members of a hub group."""
+    headers = {"Authorization": f"token {hub.token}"}
+    answer = httpx.get(f"{hub.api_url}/groups/{group}", headers=headers, verify=False)
+    return set(answer.json()["users"])
 
 
 def test_mistakes_are_lines_that_editors_can_follow(run: Run, file: Path) -> None:
@@ -132,12 +152,21 @@ def test_a_token_cannot_be_given_as_an_argument(run: Run, file: Path) -> None:
     assert "No such option" in run("plan", file, "--token", "secret").stderr
 
 
-def test_a_refused_token_is_said(run: Run, file: Path, clean_hub: RealHub) -> None:
-    options = ("--hub-url", clean_hub.api_url)
-    result = run("apply", file, *options, JUPYTERHUB_COLLAB_TOKEN="wrong-token")
+def test_a_refused_token_is_said(run: Run, file: Path, service: dict[str, str]) -> None:
+    result = run("apply", file, **{**service, "JUPYTERHUB_COLLAB_TOKEN": "wrong-token"})
     assert result.returncode == 1
     assert "Check the token" in result.stderr
     assert "wrong-token" not in result.stdout + result.stderr
+
+
+def test_a_hub_without_the_service_is_told_from_one_with_it(
+    run: Run, file: Path, clean_hub: RealHub
+) -> None:
+    options = ("--hub-url", clean_hub.api_url)
+    result = run("apply", file, *options, JUPYTERHUB_COLLAB_TOKEN=clean_hub.token)
+    assert result.returncode == 1
+    assert "is no contests service" in result.stderr
+    assert "--contests-url" in result.stderr
 
 
 def test_schema(run: Run) -> None:

@@ -28,6 +28,7 @@ _GROUPS: Final = {
     "rolebindings": "rbac.authorization.k8s.io",
     "clusterroles": "rbac.authorization.k8s.io",
     "clusterrolebindings": "rbac.authorization.k8s.io",
+    "jobs": "batch",
     "leases": "coordination.k8s.io",
     "storageclasses": "storage.k8s.io",
     "validatingadmissionpolicies": "admissionregistration.k8s.io",

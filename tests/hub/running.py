@@ -130,7 +130,7 @@ class RunningHub(RealHub):
         # One for all calls: each new client reads the machine's certificates, for a tenth of a
         # second. Connections are not kept: the hub may be killed meanwhile.
         limits = httpx.Limits(max_keepalive_connections=0)
-        return httpx.Client(base_url=f"{self.api_url}/", timeout=120, limits=limits)
+        return httpx.Client(base_url=f"{self.api_url}/", timeout=120, limits=limits, verify=False)
 
     # -- REST ---------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from jupyterhub_collab.hub.audit.origin import (
     caused,
     continued,
     current_origin,
+    kept_origin,
     sent_correlation,
 )
 from jupyterhub_collab.hub.audit.recorder import RECORDER
@@ -235,7 +236,7 @@ async def test_a_task_that_outlives_its_request_asks_for_nobody():
         return current_origin()
 
     async def go_on():
-        with continued():
+        with continued(kept_origin()):
             await answered.wait()
             inside = current_origin()
         return inside, current_origin()

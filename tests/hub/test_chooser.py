@@ -40,7 +40,9 @@ class Fields(HTMLParser):
 @pytest.fixture
 def browser(hub):
     def log_in(user):
-        client = httpx.Client(base_url=f"http://127.0.0.1:{hub.port}", follow_redirects=False)
+        client = httpx.Client(
+            base_url=f"http://127.0.0.1:{hub.port}", follow_redirects=False, verify=False
+        )
         client.get("/hub/login")
         form = {"username": user, "password": hub.password, "_xsrf": client.cookies["_xsrf"]}
         answer = client.post("/hub/login", data=form)

@@ -9,7 +9,8 @@ from traitlets import TraitError
 from traitlets.config import Config
 
 from jupyterhub_collab.errors import PermanentError
-from jupyterhub_collab.hub import INTROSPECT_SCOPE, configure
+from jupyterhub_collab.hub import INTROSPECT_SCOPE, TEMPLATES, configure
+from jupyterhub_collab.hub.notices import NoticeSettings
 from jupyterhub_collab.hub.settings import settings_of
 from jupyterhub_collab.hub.spawner import TeamSpawner
 from tests.hub.samples import platform
@@ -28,6 +29,7 @@ def load_example(monkeypatch):
 def test_the_example_configuration(monkeypatch):
     c = load_example(monkeypatch)
     assert c.JupyterHub.spawner_class == "collab"
+    assert c.JupyterHub.concurrent_spawn_limit == 0, "it would count starts that wait"
     assert {"name": "spawner", "api_token": "token-COLLAB_PROVISIONER_TOKEN"} in (
         c.JupyterHub.services
     )
@@ -53,6 +55,27 @@ def test_what_was_configured_before_stays():
     assert paths[0] == "/mine"
     assert {"/api/collab/introspect", "/api/collab/jwks"} <= set(paths[1:])
     assert set(c.JupyterHub.custom_scopes) >= {"custom:mine", INTROSPECT_SCOPE}
+
+
+def test_notices_come_from_the_contests_service():
+    c = Config()
+    configure(c, platform_file="p", contests_url="http://c/", contests_token="t")
+    found = NoticeSettings(config=c)
+    assert (found.contests_url, found.contests_token) == ("http://c/", "t")
+    with pytest.raises(TraitError, match="contests_url must begin with"):
+        NoticeSettings(contests_url="ftp://c/")
+
+
+@pytest.mark.parametrize("given", [None, ["/mine"]])
+def test_pages_stand_before_jupyterhub_s_and_after_an_admin_s_own(given):
+    c = Config()
+    if given:
+        c.JupyterHub.template_paths = list(given)
+    configure(c, platform_file="p")
+    hub = JupyterHub(config=c)
+    paths = [path for path in hub.template_paths if path != "/mine"]
+    assert paths[0] == str(TEMPLATES)
+    assert hub.template_paths[: len(given or [])] == (given or [])
 
 
 def test_handlers_see_the_spawners_settings(tmp_path):

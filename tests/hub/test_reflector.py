@@ -17,8 +17,9 @@ from jupyterhub_collab.hub.reflector import (
     to_view,
     trim_pod,
 )
-from jupyterhub_collab.kube.client import Page, WatchEvent
+from jupyterhub_collab.kube.client import Page
 from jupyterhub_collab.kube.errors import Target, no_answer
+from jupyterhub_collab.kube.watch_lines import WatchEvent
 
 
 def pod(name="a", *, namespace="team-ocean", uid=None, version=1, **status):

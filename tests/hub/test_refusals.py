@@ -20,7 +20,7 @@ OCEAN = "team-ocean"
 
 def is_up(hub):
     assert hub.process.poll() is None
-    return httpx.get(f"http://127.0.0.1:{hub.port}/hub/api/").status_code == 200
+    return httpx.get(f"http://127.0.0.1:{hub.port}/hub/api/", verify=False).status_code == 200
 
 
 def refused(answer, status=400):

@@ -20,8 +20,8 @@ async def test_a_group_from_birth_to_death(clean_hub: RealHub) -> None:
     async with HubClient(clean_hub.api_url, clean_hub.token) as hub:
         assert await hub.list_groups() == {}
         assert await hub.read_group("ocean") is None
-        await hub.create_group("ocean")
-        await hub.create_group("ocean")  # as after a lost answer
+        assert await hub.create_group("ocean")
+        assert not await hub.create_group("ocean")  # as after a lost answer
         await hub.put_properties("ocean", {"collab": {"b": 1, "a": 2}})
         members = [f"user-{i:02}" for i in range(NAMES_PER_CALL * 2 + 1)]
         await hub.create_users(members)
@@ -45,10 +45,18 @@ async def test_a_group_from_birth_to_death(clean_hub: RealHub) -> None:
 
 async def test_lists_are_read_page_by_page(clean_hub: RealHub) -> None:
     async with HubClient(clean_hub.api_url, clean_hub.token) as hub:
-        wanted = {f"team-{i}" for i in range(PAGE_SIZE + 3)}
-        for name in wanted:
+        names = [f"team-{i}" for i in range(PAGE_SIZE + 3)]
+        wanted = set(names)
+        for name in names:
             await hub.create_group(name)
         assert set(await hub.list_groups()) == wanted
+        assert set(await hub.list_groups({"team-1", "nowhere"})) == {"team-1"}
+        first = await hub.read_page(0, 2)
+        assert [group.name for group in first.items] == [f"team-{i}" for i in range(2)]
+        assert (first.total, first.following) == (PAGE_SIZE + 3, 2)
+        last = await hub.read_page(PAGE_SIZE, 20)
+        assert (len(last.items), last.following) == (3, None)
+        assert (await hub.read_page(PAGE_SIZE + 20, 20)).items == ()
         await hub.read_group("team-0")  # what was asked before it is in the log by then
     assert f"offset={PAGE_SIZE}" in clean_hub.log
 

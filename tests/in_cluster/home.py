@@ -31,6 +31,8 @@ from jupyterhub_collab.constants import (
     AUDIT_PORT,
     AUDIT_SECRET,
     AUDIT_SERVICE,
+    CONTESTS_PORT,
+    CONTESTS_SERVICE,
     HUB_SERVICE,
     PROVISIONER_PORT,
     PROVISIONER_SERVICE,
@@ -54,6 +56,7 @@ from tests.walk.ground import Site
 NAMESPACE: Final = "jupyterhub"
 ADMIN: Final = "host"
 READY_S: Final = 90
+TESTS_SCOPES: Final = ["admin:users", "admin:servers", "admin:groups"]
 _PODS: Final = {"app": "jupyterhub"}
 
 
@@ -63,7 +66,8 @@ class Home(Site):
 
     cluster: Cluster
     folder: Path
-    token: str  # of the contests service
+    token: str  # of the tests themselves, who may do what they ask for
+    host_token: str  # for plan, apply and contest
 
     @property
     def hub(self) -> tuple[str, int]:
@@ -75,6 +79,7 @@ class Home(Site):
         found = {
             "provisioner": (PROVISIONER_SERVICE, PROVISIONER_PORT),
             "audit service": (AUDIT_SERVICE, AUDIT_PORT),
+            "contests service": (CONTESTS_SERVICE, CONTESTS_PORT),
             "proxy's own API": ("proxy-api", PROXY_API_PORT),
         }
         for name, target in found.items():
@@ -85,6 +90,7 @@ class Home(Site):
             for name, component, port in (
                 ("provisioner", "provisioner", PROVISIONER_PORT),
                 ("audit service", "audit", AUDIT_PORT),
+                ("contests service", "contests", CONTESTS_PORT),
                 ("proxy's own API", "proxy", PROXY_API_PORT),
                 ("proxy", "proxy", 8000),
             )
@@ -100,10 +106,10 @@ class Home(Site):
         return str(self.cluster.get("service", service, "-n", NAMESPACE)["spec"]["clusterIP"])
 
     def pod(self, component: str) -> dict[str, Any]:
-        """The pod of hub, proxy, provisioner or audit service that is not on its way out."""
+        """The pod of hub, proxy or one of our services that is not on its way out."""
         selector = (
             f"app.kubernetes.io/component={component}"
-            if component in ("provisioner", "audit")
+            if component in ("provisioner", "audit", "contests")
             else f"component={component}"
         )
         found = [
@@ -133,7 +139,7 @@ class Home(Site):
         return self.cluster.kubectl("logs", "-n", NAMESPACE, pod, *options).stdout
 
     def api(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """Ask the hub's API as the contests service, through the proxy."""
+        """Ask the hub's API through the proxy."""
         port = self.url.rpartition(":")[2]
         return httpx.request(
             method,
@@ -187,17 +193,20 @@ class Home(Site):
 
     def wait_up(self) -> None:
         """Until all run, the hub answers and the provisioner works."""
-        self.wait_rolled_out("proxy", "hub", AUDIT_SERVICE, PROVISIONER_SERVICE)
+        services = (AUDIT_SERVICE, PROVISIONER_SERVICE, CONTESTS_SERVICE)
+        self.wait_rolled_out("proxy", "hub", *services)
         wait_for_hub(self)
 
     def apply_contest(self, manifest: Path) -> None:
-        """`jupyterhub-collab apply`, as a host does it from outside."""
-        token = self.folder / "contests-token"
-        token.write_text(self.token)
-        port = self.url.rpartition(":")[2]
-        run_cli(
-            "apply", str(manifest), f"--hub-url=http://127.0.0.1:{port}", f"--token-file={token}"
+        """`jupyterhub-collab apply`, in the hub's pod: names below localhost lead nowhere here."""
+        url = f"http://{CONTESTS_SERVICE}:{CONTESTS_PORT}/services/contests"
+        script = (
+            'printf %s "$1" > /tmp/contest.yaml && JUPYTERHUB_COLLAB_TOKEN="$2" python3 -m'
+            f" jupyterhub_collab.cli.main apply /tmp/contest.yaml --contests-url={url}"
         )
+        pod = self.pod("hub")["metadata"]["name"]
+        text = manifest.read_text()
+        self.cluster.exec(NAMESPACE, pod, "sh", "-c", script, "sh", text, self.host_token)
 
 
 def run_cli(*arguments: str) -> str:
@@ -216,10 +225,10 @@ def load_images(cluster: Cluster) -> None:
         cluster.load_images(archive for archive in archives if archive.name not in present)
 
 
-def choose_hub_address(cluster: Cluster) -> str:
+def choose_address(cluster: Cluster, place: int) -> str:
     """A free address of the cluster's Services: of the lower ones, which are kept for choosing."""
     first = cluster.get("service", "kubernetes", "-n", "default")["spec"]["clusterIP"]
-    return str(ipaddress.ip_address(first) + 19)
+    return str(ipaddress.ip_address(first) + place)
 
 
 def make_platform_settings(cluster: Cluster) -> dict[str, Any]:
@@ -232,7 +241,7 @@ def make_platform_settings(cluster: Cluster) -> dict[str, Any]:
         "hub_namespace": NAMESPACE,
         "hub_api": {
             "host": "hub.collab.internal",
-            "address": choose_hub_address(cluster),
+            "address": choose_address(cluster, 19),
             "port": HUB_PORT,
             "peer": peer("hub"),
         },
@@ -243,6 +252,17 @@ def make_platform_settings(cluster: Cluster) -> dict[str, Any]:
             "targetPort": 8000,
             "peer": peer("proxy"),
         },
+        "contests": {
+            "host": "contests.collab.internal",
+            "address": choose_address(cluster, 20),
+            "port": CONTESTS_PORT,
+            "peer": {
+                "namespace": NAMESPACE,
+                "podLabels": {"app.kubernetes.io/component": "contests"},
+            },
+        },
+        "archive_image": images.HUB_IMAGE,
+        "archive_storage": "1Gi",
         "dataset_csi_drivers": [CSI_DRIVER],
     }
 
@@ -255,6 +275,12 @@ def make_overlay(public_url: str, password: str) -> dict[str, Any]:
         "hub": {
             "image": {"name": hub_image, "tag": hub_tag},
             "extraEnv": {"JUPYTERHUB_PUBLIC_URL": public_url},
+            "services": {"tests": {}},
+            "loadRoles": {
+                "tests": {"services": ["tests"], "scopes": TESTS_SCOPES},
+                # Nobody's authenticator of ours makes users here.
+                "contests-users": {"services": ["contests"], "scopes": ["admin:users"]},
+            },
             "config": {
                 "JupyterHub": {"authenticator_class": "dummy", "last_activity_interval": 5},
                 "DummyAuthenticator": {"password": password},
@@ -285,7 +311,8 @@ def at_home(cluster: Cluster, folder: Path) -> Iterator[Home]:
             password=password,
             cluster=cluster,
             folder=folder,
-            token=secret["stringData"]["hub.services.contests.apiToken"],
+            token=secret["stringData"]["hub.services.tests.apiToken"],
+            host_token=secret["stringData"]["hub.services.contest-host.apiToken"],
         )
         home.wait_up()
         for manifest in write_samples(folder):
@@ -328,7 +355,7 @@ def apply_audit_secrets(cluster: Cluster, folder: Path) -> None:
     key, emitters = folder / "log.key", folder / "emitters.json"
     run_cli("audit", "keygen", "hub.localhost/audit", f"--out={key}")
     secrets_of = {}
-    for name in ("hub", "provisioner"):
+    for name in ("hub", "provisioner", "contests"):
         token = run_cli("audit", "emitter", "add", name, f"--file={emitters}").strip()
         secrets_of[f"{AUDIT_SECRET}-{name}"] = {"token": token}
     secrets_of[AUDIT_SECRET] = {

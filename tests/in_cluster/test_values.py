@@ -13,7 +13,10 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from jupyterhub.scopes import scope_definitions
+from traitlets.config import Config
 
+from jupyterhub_collab.hub import configure
 from tests.in_cluster.chart import VALUES_FILE, load_values, make_chart
 from tests.in_cluster.home import make_overlay
 
@@ -60,6 +63,19 @@ def test_the_pods_of_the_values_are_restricted() -> None:
         assert said["seccompProfile"] == {"type": "RuntimeDefault"}
         assert said["allowPrivilegeEscalation"] is False
         assert said["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_roles_name_services_and_scopes_that_there_are() -> None:
+    """JupyterHub does not start with a role of an unknown service or scope."""
+    hub = load_values(make_overlay("https://hub.example.org", "x"))["hub"]
+    config = Config()
+    configure(config, platform_file="platform.json")
+    own = set(config.JupyterHub.custom_scopes.get_value({}))
+    for role in hub["loadRoles"].values():
+        assert set(role.get("services", [])) <= set(hub["services"])
+        said = {scope.partition("!")[0] for scope in role["scopes"]}
+        assert {scope for scope in said if scope.startswith("custom:")} <= own
+        assert {s for s in said if not s.startswith("custom:")} <= set(scope_definitions)
 
 
 def test_no_token_stands_in_the_values() -> None:

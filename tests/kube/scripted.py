@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from jupyterhub_collab.kube.client import Page, WatchEvent
+from jupyterhub_collab.kube.client import Page
 from jupyterhub_collab.kube.errors import Target, from_status, no_answer
+from jupyterhub_collab.kube.watch_lines import WatchEvent
 
 Script = list[Any]
 
@@ -40,6 +41,7 @@ class ScriptedApi:
     def __init__(self, lists: Script, watches: list[Script]) -> None:
         self.lists, self.watches = lists, watches
         self.asked: list[str] = []
+        self.told: dict[str, Any] = {}  # how it was last asked to watch
         self.pushed: asyncio.Queue[WatchEvent | Exception | None] = asyncio.Queue()
 
     async def list_page(self, kind: Any, *, token: str | None = None, **_: Any) -> Page:
@@ -51,8 +53,9 @@ class ScriptedApi:
         return Page(list(items), str(version), following)
 
     async def watch(
-        self, kind: Any, *, resource_version: str, **_: Any
+        self, kind: Any, *, resource_version: str, **told: Any
     ) -> AsyncIterator[WatchEvent]:
+        self.told = told
         self.asked.append(f"watch {resource_version}")
         script: Script = self.watches.pop(0) if self.watches else []
         for step in script:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from jupyterhub_collab.kube import kinds
+from jupyterhub_collab.kube.errors import Target, from_status
 from jupyterhub_collab.kube.informer import Change, Informer
 from tests.kube.scripted import ScriptedApi, event, gone, obj, silent
 
@@ -103,6 +104,21 @@ async def test_410_means_a_new_list_and_what_vanished_meanwhile_is_told() -> Non
         assert names(changes)[2:] == [("c", "", "7"), ("a", "1", "")]
 
 
+def refused(status: int) -> Exception:
+    return from_status(Target("list", "ResourceQuota"), status, {"message": "no"})
+
+
+async def test_a_kind_that_the_cluster_does_not_know_has_nothing_in_it() -> None:
+    api = ScriptedApi([refused(404), refused(403), ([obj("a", 1)], 5, None)], [[refused(404)]])
+    async with running(api, may_be_absent=True) as (informer, changes, time):
+        await until(lambda: len(api.asked) == 2)
+        assert informer.synced.is_set()
+        assert informer.is_absent
+        assert time.slept[0] == 300.0
+        await until(lambda: len(changes) == 2)
+        assert len(informer) == 0, "it is gone with its kind"
+
+
 async def test_410_between_pages_starts_the_list_again() -> None:
     api = ScriptedApi([([obj("a", 1)], 5, "more"), gone(), ([obj("a", 1)], 6, None)], [])
     async with running(api) as (informer, changes, _):
@@ -141,6 +157,21 @@ async def test_what_we_wrote_is_known_at_once_and_no_news_later() -> None:
         late = informer.note(obj("a", 7, spec={"hard": {}}))
         assert late is not None
         assert late["metadata"]["resourceVersion"] == "8", "the answer came after the event"
+
+
+async def test_what_was_noted_need_not_be_told_until_the_next_watch() -> None:
+    """A store that was restored gives versions anew, and no watch outlives that."""
+    api = ScriptedApi([([], 5, None)], [])
+    async with running(api) as (informer, _, _time):
+        await until(lambda: informer.live)
+        informer.note(obj("a", 7, uid="u"))
+        is_known = api.told["is_known"]
+        assert is_known("u", "7")
+        assert not is_known("u", "8")
+        assert not is_known("another", "7")
+        api.pushed.put_nowait(None)
+        await until(lambda: len(api.asked) == 3)
+        assert not is_known("u", "7")
 
 
 async def test_old_events_and_deletions_of_another_object_are_dropped() -> None:

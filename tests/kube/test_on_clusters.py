@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from jupyterhub_collab.errors import KubeError
 from jupyterhub_collab.kube import kinds
 from jupyterhub_collab.kube.client import KubeClient
 from jupyterhub_collab.kube.errors import ConflictError, NotFoundError, PermanentKubeError
 from jupyterhub_collab.kube.informer import Change, Informer
 from jupyterhub_collab.kube.lease import Lease
+from tests.cluster.cluster import Cluster
 from tests.contract.clusters import embedded_cluster
 
 
@@ -89,6 +91,43 @@ async def test_an_apply_for_one_object_never_hits_another(kube: KubeClient) -> N
         await kube.apply(missing, uid=made["metadata"]["uid"])
     with pytest.raises(NotFoundError):
         await kube.get(kinds.NAMESPACE, missing["metadata"]["name"])
+
+
+@pytest.mark.api
+async def test_an_apply_refuses_a_misspelt_field_without_being_told_to(
+    api_cluster: Cluster,
+) -> None:
+    """So nothing is lost by `fieldValidation=Ignore`."""
+    async with await KubeClient.from_kubeconfig(api_cluster.kubeconfig) as kube:
+        manifest = make_namespace()
+        with pytest.raises(KubeError, match="field not declared in schema"):
+            await kube.apply_new({**manifest, "spec": {"finaliser": []}})
+        with pytest.raises(NotFoundError):
+            await kube.get(kinds.NAMESPACE, manifest["metadata"]["name"])
+
+
+@pytest.mark.api
+async def test_the_api_server_writes_lines_that_can_be_told_unparsed(api_cluster: Cluster) -> None:
+    """Uid and version stand side by side, and early, in what it tells of every kind."""
+    asked: set[tuple[str, str]] = set()
+
+    def is_known(uid: str, version: str) -> bool:
+        asked.add((uid, version))
+        return True
+
+    async with await KubeClient.from_kubeconfig(api_cluster.kubeconfig) as kube:
+        page = await kube.list_page(kinds.NAMESPACE)
+        made = await kube.apply_new(make_namespace(a="1"))
+        meta = made["metadata"]
+        where: dict[str, Any] = {"resource_version": page.resource_version, "is_known": is_known}
+
+        async def follow() -> None:
+            async for event in kube.watch(kinds.NAMESPACE, **where):
+                assert event.type == "BOOKMARK"
+                if (meta["uid"], meta["resourceVersion"]) in asked:
+                    return
+
+        await asyncio.wait_for(follow(), 10)
 
 
 async def test_two_managers_keep_their_own_annotations(kube: KubeClient) -> None:

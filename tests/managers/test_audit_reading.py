@@ -395,6 +395,31 @@ async def test_following_shows_what_comes_and_nothing_of_others(tmp_path: Path) 
         engine.dispose()
 
 
+async def test_what_comes_between_size_and_look_is_shown_once(tmp_path: Path) -> None:
+    """The log grows after its size was asked for and before the events are looked at."""
+    engine = create_engine(f"sqlite:///{tmp_path}/log.sqlite")
+    log = AuditLog(engine, now=Clock())
+    log.open()
+    live = True
+
+    class Growing(Scene):
+        async def read(self, query: EventQuery, **page: Any) -> Any:
+            nonlocal live
+            live = log.size < 5
+            await log.append_own(to_event({"verb": "login", "subject": who("ada")}))
+            return await log.read(query, **page)
+
+    try:
+        follow = Growing(log).reading.follow
+        stream = await follow(reader("ada"), EventQuery(Scope()), after=0, is_live=lambda: live)
+        await log.append_own(to_event({"verb": "login", "subject": who("ada")}))
+        got = [event.sequence async for events in stream for event in events]
+        assert got == [1, 2, 3, 4, 5]
+    finally:
+        log.close()
+        engine.dispose()
+
+
 async def _until(is_so: Callable[[], bool]) -> None:
     while not is_so():  # noqa: ASYNC110 - a test's time limit ends it
         await asyncio.sleep(0.02)

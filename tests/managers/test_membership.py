@@ -258,3 +258,57 @@ async def test_a_roster_that_changes_during_a_log_in_counts(
 
     monkeypatch.setattr(manager.memberships, "write", change_meanwhile)
     assert (await manager.admit(facts(), name="ada")).teams == {"reef"}
+
+
+async def entries(manager: MembershipManager, name: str) -> list[RosterEntry]:
+    membership = await manager.memberships.read(name)
+    assert membership is not None
+    return list(await manager.entries_of(membership))
+
+
+async def test_which_entries_are_one_person_alone(
+    manager: MembershipManager, registry: Registry
+) -> None:
+    office = Invitation(issuer="institute", email="office@example.org")
+    own = Invitation(issuer="institute", email="ada@example.org")
+    bob = Identity("institute", "2")
+    emails = ("Ada@Example.org", "Office@example.org", "no address", "\x00@example.org")
+    await manager.admit(facts(emails=emails), name="ada")
+    me = NamedIdentity(issuer="institute", subject="1")
+    assert await entries(manager, "ada") == [me, own, office]
+    # Of an address of two nobody can say whose it is; of another source it is another one.
+    await manager.admit(facts(identity=bob, emails=("office@example.org",)), name="bob")
+    far = Identity("portal", "1")
+    await manager.admit(facts(identity=far, emails=("ada@example.org",)), name="portal-ada")
+    assert await entries(manager, "ada") == [me, own]
+    assert await entries(manager, "bob") == [NamedIdentity(issuer="institute", subject="2")]
+    assert await manager.take_for(office) is None
+    # Until one of them took it.
+    assert await manager.invitations.take(bob, "office@example.org")
+    assert office in await entries(manager, "bob")
+    assert office not in await entries(manager, "ada")
+    # What the source vouches for no more is nobody's, but for what was taken.
+    await manager.confirm("ada", facts())
+    assert await entries(manager, "ada") == [me]
+    await manager.confirm("bob", facts(identity=bob))
+    assert office in await entries(manager, "bob")
+    membership = await manager.memberships.read("bob")
+    assert membership is not None
+    await manager.withdraw(membership)
+    assert await entries(manager, "bob") == []
+
+
+async def test_an_invitation_that_comes_after_its_person(
+    manager: MembershipManager, registry: Registry
+) -> None:
+    late = Invitation(issuer="institute", email="Ada@example.org")
+    assert await manager.take_for(late) is None, "nobody is known"
+    await manager.admit(facts(emails=("ada@example.org",)), name="ada")
+    assert await manager.name_of(late) is None
+    assert await manager.take_for(late) == "ada"
+    assert await manager.name_of(late) == "ada"
+    other = Identity("institute", "2")
+    await manager.confirm("ada", facts())
+    await manager.admit(facts(identity=other, emails=("ada@example.org",)), name="other")
+    assert await manager.take_for(late) is None, "it is taken for good"
+    assert await manager.name_of(late) == "ada"

@@ -100,6 +100,16 @@ IN_CLUSTER: dict[str, Any] = {
         "port": 8443,
         "peer": {"namespace": "jupyterhub", "podLabels": {"component": "data-gateway"}},
     },
+    "contests": {
+        "host": "contests",
+        "address": "10.96.0.14",
+        "port": 8087,
+        "peer": {
+            "namespace": "jupyterhub",
+            "podLabels": {"app.kubernetes.io/component": "contests"},
+        },
+    },
+    "archive_image": "registry.example.org/basic:1.0",
     "dataset_csi_drivers": ["files.csi.example.org"],
     "dataset_nfs": True,
     "private_ranges_allowed": ["10.20.0.0/16"],
@@ -121,8 +131,34 @@ OUTSIDE: dict[str, Any] = {
 }
 
 
+NGINX: dict[str, Any] = {
+    "suffixes": ["contests.example.org"],
+    "hubUrl": "https://hub.example.com",
+    "ingressClass": "nginx",
+    "annotations": {"nginx.ingress.kubernetes.io/temporal-redirect": "{url}"},
+}
+POOL: dict[str, Any] = {
+    "nodeSelector": {"contest": "forecast"},
+    "tolerations": [{"key": "contest", "value": "forecast", "effect": "NoSchedule"}],
+}
+DOMAIN = "forecast.contests.example.org"
+
+
 def make_case(case: str) -> tuple[TeamSpec, Platform]:
-    """One of `CASES`: ``full`` uses all there is, ``least`` as little as can be."""
+    """One of `CASES`: ``full`` uses all there is, ``least`` as little as can be.
+
+    ``round`` is ``full`` in a contest's second round, while the judges judge.
+    """
+    if case == "round":
+        team = {"generation": 3, "contest": "forecast", "tier": "small", "round": 2}
+        images = {**CONTEST["images"], "deep": {"title": "Deep", "image": "deep:2"}}
+        rounds = [
+            {"tier": "small"},
+            {"tier": "large", "images": ["deep"], "datasets": ["patients"]},
+        ]
+        contest = {**CONTEST, "images": images, "gate": "frozen", "rounds": rounds}
+        spec = merge_team_spec("ocean", {"collab": team}, {"collab": contest})
+        return spec, Platform.model_validate(IN_CLUSTER)
     if case == "full":
         team = {
             "generation": 3,
@@ -131,8 +167,9 @@ def make_case(case: str) -> tuple[TeamSpec, Platform]:
             "overrides": {"cpu": "9500m", "gpu": 4},
             "datasets": ["patients"],
         }
-        spec = merge_team_spec("ocean", {"collab": team}, {"collab": CONTEST})
-        return spec, Platform.model_validate(IN_CLUSTER)
+        contest = {**CONTEST, "domain": DOMAIN, "nodePool": POOL}
+        spec = merge_team_spec("ocean", {"collab": team}, {"collab": contest})
+        return spec, Platform.model_validate({**IN_CLUSTER, "names": NGINX})
     contest = {key: CONTEST[key] for key in ("generation", "title", "tiers", "images", "profiles")}
     team = {"generation": 1, "contest": "forecast", "tier": "small"}
     spec = merge_team_spec("ice-2", {"collab": team}, {"collab": contest})
@@ -164,11 +201,12 @@ def case(request: pytest.FixtureRequest) -> tuple[str, TeamSpec, Platform]:
 # What the platform of the tests on a real API server says besides.
 STRICT: dict[str, Any] = {
     "hub_namespace": HOME,
+    "names": NGINX,
     "namespace_prefix": "manifests-team-",
     "image_prefixes": ["registry.example.org/"],
     "extra_images": ["registry.example.org/sidecar:1"],
     "priority_classes": ["contest"],
-    "toleration_keys": ["gpu"],
+    "toleration_keys": ["gpu", "contest"],
     "added_tolerations": [{"key": "sandbox", "operator": "Exists"}],
     "pod_secrets": ["shared"],
     "runtime_class": "sandboxed",
@@ -221,7 +259,9 @@ def ground(api_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def to_team(ground: Ground, team: str, case: str = "full") -> tuple[TeamSpec, str]:
     """The case's spec under another team's name, and its namespace."""
-    return make_case(case)[0].model_copy(update={"team": team}), ground.space(team)
+    return make_case(case)[0].model_copy(
+        update={"team": team, "host": f"{team}.{DOMAIN}"}
+    ), ground.space(team)
 
 
 @pytest.fixture(scope="package")

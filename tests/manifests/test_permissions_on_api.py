@@ -55,6 +55,7 @@ UNLISTED = (
 PATHS = ("/metrics", "/logs", "/debug/pprof", "/configz")
 # Everybody who is known at all may ask what they may do.
 EVERYBODY = {"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"}
+RIGHTLESS = ("audit", "contests")
 OTHER_TEAM = "manifests-another-hubs-team"
 CLUSTER = ""
 REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -270,8 +271,8 @@ def test_the_servers_list_of_rules_is_the_table_in_every_place(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     _, team = ocean
-    audit = make_audit(ground, tmp_path_factory)
-    actors = {"hub": ground.hub, "provisioner": ground.provisioner, "audit": audit}
+    rightless = {name: make_rightless(ground, name, tmp_path_factory) for name in RIGHTLESS}
+    actors = {"hub": ground.hub, "provisioner": ground.provisioner, **rightless}
     everywhere = {Holder.HUB_EVERYWHERE, Holder.PROVISIONER}
     local = {team: Holder.HUB_IN_TEAM, HOME: Holder.PROVISIONER_AT_HOME}
     for account in (a for a in ACCOUNTS if a.name in actors):
@@ -284,7 +285,8 @@ def test_the_servers_list_of_rules_is_the_table_in_every_place(
                 for p in permissions_of(holder)
                 for verb in p.verbs
             }, (account.name, place)
-    audit.http.close()
+    for actor in rightless.values():
+        actor.http.close()
 
 
 def test_no_account_reaches_the_servers_own_pages(
@@ -341,31 +343,35 @@ def test_nobody_but_the_provisioner_makes_namespaces(
 ) -> None:
     namespace = make_tenancy(to_team(ground, "made")[0], ground.platform)[0]
     assert ground.provisioner.create(namespace) == ""
-    audit = make_audit(ground, tmp_path_factory)
-    for other in (ground.hub, audit):
+    rightless = [make_rightless(ground, name, tmp_path_factory) for name in RIGHTLESS]
+    for other in (ground.hub, *rightless):
         assert "forbidden" in other.create(namespace)
-    audit.http.close()
+    for actor in rightless:
+        actor.http.close()
 
 
-def make_audit(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Actor:
+def make_rightless(ground: Ground, account: str, tmp_path_factory: pytest.TempPathFactory) -> Actor:
     """It mounts no token anywhere; the administrator makes one here, as a thief might."""
-    kubeconfig = tmp_path_factory.mktemp("audit") / "kubeconfig"
-    name = ground.platform.audit_service_account
-    return Actor(ground.admin, ground.admin.service_account_kubeconfig(HOME, name, kubeconfig))
+    kubeconfig = tmp_path_factory.mktemp(account) / "kubeconfig"
+    return Actor(ground.admin, ground.admin.service_account_kubeconfig(HOME, account, kubeconfig))
 
 
-def test_audit_can_do_nothing(
-    ground: Ground, ocean: tuple[TeamSpec, str], tmp_path_factory: pytest.TempPathFactory
+@pytest.mark.parametrize("account", RIGHTLESS)
+def test_who_has_no_right_can_do_nothing(
+    ground: Ground,
+    ocean: tuple[TeamSpec, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    account: str,
 ) -> None:
-    audit = make_audit(ground, tmp_path_factory)
+    actor = make_rightless(ground, account, tmp_path_factory)
     for namespace in (ocean[1], HOME, "kube-system"):
         for resource in ("pods", "secrets", "configmaps", "events", "serviceaccounts"):
-            assert audit.http.get(f"/api/v1/namespaces/{namespace}/{resource}").status_code == 403
+            assert actor.http.get(f"/api/v1/namespaces/{namespace}/{resource}").status_code == 403
     for path in ("/api/v1/namespaces", "/api/v1/nodes", "/api/v1/persistentvolumes"):
-        assert audit.http.get(path).status_code == 403
-    account = ground.admin.get("serviceaccount", "audit", "-n", HOME)
-    assert account["automountServiceAccountToken"] is False
-    audit.http.close()
+        assert actor.http.get(path).status_code == 403
+    made = ground.admin.get("serviceaccount", account, "-n", HOME)
+    assert made["automountServiceAccountToken"] is False
+    actor.http.close()
 
 
 def test_the_provisioner_binds_one_role_by_name_and_only_where_a_team_is(

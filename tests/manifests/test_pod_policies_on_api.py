@@ -21,7 +21,7 @@ from jupyterhub_collab.policy.pod import PodRules, ServerIdentity, enforce_pod
 from jupyterhub_collab.policy.spawning import ServerChoice
 
 from .acting import HOME, Actor, Ground, delete, until
-from .conftest import make_case
+from .conftest import DOMAIN, make_case
 
 pytestmark = pytest.mark.api
 Manifest = dict[str, Any]
@@ -44,7 +44,9 @@ def make_spec(team: str, **changes: Any) -> TeamSpec:
             "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
         },
     }
-    return TeamSpec.model_validate({**wire, "team": team, "profiles": profiles, **changes})
+    return TeamSpec.model_validate(
+        {**wire, "team": team, "host": f"{team}.{DOMAIN}", "profiles": profiles, **changes}
+    )
 
 
 def make_server(ground: Ground, team: str) -> ServerIdentity:

@@ -50,6 +50,11 @@ def test_tenancy_golden(case: Case, request: pytest.FixtureRequest) -> None:
     check_golden(f"tenancy-{name}", make_tenancy(spec, platform), request)
 
 
+def test_tenancy_in_a_round_golden(request: pytest.FixtureRequest) -> None:
+    spec, platform = make_case("round")
+    check_golden("tenancy-round", make_tenancy(spec, platform), request)
+
+
 def test_cluster_golden(request: pytest.FixtureRequest) -> None:
     _, platform = make_case("full")
     check_golden("rbac", make_rbac(platform), request)

@@ -52,7 +52,7 @@ def test_our_own_programs_tell_only_what_there_is_and_nothing_of_the_services() 
     text = Emitters(
         tuple(make(verbs, name, name) for name, verbs in DEFAULT_VERBS.items())
     ).to_text()
-    assert {e.name for e in read_emitters(text).all} == {"hub", "provisioner"}
+    assert {e.name for e in read_emitters(text).all} == {"hub", "provisioner", "contests"}
 
 
 HASH = hash_token("t")

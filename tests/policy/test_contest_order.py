@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jupyterhub_collab.constants import PROPERTIES_KEY
 from jupyterhub_collab.errors import SpecError
 from jupyterhub_collab.models import ContestManifest, HubGroup
 from jupyterhub_collab.policy.contest_manifest import (
@@ -21,9 +22,14 @@ from jupyterhub_collab.policy.contest_manifest import (
     plan_contest,
     to_groups,
 )
-from jupyterhub_collab.policy.contest_order import WriteOrder, order_writes
+from jupyterhub_collab.policy.contest_order import NAMED_BY_TEAMS, WriteOrder, order_writes
 from jupyterhub_collab.policy.document_file import API_VERSION
-from jupyterhub_collab.policy.spec import merge_team_spec
+from jupyterhub_collab.policy.spec import (
+    check_team,
+    merge_team_spec,
+    to_contest_properties,
+    to_team_properties,
+)
 
 Groups = dict[str, HubGroup]
 SHARED = "contest.sea"
@@ -270,3 +276,21 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 def test_any_manifest_after_any_other(before: dict[str, Any], wanted: dict[str, Any]) -> None:
     _, order = check(before, wanted)
     assert order.is_seamless
+
+
+def test_what_teams_name_is_what_they_cannot_be_without() -> None:
+    """One list for who writes groups, and for who decides that their order matters."""
+    raw = document({"s": 20}, {"ocean": {"tier": "s", "datasets": ["d"]}}, datasets="d")
+    raw["rounds"] = [{"title": "One"}]
+    groups = groups_of(raw)
+    corner = groups[SHARED].properties[PROPERTIES_KEY]
+    team = {**groups["ocean"].properties[PROPERTIES_KEY], "round": 1}
+    mine = to_team_properties("ocean", {PROPERTIES_KEY: team})
+    named = set()
+    for key, value in corner.items():
+        if isinstance(value, (dict, list)) and value:
+            less = {**corner, key: type(value)()}
+            contest = to_contest_properties("sea", {PROPERTIES_KEY: less})
+            if check_team(mine, contest):
+                named.add(key)
+    assert named == set(NAMED_BY_TEAMS)

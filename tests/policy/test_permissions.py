@@ -40,7 +40,7 @@ def verbs(*holders: Holder, resource: str) -> set[str]:
 
 def test_nobody_reads_secrets() -> None:
     assert verbs(*Holder, resource="secrets") == {"create"}
-    assert verbs(Holder.PROVISIONER, Holder.PROVISIONER_AT_HOME, resource="secrets") == set()
+    assert verbs(Holder.PROVISIONER_AT_HOME, resource="secrets") == set()
 
 
 def test_the_hub_writes_nothing_in_the_whole_cluster() -> None:
@@ -88,12 +88,15 @@ def test_the_provisioner_deletes_only_what_it_prunes_and_what_is_released() -> N
     lines = permissions_of(Holder.PROVISIONER)
     deletes = {p.resource for p in lines if "delete" in p.verbs}
     pruned = {kind_named(name).plural for name in PRUNED_KINDS}
-    assert deletes == pruned | {"namespaces", "persistentvolumes"}
+    assert deletes == pruned | {"namespaces", "persistentvolumes", "jobs"}
 
 
-def test_the_provisioner_runs_nothing() -> None:
-    for resource in ("pods", "deployments", "jobs", "pods/exec"):
+def test_the_provisioner_runs_nothing_but_archive_jobs() -> None:
+    for resource in ("pods", "deployments", "cronjobs", "pods/exec"):
         assert verbs(Holder.PROVISIONER, resource=resource) == set()
+    assert verbs(Holder.PROVISIONER, resource="jobs") == {"get", "list", "create", "delete"}
+    others = [holder for holder in Holder if holder is not Holder.PROVISIONER]
+    assert verbs(*others, resource="jobs") == set()
 
 
 def test_the_provisioner_binds_one_role_by_name_and_writes_none() -> None:
@@ -110,8 +113,8 @@ def test_every_holder_belongs_to_one_account() -> None:
     assert sorted(held) == sorted(Holder)
 
 
-def test_audit_and_members_hold_nothing() -> None:
-    assert [a.name for a in ACCOUNTS if not a.holders] == ["audit", "member"]
+def test_audit_contests_and_members_hold_nothing() -> None:
+    assert [a.name for a in ACCOUNTS if not a.holders] == ["audit", "contests", "member"]
 
 
 def test_the_page_is_fresh() -> None:

@@ -27,7 +27,7 @@ from jupyterhub_collab.policy.spec import merge_team_spec
 from jupyterhub_collab.reconcile.compare import find_deviations
 from jupyterhub_collab.reconcile.engine import Engine, Outcome
 from jupyterhub_collab.reconcile.objects import ObjectKey, Owner, key_of
-from jupyterhub_collab.reconcile.plan import marked
+from jupyterhub_collab.reconcile.plan import Action, marked, plan_objects
 from tests.reconcile.fake_api import Cache, FakeApi, Fault, faults
 from tests.services.running import CONTEST, make_platform, team
 
@@ -435,6 +435,22 @@ def test_a_new_team_takes_one_request_an_object() -> None:
     assert asyncio.run(passes(Engine(api, cache), cache, 1, is_synced=True)).is_ready
     assert [key for _, key in api.requests] == [*(key for key in KEYS if key != RIGHTS), RIGHTS]
     assert api.objects[RIGHTS]["metadata"]["annotations"][ANNOTATION_READY_HASH] == SPEC.hash()
+
+
+def test_the_name_of_a_contest_that_gave_up_its_domain_goes() -> None:
+    names = {
+        "suffixes": ["contests.example.org"],
+        "hubUrl": "https://hub.example.com",
+        "gateway": {"name": "names", "namespace": "gateways"},
+    }
+    platform = make_platform("hub", dataset_nfs=True, names=names)
+    named = make_tenancy(make_spec(domain="sea.contests.example.org"), platform)
+    desired = make_tenancy(make_spec(), platform)
+    observed = {key_of(manifest): manifest for manifest in named}
+    (route,) = observed.keys() - {key_of(manifest) for manifest in desired}
+    steps = plan_objects(desired, observed, owner=OWNER, ready_hash=SPEC.hash()).steps
+    assert [s.key.kind for s in steps if s.action is Action.DELETE] == ["HTTPRoute"]
+    assert route in {step.key for step in steps}
 
 
 def test_retry_after_reaches_the_caller() -> None:

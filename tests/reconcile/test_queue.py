@@ -47,6 +47,61 @@ def test_contests_take_turns() -> None:
     assert first == ["big-0", "small-0", "big-1", "small-1", "big-2", "small-2"]
 
 
+CROWD = 4
+
+
+@given(
+    behind=st.integers(0, 5),
+    lane=st.sampled_from(Lane),
+    backlog=st.lists(st.integers(0, 40), min_size=CROWD, max_size=CROWD),
+    more=st.lists(st.tuples(st.integers(0, CROWD - 1), st.integers(0, 5)), max_size=60),
+    fails=st.booleans(),
+)
+def test_a_contest_waits_for_its_turn_and_no_longer(
+    behind: int, lane: Lane, backlog: list[int], more: list[tuple[int, int]], *, fails: bool
+) -> None:
+    """Whatever a crowd of others has queued, and goes on to queue, fails at and asks for again."""
+    queue = WorkQueue(Backoff(first_s=0.001, longest_s=0.001))
+    waiting = iter(more)
+    made = 0
+
+    def crowd(group: int, keys: int) -> None:
+        nonlocal made
+        for _ in range(keys):
+            made += 1
+            queue.add(f"{group}-{made}", group=f"crowd-{group}", lane=lane, now=made)
+
+    for group, keys in enumerate(backlog):
+        crowd(group, keys)
+    for i in range(behind + 1):
+        queue.add(f"mine-{i}", group="mine", lane=lane, now=made)
+    taken = 0
+    while True:
+        crowd(*next(waiting, (0, 2)))
+        key = queue.take(made)
+        taken += 1
+        assert key is not None
+        assert taken <= (behind + 1) * (CROWD + 1)
+        if key == f"mine-{behind}":
+            break
+        if fails and not key.startswith("mine"):
+            queue.failed(key, made)
+        else:
+            queue.done(key, made)
+
+
+def test_the_number_of_those_that_wait_is_kept_and_not_counted() -> None:
+    queue = WorkQueue()
+    for i in range(50):
+        queue.add(f"k{i}", group=f"g{i % 3}", now=0)
+    queue.add("k7", group="g1", lane=Lane.URGENT, now=0)  # moves, and is not there twice
+    assert len(queue) == 50
+    assert queue.take(0) == "k7"
+    assert len(queue) == 49
+    assert len(take_all(queue, 0)) == 49
+    assert len(queue) == 0
+
+
 def test_what_is_urgent_goes_first_and_has_places_of_its_own() -> None:
     queue = WorkQueue()
     queue.add("a", group="x", now=0)

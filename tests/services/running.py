@@ -195,7 +195,9 @@ class Provisioner:
     def issue_token(self, user: str) -> str:
         """A token of a user of the hub."""
         headers = {"Authorization": f"token {ISSUER_TOKEN}"}
-        answer = httpx.post(f"{self.hub.api_url}/users/{user}/tokens", headers=headers)
+        answer = httpx.post(
+            f"{self.hub.api_url}/users/{user}/tokens", headers=headers, verify=False
+        )
         return str(answer.json()["token"])
 
     def wait_healthy(self, timeout_s: float = 40.0) -> None:

@@ -17,7 +17,8 @@ from tests.services.running import ACCESS
 class StubHub:
     """Answers for the hub's groups, in pages as JupyterHub does, and for who asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more_scopes: str) -> None:
+        self.scopes = [ACCESS, *more_scopes]  # of whoever comes
         self.port = find_free_port()
         self.lists: list[int] = []  # of each list of all groups so far: how many pages it took
         self.asked_at = 0.0  # when the groups as they are now were first asked for
@@ -63,13 +64,17 @@ class StubHub:
         return web.Response(body=self._encoded[key], content_type="application/json")
 
     async def _who(self, _request: web.Request) -> web.Response:
-        return web.json_response({"kind": "service", "name": "bench", "scopes": [ACCESS]})
+        return web.json_response({"kind": "service", "name": "bench", "scopes": self.scopes})
+
+    def add_routes(self, app: web.Application) -> None:
+        """What it answers."""
+        app.router.add_get("/hub/api/groups", self._list)
+        app.router.add_get("/hub/api/user", self._who)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[StubHub]:
         app = web.Application()
-        app.router.add_get("/hub/api/groups", self._list)
-        app.router.add_get("/hub/api/user", self._who)
+        self.add_routes(app)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", self.port).start()

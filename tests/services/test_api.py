@@ -13,9 +13,10 @@ from jupyterhub_collab.managers.tenancy_status import TeamStatus, next_status
 from jupyterhub_collab.reconcile.conditions import State
 from jupyterhub_collab.reconcile.issues import Issue, IssueType
 from jupyterhub_collab.services.provisioner.app import ProvisionerApp
-from jupyterhub_collab.services.provisioner.handlers import Work, make_routes
+from jupyterhub_collab.services.provisioner.handlers import Work
 from jupyterhub_collab.services.provisioner.openapi import DEFAULT_PREFIX, make_openapi
 from jupyterhub_collab.services.provisioner.page import make_page
+from jupyterhub_collab.services.provisioner.routes import make_routes
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "api" / "provisioner.openapi.json"
 NOON = datetime(2027, 1, 31, 12, tzinfo=timezone.utc)
@@ -31,7 +32,7 @@ def test_the_committed_description_is_this_one() -> None:
 
 
 def test_every_route_is_described() -> None:
-    work = Work(None, None, DEFAULT_PREFIX)  # type: ignore[arg-type]
+    work = Work(None, None, DEFAULT_PREFIX, None, None)  # type: ignore[arg-type]
     routes = {
         path.removeprefix(DEFAULT_PREFIX).replace("([^/]+)", "{team}")
         for path, *_ in make_routes(work)

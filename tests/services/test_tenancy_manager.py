@@ -241,3 +241,20 @@ def test_what_counts_as_a_fight(times: list[float], is_fight: bool) -> None:
     for now in times:
         told = brake.wrote("ocean", now)
     assert (told is not None) == is_fight
+
+
+@pytest.mark.parametrize(("retention", "is_urgent"), [("keep", True), ("destroy", False)])
+async def test_the_end_of_a_contest_goes_before_nobody(
+    world: World, retention: str, is_urgent: bool
+) -> None:
+    """What is taken from a standing team is healed at once; what goes with its end is bulk work."""
+    ocean = GROUPS["ocean"]
+    corner = {**ocean.properties["collab"], "retention": retention}
+    doomed = HubGroup("ocean", {"collab": corner}, ocean.users)
+    manager: Any = world.manager
+    manager._desired.replace_all([*GROUPS.values(), doomed], asked_at=0.0)
+    manager._started = True
+    world.drift()
+    urgent = manager._queue.take(0.0, urgent_only=True)
+    assert urgent == ("ocean" if is_urgent else None)
+    assert is_urgent or manager._queue.take(0.0) == "ocean"

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import MetaData, create_engine
 
+from jupyterhub_collab.storage.contests import ContestStore
+
 
 @pytest.fixture(scope="session")
 def postgresql(tmp_path_factory):
@@ -78,3 +80,24 @@ def engine(url):
     engine = create_engine(url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def registry(engine):
+    """The team registry, with tables."""
+    made = ContestStore(engine)
+    made.upgrade()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stores(url, registry):
+    """Four on the same tables with nothing else in common, as in four processes."""
+    engines = [create_engine(url) for _ in range(4)]
+    made = [ContestStore(engine, timeout_s=60) for engine in engines]
+    yield made
+    for store in made:
+        store.close()
+    for engine in engines:
+        engine.dispose()

@@ -25,6 +25,7 @@ from jupyterhub_collab.policy.merkle import leaf_hash, root_of
 from jupyterhub_collab.storage import audit_log
 from jupyterhub_collab.storage.audit_log import AuditLog
 from jupyterhub_collab.storage.database import DatabaseError
+from tests.storage.test_audit_index import check_tables
 
 NOW = datetime(2027, 3, 1, 10, tzinfo=timezone.utc)
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,8 @@ def make_batch(numbers, incarnation="0" * 32, **more):
 
 
 def open_log(engine, **how):
-    log = AuditLog(engine, now=lambda: NOW, **how)
+    """What searches go along is written when it is closed: no fault hits that instead of events."""
+    log = AuditLog(engine, now=lambda: NOW, **{"index_after_s": 10**6, **how})
     log.open()
     return log
 
@@ -322,6 +324,8 @@ def test_what_a_killed_process_acknowledged_is_there(url, engine):
                 threading.Event().wait(0.05)
         assert log is not None
         bodies = check_whole(log)
+        assert log.indexed == log.size
+        check_tables(engine, log)
         log.close()
         there: dict[tuple[str, str], list[int]] = {}
         for body in bodies:
@@ -346,6 +350,7 @@ STEPS = st.lists(
         ),
         st.tuples(st.just("at once"), st.integers(2, 12)),
         st.tuples(st.just("own")),
+        st.tuples(st.just("index after"), st.sampled_from([1, 30, 10**6])),
         st.tuples(st.just("reopen")),
         st.tuples(st.just("clock"), st.integers(-7200, 7200)),
     ),
@@ -367,9 +372,12 @@ async def follow(url, steps):
     commits = Commits(engine)
     now = NOW
 
+    index_events = 60
+
     def open_again():
-        log = AuditLog(engine, now=lambda: now)
+        log = AuditLog(engine, now=lambda: now, index_events=index_events, index_after_s=10**6)
         log.open()
+        assert log.indexed == log.size
         return log
 
     log = open_again()
@@ -400,13 +408,16 @@ async def follow(url, steps):
             others += more[0]
         elif what == "own":
             await log.append_own(AuditEvent(time=now, verb=Verb.AUDIT_START))
-        elif what == "reopen":
+        elif what in ("reopen", "index after"):
+            index_events = more[0] if more else index_events
             log.close()
             log = open_again()
         else:
             now += timedelta(seconds=more[0])
     bodies = check_whole(log)
     log.close()
+    assert log.indexed == log.size
+    check_tables(engine, log)
     engine.dispose()
     assert [body["stored"] for body in bodies] == sorted(body["stored"] for body in bodies)
     numbers: dict[tuple[str, str], list[int]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import sys
 import tempfile
 import tracemalloc
 import zipfile
@@ -19,16 +20,19 @@ from jupyterhub_collab.managers import audit_verification
 from jupyterhub_collab.managers.audit_proof import prove_from_bundle, prove_from_database
 from jupyterhub_collab.managers.audit_verification import verify_bundle, verify_database
 from jupyterhub_collab.models.audit import AuditEvent
-from jupyterhub_collab.policy import audit_bundle
+from jupyterhub_collab.policy import audit_bundle, audit_index
+from jupyterhub_collab.policy.audit_block import Row
 from jupyterhub_collab.policy.audit_bundle import Manifest, check_proof
 from jupyterhub_collab.policy.audit_finding import Kind
+from jupyterhub_collab.policy.audit_lines import Lines
 from jupyterhub_collab.policy.audit_verify import CannotCheckError, Evidence, Verdict
 from jupyterhub_collab.policy.merkle import make_inclusion_proof
 from jupyterhub_collab.policy.tiles import Tile
+from jupyterhub_collab.storage import audit_tables as tables
 from jupyterhub_collab.storage.audit_files import Bundle, TileFiles
 from jupyterhub_collab.storage.audit_log import AuditLog
 from jupyterhub_collab.storage.audit_offline import OfflineLog
-from tests.policy.audit_logs import SIGNER
+from tests.policy.audit_logs import SIGNER, to_lines
 from tests.storage.written_log import ANCHORED, SIZE, START, Written, append, export, sign, zipped
 
 ADMIN = AuditEvent.model_validate(
@@ -71,6 +75,36 @@ def test_untouched_erased_and_retired_logs_pass(written: Written) -> None:
     assert "not anchored yet" in verdict.warnings[0]
 
 
+@pytest.mark.parametrize("at", [256.5, 1024.5, 1280.25])
+@pytest.mark.parametrize("table", ["teams", "people"])
+def test_a_row_for_no_whole_number_between_blocks_is_told(
+    tmp_path: Path, table: str, at: float
+) -> None:
+    written = Written(f"sqlite:///{tmp_path}/test.sqlite", tmp_path)
+    written.execute(f"INSERT INTO audit_{table} VALUES ('eve', {at})")
+    found = {(one.kind, one.first) for one in written.verify(processes=2).findings}
+    written.engine.dispose()
+    assert found == {(Kind.INDEX, 0)}
+
+
+@pytest.mark.parametrize("also", ["", "audit_contests", tables.VERSION_TABLE])
+def test_without_the_mark_all_tables_are_still_compared(written: Written, also: str) -> None:
+    written.execute("DROP TABLE audit_indexed")
+    if also:
+        written.execute(f"DROP TABLE {also}")
+    written.execute("DELETE FROM audit_teams WHERE sequence = 303")
+    found = {(one.kind, one.first) for one in written.verify().findings}
+    assert {(Kind.INDEX, 0), (Kind.INDEX, 303)} <= found
+
+
+@pytest.mark.parametrize("table", ["audit_contests", "audit_teams", "audit_verbs"])
+def test_a_table_that_searches_go_along_was_taken_out(written: Written, table: str) -> None:
+    written.execute(f"DROP TABLE {table}")
+    assert [found.text for found in written.verify().findings] == [
+        f"The table {table} was taken out."
+    ]
+
+
 TAMPERED = [
     ("UPDATE audit_events SET body = REPLACE(body, 'token', 'taken') WHERE sequence = 303", 303),
     ("UPDATE audit_events SET people = REPLACE(people, 'user', 'eve') WHERE sequence = 303", 303),
@@ -91,6 +125,21 @@ TAMPERED = [
     ("DELETE FROM audit_people", 1),
     ("DELETE FROM audit_datasets WHERE sequence = 303", 303),
     ("UPDATE audit_datasets SET contest = 'lake' WHERE sequence = 303", 303),
+    ("DELETE FROM audit_contests WHERE sequence = 303", 303),
+    ("UPDATE audit_contests SET contest = 'lake' WHERE sequence = 303", 303),
+    ("INSERT INTO audit_contests (contest, sequence) VALUES ('lake', 303)", 303),
+    ("DELETE FROM audit_teams WHERE sequence = 303", 303),
+    ("UPDATE audit_teams SET team = 'other' WHERE sequence = 303", 303),
+    ("DELETE FROM audit_verbs WHERE sequence = 303", 303),
+    ("UPDATE audit_verbs SET outcome = 'refused' WHERE sequence = 303", 303),
+    ("UPDATE audit_verbs SET sequence = 1400 WHERE sequence = 303", 303),
+    ("INSERT INTO audit_people (name, sequence) VALUES ('eve', 1301)", 1301),
+    ("INSERT INTO audit_teams (team, sequence) VALUES ('other', -3)", 0),
+    ("UPDATE audit_indexed SET upto = 1299", 1300),
+    ("UPDATE audit_indexed SET upto = 1301", 0),
+    ("UPDATE audit_indexed SET upto = -1", 0),
+    ("INSERT INTO audit_indexed (upto) VALUES (1000)", 0),
+    ("DELETE FROM audit_indexed", 0),
     ("DELETE FROM audit_tiles WHERE number = 1", 257),
     ("UPDATE audit_tiles SET hashes = (SELECT t.hashes FROM audit_tiles t WHERE t.number = 0)"
      " WHERE number = 1", 257),
@@ -107,6 +156,70 @@ def test_tampering_by_sql_is_found(written: Written, statement: str, event: int)
     assert first.first == event
     assert first.is_exact
     assert not written.verify(with_tiles=False).is_fine
+
+
+INDEXED = ("contests", "teams", "verbs", "people", "datasets")
+
+
+def move_mark(written: Written, to: int) -> None:
+    """The mark and the tables as they are before the rows of later events are written."""
+    for name in INDEXED:
+        written.execute(f"DELETE FROM audit_{name} WHERE sequence > {to}")
+    written.execute(f"UPDATE audit_indexed SET upto = {to}")
+
+
+BEHIND = [
+    ("UPDATE audit_events SET team = 'other' WHERE sequence = 1250", 1250),
+    ("UPDATE audit_events SET verb = 'logout' WHERE sequence = 1250", 1250),
+    ("UPDATE audit_events SET people = '' WHERE sequence = 1250", 1250),
+    ("UPDATE audit_indexed SET upto = 1299", 1201),
+    ("UPDATE audit_indexed SET upto = 1199", 1200),
+    *(
+        statement
+        for name, values in (
+            ("contests", "'sea'"),
+            ("teams", "'ocean'"),
+            ("verbs", "'login', 'failed'"),
+            ("people", "'eve'"),
+            ("datasets", "'sea', 'tides'"),
+        )
+        for statement in (
+            (f"DELETE FROM audit_{name} WHERE sequence = (SELECT MAX(sequence) FROM audit_{name})",
+             -1),
+            (f"INSERT INTO audit_{name} VALUES ({values}, 1250)", 1250),
+        )
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("statement", "event"), BEHIND)
+def test_tampering_on_both_sides_of_the_mark_is_found(
+    written: Written, statement: str, event: int
+) -> None:
+    """Also where events have no rows yet; they are checked all the same."""
+    move_mark(written, 1200)
+    assert written.verify().findings == ()
+    assert written.verify(processes=2).findings == ()
+    written.execute(statement)
+    first = written.verify().first_bad
+    assert first is not None
+    assert first.is_exact
+    assert first.first == event if event > 0 else 1180 < first.first <= 1200
+    assert first == written.verify(processes=2).first_bad
+
+
+def test_a_mark_that_lies_far_back_is_told(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No event is hidden by it, and all searches are slow."""
+    monkeypatch.setattr(audit_index, "BEHIND_MAX", 150)
+    move_mark(written, SIZE - 150)
+    assert written.verify().findings == ()
+    move_mark(written, SIZE - 151)
+    first = written.verify().first_bad
+    assert first is not None
+    assert (first.kind, first.first, first.last) == (Kind.INDEX, SIZE - 150, SIZE)
+    assert "one by one" in first.text
 
 
 def test_a_whole_rewrite_with_the_stolen_key(url: str, tmp_path: Path, written: Written) -> None:
@@ -138,6 +251,32 @@ def test_what_is_in_a_database_may_be_anything(written: Written) -> None:
         written.verify()
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *(
+            f"UPDATE audit_events SET {column} = CAST({column} AS BLOB) WHERE sequence = 303"
+            for column in ("contest", "team", "verb", "outcome")
+        ),
+        "UPDATE audit_people SET name = CAST(name AS BLOB) WHERE sequence = 303",
+        "UPDATE audit_datasets SET contest = CAST(contest AS BLOB) WHERE sequence = 303",
+        "UPDATE audit_datasets SET dataset = CAST(dataset AS BLOB) WHERE sequence = 303",
+    ],
+)
+def test_a_text_kept_as_bytes_is_found_by_no_search_and_so_by_the_check(
+    tmp_path: Path, statement: str
+) -> None:
+    written = Written(f"sqlite:///{tmp_path}/log.sqlite", tmp_path)
+    try:
+        assert written.verify().is_fine
+        written.execute(statement)
+        first = written.verify().first_bad
+        assert first is not None
+        assert first.first == 303
+    finally:
+        written.engine.dispose()
+
+
 def test_sqlite_keeps_no_types(tmp_path: Path) -> None:
     written = Written(f"sqlite:///{tmp_path}/log.sqlite", tmp_path)
     try:
@@ -149,10 +288,47 @@ def test_sqlite_keeps_no_types(tmp_path: Path) -> None:
             "UPDATE audit_events SET team = x'ff' WHERE sequence = 305",
             "UPDATE audit_tiles SET hashes = 'text' WHERE number = 0",
             "UPDATE audit_checkpoints SET note = 5",
+            "UPDATE audit_people SET sequence = 'soon' WHERE sequence = 400",
+            "UPDATE audit_teams SET sequence = 401.5 WHERE sequence = 401",
+            "UPDATE audit_indexed SET upto = 1300",
         ):
             written.execute(statement)
         bad = {found.first for found in written.verify().findings}
-        assert {0, 1, 301, 302, 303, 304, 305} <= bad
+        assert {0, 1, 301, 302, 303, 304, 305, 400, 401} <= bad
+    finally:
+        written.engine.dispose()
+
+
+def test_lines_are_given_of_what_is_as_it_should_be(tmp_path: Path) -> None:
+    """All else is read row by row; a text kept as bytes is found by no search."""
+    written = Written(f"sqlite:///{tmp_path}/log.sqlite", tmp_path)
+
+    def lines() -> Lines | None:
+        with OfflineLog(written.url) as log:
+            assert len(log.rows(301, 10)) == 10
+            return log.lines(301, 10)
+
+    try:
+        if sys.version_info < (3, 11):  # its sqlite3 cannot bound what is read
+            assert lines() is None
+            return
+        found = lines()
+        assert found is not None
+        assert found.sequence == b"\n".join(b"%d" % number for number in range(301, 311))
+        with OfflineLog(written.url) as log:
+            rows = log.rows(301, 10)
+            assert found == to_lines([Row._make(row) for row in rows], 10)
+            assert log.lines(SIZE - 5, 10) is None
+        for column in ("stored_us", "verb", "outcome", "body", "people", "contest", "team"):
+            value = "x'61'" if column in ("contest", "team") else f"CAST({column} AS BLOB)"
+            written.execute(f"UPDATE audit_events SET {column} = {value} WHERE sequence = 305")
+            assert lines() is None
+            back = f"CAST({column} AS TEXT)" if column != "stored_us" else "1"
+            written.execute(f"UPDATE audit_events SET {column} = {back} WHERE sequence = 305")
+            assert lines() is not None
+        written.execute("UPDATE audit_events SET body = :big WHERE sequence = 305", big="a" * 2**25)
+        with OfflineLog(written.url) as log:
+            assert log.lines(301, 10) is None
     finally:
         written.engine.dispose()
 

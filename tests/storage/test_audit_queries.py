@@ -43,16 +43,29 @@ def draw_event(chance):
     )
 
 
-async def fill(engine):
-    """Events of which some are stored at the same moment, and all of them as kept."""
+async def fill(engine, indexed=COUNT):
+    """Events of which some are stored at the same moment; tables to go along for the first ones."""
     chance = random.Random(7)
     now = NOW
-    log = AuditLog(engine, now=lambda: now)
-    log.open()
+
+    def open_log():
+        # Rows are written when the log is closed, and at no other time.
+        log = AuditLog(engine, now=lambda: now, index_events=10**6, index_after_s=10**6)
+        log.open()
+        return log
+
+    log = open_log()
     for first in range(1, COUNT, 20):
+        if first == indexed + 1:
+            log.close()
+            log = open_log()
         sent = [SentEvent(sequence=n, event=draw_event(chance)) for n in range(first, first + 20)]
         await log.append("hub", SentBatch(incarnation="0" * 32, events=sent))
         now += timedelta(seconds=chance.choice([0, 1, 3]))
+    if indexed == COUNT:
+        log.close()
+        log = open_log()
+    assert log.indexed == indexed
     return log
 
 
@@ -120,9 +133,10 @@ QUERIES = st.builds(
 )
 
 
-def test_any_query_finds_exactly_what_it_means_on_pages_of_any_size(url):
+@pytest.mark.parametrize("indexed", [0, 140, 380, COUNT])
+def test_any_query_finds_exactly_what_it_means_on_pages_of_any_size(url, indexed):
     engine = create_engine(url)
-    log = asyncio.run(fill(engine))
+    log = asyncio.run(fill(engine, indexed))
     stored = list(log.leaves(0, log.size))
     found_some = 0
 
@@ -138,7 +152,7 @@ def test_any_query_finds_exactly_what_it_means_on_pages_of_any_size(url):
             if len(page) < limit:
                 return found
 
-    @settings(max_examples=70, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(query=QUERIES, limit=st.integers(5, 200), is_newest_first=st.booleans())
     def check(query, limit, is_newest_first):
         nonlocal found_some
@@ -148,7 +162,7 @@ def test_any_query_finds_exactly_what_it_means_on_pages_of_any_size(url):
         found_some += bool(found)
 
     check()
-    assert found_some > 20  # control
+    assert found_some > 10  # control
     log.close()
     engine.dispose()
 
@@ -191,8 +205,11 @@ async def test_names_that_are_sql_or_very_many(log):
     assert list(found) == wanted[::-1]
 
 
-TEAM, CONTEST = "audit_events_team (team=?", "audit_events_contest (contest=?"
-VERB = "audit_events_verb (verb=? AND outcome=?"
+TEAM, CONTEST = (
+    "audit_teams USING PRIMARY KEY (team=?",
+    "audit_contests USING PRIMARY KEY (contest=?",
+)
+VERB = "audit_verbs USING PRIMARY KEY (verb=? AND outcome=?"
 PERSON, DATASET = "(name=? AND sequence>", "(contest=? AND dataset=? AND sequence>"
 PLACES = "INTEGER PRIMARY KEY (rowid>"
 PLANS = {

@@ -74,6 +74,14 @@ class Run(Site):
         settings = json.loads((self.data / "run/settings.json").read_text())
         return settings["hub_address"], settings["hub_port"]
 
+    @property
+    def closed(self) -> dict[str, tuple[str, int]]:
+        platform = json.loads((self.data / "run/platform.json").read_text())
+        contests = platform.get("contests")
+        if contests is None:
+            return {}
+        return {"contests service, for archive Jobs": (contests["address"], contests["port"])}
+
     def kill(self) -> None:
         """kill -9 of the supervisor, as the kernel does when memory runs out."""
         self.process.kill()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from jupyterhub_collab.cli.up.ground import Ground, make_platform
+from jupyterhub_collab.cli.up.ports import find_free_port
 from jupyterhub_collab.manifests.guard import make_guard
 from jupyterhub_collab.manifests.rbac import make_rbac
 from tests.cluster.cluster import Cluster
@@ -21,15 +23,15 @@ def arrange(cluster: Cluster, folder: Path) -> tuple[str, ...]:
     """Make namespace, roles and credentials; the options with which `up` runs on the cluster."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     extra = folder / "platform.json"
-    extra.write_text(json.dumps({"dataset_csi_drivers": [CSI_DRIVER]}))
+    extra.write_text(json.dumps(_make_settings(cluster.host_address)))
     ground = Ground(
         kubeconfig=cluster.kubeconfig,
         provisioner_kubeconfig=cluster.kubeconfig,
         hub_address=cluster.host_address,
         embedded=False,
     )
-    # Ports do not matter to roles; `up` chooses its own.
-    platform = make_platform(ground, hub_port=1, port=1, extra=extra)
+    # These ports do not matter to roles; `up` chooses its own.
+    platform = make_platform(ground, hub_port=1, port=1, public_url="http://hub", extra=extra)
     home = platform.hub_namespace
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}})
     cluster.apply(*make_rbac(platform), *make_guard(platform))
@@ -47,3 +49,18 @@ def arrange(cluster: Cluster, folder: Path) -> tuple[str, ...]:
         f"--image={SINGLEUSER_IMAGE}",
         f"--sample-driver={CSI_DRIVER}",
     )
+
+
+def _make_settings(address: str) -> dict[str, Any]:
+    """What is special about the cluster, and all that archives of volumes need."""
+    contests = {
+        "host": "contests.collab.internal",
+        "address": address,
+        "port": find_free_port(address),
+        "peer": {"cidr": f"{address}/32"},
+    }
+    return {
+        "dataset_csi_drivers": [CSI_DRIVER],
+        "archive_image": SINGLEUSER_IMAGE,
+        "contests": contests,
+    }

@@ -62,8 +62,8 @@ def test_a_raised_tier_lets_a_refused_server_through(node_cluster: Cluster, tmp_
         write_manifest(manifest, cpu=2)
         settings = read_demo_settings(folder.settings)
         command = [sys.executable, "-m", "jupyterhub_collab.cli.main", "apply", str(manifest)]
-        token = f"--token-file={folder.secret('contests-token')}"
-        subprocess.run([*command, f"--hub-url={settings.hub_url}", token], check=True)
+        token = f"--token-file={folder.secret('contest-host-token')}"
+        subprocess.run([*command, f"--contests-url={settings.contests_url}", token], check=True)
         grace.start("tide", profile="whole")
         assert ada.is_reachable()
         assert grace.is_reachable()

@@ -17,6 +17,7 @@ from ...policy.checkpoint import LogSigner
 from .data_folder import DataFolder, write_file
 from .probes import http_probe
 from .program import Program
+from .service_environment import service_environment
 
 LOG_NAME = "hub.localhost/audit"
 _KEY = "audit-log.key"
@@ -61,16 +62,9 @@ def make_audit_program(folder: DataFolder, settings: DemoSettings) -> Program:
             "COLLAB_AUDIT_KEY_FILE": str(folder.secret(_KEY)),
             "COLLAB_AUDIT_EMITTERS_FILE": str(folder.root / "run" / _EMITTERS),
             "COLLAB_AUDIT_ANCHORS_FILE": str(folder.root / "run" / _ANCHORS),
-            # As JupyterHub sets them for services that it starts itself.
-            "JUPYTERHUB_API_TOKEN": folder.read_token("audit"),
-            "JUPYTERHUB_API_URL": f"{settings.hub_url}/hub/api",
-            "JUPYTERHUB_BASE_URL": "/",
-            "JUPYTERHUB_CLIENT_ID": "service-audit",
-            "JUPYTERHUB_HOST": settings.public_url,
-            "JUPYTERHUB_OAUTH_CALLBACK_URL": f"{settings.audit_page}oauth_callback",
-            "JUPYTERHUB_SERVICE_NAME": "audit",
-            "JUPYTERHUB_SERVICE_PREFIX": "/services/audit/",
-            "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:{settings.audit_port}",
+            **service_environment(
+                folder, settings, "audit", port=settings.audit_port, page=settings.audit_page
+            ),
         },
         is_ready=http_probe(f"{settings.audit_url}health"),
         cwd=folder.audit,

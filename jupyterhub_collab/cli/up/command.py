@@ -13,22 +13,26 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
 from ...hub.demo_accounts import HOST_ACCOUNT
-from ...hub.demo_settings import DemoSettings
+from ...hub.demo_settings import DOMAIN, DemoSettings
 from ...models import ContestManifest, Platform
 from .audit import put_audit
 from .contests import apply_manifest, read_manifest
 from .data_folder import DataFolder, choose_ports, open_data_folder, write_file
 from .directory import make_directory_program, put_directory
 from .ground import (
+    NAMES_SUFFIX,
     Ground,
     ensure_hub_namespace,
+    find_archives_url,
     make_embedded_ground,
     make_platform,
     make_real_ground,
+    put_names,
 )
 from .lease import end_leftover
 from .ports import check_port
@@ -107,11 +111,11 @@ def _end_leftovers(folder: DataFolder, console: Console) -> None:
 
 def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepared:
     check_port(BIND_ADDRESS, options.port, option="--port")
-    local = dict.fromkeys(("proxy_api", "provisioner", "audit"), BIND_ADDRESS)
+    local = dict.fromkeys(("proxy_api", "provisioner", "audit", "contests"), BIND_ADDRESS)
     if options.auth == "ldap":
         local["directory"] = BIND_ADDRESS
     if options.kubeconfig is None:
-        wanted = {**local, "hub": "127.0.0.1", "cluster": "127.0.0.1"}
+        wanted = dict.fromkeys(("hub", "cluster", "names"), BIND_ADDRESS) | local
         ports = choose_ports(folder, wanted, public_port=options.port)
         ground = make_embedded_ground(folder.cluster, port=ports["cluster"])
     else:
@@ -123,9 +127,24 @@ def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepa
         wanted = {**local, "hub": ground.hub_address}
         ports = choose_ports(folder, wanted, public_port=options.port)
     platform = make_platform(
-        ground, hub_port=ports["hub"], port=options.port, extra=options.platform
+        ground,
+        hub_port=ports["hub"],
+        port=options.port,
+        public_url=f"http://{DOMAIN}:{options.port}",
+        extra=options.platform,
+        image=options.image,
+        contests_port=ports["contests"],
     )
-    sample = SampleSettings(options.image, options.sample_driver, options.sample_datasets)
+    archives_url = find_archives_url(ground, platform)
+    if archives_url:
+        port = urlsplit(archives_url).port or 80
+        check_port(ground.hub_address, port, option="contests.port in the platform's settings")
+    sample = SampleSettings(
+        options.image,
+        options.sample_driver,
+        options.sample_datasets,
+        NAMES_SUFFIX if ground.embedded else None,
+    )
     files = list(options.manifests) or put_samples(folder, sample)
     manifests = [read_manifest(file, platform) for file in files]
     directory = None
@@ -141,6 +160,8 @@ def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepa
         proxy_api_port=ports["proxy_api"],
         provisioner_port=ports["provisioner"],
         audit_port=ports["audit"],
+        contests_port=ports["contests"],
+        names_port=ports.get("names"),
         kubeconfig=str(ground.kubeconfig),
         platform_file=str(folder.platform),
         embedded=ground.embedded,
@@ -153,7 +174,11 @@ def _prepare(options: UpOptions, folder: DataFolder, console: Console) -> _Prepa
     with console.status("Installing the proxy (first start only)"):
         script = install_proxy(tell=lambda line: _say(console, f"[dim]{line}[/]"))
     put_audit(folder)
-    programs = make_programs(folder, settings, ground, proxy_script=script)
+    if settings.names_port is not None:
+        put_names(folder.cluster, port=settings.names_port, proxy_api_port=settings.proxy_api_port)
+    programs = make_programs(
+        folder, settings, ground, proxy_script=script, archives_url=archives_url
+    )
     if directory is not None:
         programs.insert(0, make_directory_program(directory))
     return _Prepared(folder, settings, ground, programs, manifests, platform)
@@ -163,7 +188,8 @@ def _environment(folder: DataFolder, settings: DemoSettings) -> str:
     """For a shell that wants to run kubectl, plan or apply against this run."""
     return (
         f"export JUPYTERHUB_COLLAB_HUB_URL={settings.hub_url}\n"
-        f"export JUPYTERHUB_COLLAB_TOKEN=$(cat {quote(str(folder.secret('contests-token')))})\n"
+        f"export JUPYTERHUB_COLLAB_CONTESTS_URL={settings.contests_url}\n"
+        f"export JUPYTERHUB_COLLAB_TOKEN=$(cat {quote(str(folder.secret('contest-host-token')))})\n"
         f"export KUBECONFIG={quote(settings.kubeconfig)}\n"
     )
 
@@ -215,11 +241,11 @@ async def _bring_up(prepared: _Prepared, supervisor: Supervisor, console: Consol
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
-    api_url = f"{prepared.settings.hub_url}/hub/api"
-    token = prepared.folder.read_token("contests")
+    url = prepared.settings.contests_url
+    token = prepared.folder.read_token("contest-host")
     for manifest in prepared.manifests:
         with console.status(f"Applying {manifest.contest.title}"):
-            outcome = await apply_manifest(manifest, api_url=api_url, token=token)
+            outcome = await apply_manifest(manifest, url=url, token=token)
         _say(console, outcome)
 
 

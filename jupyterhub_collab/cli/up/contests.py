@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import UserError
-from ...hubapi.client import HubClient
-from ...managers.contest import ContestManager, TeamRegistry
+from ...hubapi.contests import ContestsClient
 from ...models import ContestManifest, Platform
 from ...policy.contest_manifest import parse_contest_manifest
+from ..contest import apply_manifest as apply
 
 
 def read_manifest(path: Path, platform: Platform) -> ContestManifest:
@@ -26,10 +26,10 @@ def read_manifest(path: Path, platform: Platform) -> ContestManifest:
     return parse_contest_manifest(text, file=str(path), platform=platform)
 
 
-async def apply_manifest(manifest: ContestManifest, *, api_url: str, token: str) -> str:
-    """Make the hub's groups as the manifest says; one line on what that was."""
-    async with HubClient(api_url, token) as hub:
-        plan = await ContestManager(TeamRegistry(hub)).apply(manifest)
+async def apply_manifest(manifest: ContestManifest, *, url: str, token: str) -> str:
+    """Bring registry and hub after the manifest; one line on what that was."""
+    async with ContestsClient(url, token) as client:
+        plan = await apply(client, manifest)
     title, teams = manifest.contest.title, len(manifest.teams)
     changed = sum(change.group in manifest.teams for change in plan.changes)
     done = f"{changed} of {teams} teams made or changed" if changed else f"{teams} teams, no change"

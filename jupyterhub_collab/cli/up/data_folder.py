@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,11 @@ _PREPARING = ".preparing"
 _LOCK = "up.lock"
 TOKENS = ("proxy", "provisioner", "spawner", "contests")
 AUDIT_TOKENS = ("audit", "audit-hub", "audit-provisioner")
-_AUDIT_FOLDERS = ("audit", "audit-anchor", "audit-spool")
+CONTESTS_TOKENS = ("contest-host", "audit-contests")
+_PARTS = (  # services that came later: tokens and folders of each
+    ("audit", AUDIT_TOKENS, ("audit", "audit-anchor", "audit-spool")),
+    ("registry", CONTESTS_TOKENS, ("registry",)),
+)
 _FOLDERS = ("secrets", "hub", "cluster", "datasets", "contests", "logs", "run", "leases")
 
 
@@ -72,6 +76,11 @@ class DataFolder:
         """Where the audit log's checkpoints go; on another volume, where it counts."""
         return self.root / "audit-anchor"
 
+    @property
+    def registry(self) -> Path:
+        """The contests service's database, and archives of volumes."""
+        return self.root / "registry"
+
     def audit_spool(self, name: str) -> Path:
         """Where a program keeps audit events until the service has them."""
         return self.root / "audit-spool" / name
@@ -100,7 +109,7 @@ class DataFolder:
         return self.root / "secrets" / name
 
     def read_token(self, name: str) -> str:
-        """One of `TOKENS` or `AUDIT_TOKENS`."""
+        """One of `TOKENS`, `AUDIT_TOKENS` or `CONTESTS_TOKENS`."""
         return self.secret(f"{name}-token").read_text().strip()
 
 
@@ -187,12 +196,14 @@ def _check_whole(folder: DataFolder) -> None:
         )
     wanted = [folder.secret(f"{name}-token") for name in TOKENS]
     wanted += [folder.root / name for name in _FOLDERS]
-    if stored.get("audit"):
-        wanted += [folder.secret(f"{name}-token") for name in AUDIT_TOKENS]
-        wanted += [folder.root / name for name in _AUDIT_FOLDERS]
-    else:  # written before there was an audit service
-        _complete_audit(folder)
-        write_file(folder.root / _MARKER, json.dumps({**stored, "audit": True}) + "\n")
+    for part, tokens, folders in _PARTS:
+        if stored.get(part):
+            wanted += [folder.secret(f"{name}-token") for name in tokens]
+            wanted += [folder.root / name for name in folders]
+        else:  # written before there was such a service
+            _complete_part(folder, tokens, folders)
+            stored[part] = True
+            write_file(folder.root / _MARKER, json.dumps(stored) + "\n")
     missing = [str(path.relative_to(folder.root)) for path in wanted if not path.exists()]
     if missing:
         raise UserError(
@@ -209,17 +220,19 @@ def _complete(folder: DataFolder) -> None:
     for name in TOKENS:
         if not folder.secret(f"{name}-token").exists():
             write_file(folder.secret(f"{name}-token"), secrets.token_hex(32) + "\n")
-    _complete_audit(folder)
-    marker = {"format": FORMAT, "ports": {}, "audit": True}
+    marker: dict[str, object] = {"format": FORMAT, "ports": {}}
+    for part, tokens, folders in _PARTS:
+        _complete_part(folder, tokens, folders)
+        marker[part] = True
     write_file(folder.root / _MARKER, json.dumps(marker) + "\n")
     (folder.root / _PREPARING).unlink()
 
 
-def _complete_audit(folder: DataFolder) -> None:
-    """What the audit service needs; each step may have been done before."""
-    for name in _AUDIT_FOLDERS:
+def _complete_part(folder: DataFolder, tokens: Iterable[str], folders: Iterable[str]) -> None:
+    """What a service needs that came later; each step may have been done before."""
+    for name in folders:
         (folder.root / name).mkdir(mode=0o700, exist_ok=True)
-    for name in AUDIT_TOKENS:
+    for name in tokens:
         if not folder.secret(f"{name}-token").exists():
             write_file(folder.secret(f"{name}-token"), secrets.token_hex(32) + "\n")
 

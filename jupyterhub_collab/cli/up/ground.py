@@ -18,16 +18,18 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from ...embedded import WARNING, prepare
+from ...embedded import WARNING, Paths, prepare
+from ...embedded.ingress import CLASS, REDIRECT, NamesSettings, write_names
 from ...errors import CollabError, KubeError, UserError
 from ...kube.client import KubeClient, check_one_kubeconfig
 from ...kube.errors import NotFoundError, PermanentKubeError
 from ...kube.kinds import NAMESPACE
-from ...models.platform import CidrPeer, Endpoint, Platform
+from ...models.platform import CidrPeer, Endpoint, Platform, TeamNames
 from .samples import CSI_DRIVER
 
 HUB_HOST = "hub.collab.internal"
 PROXY_HOST = "proxy.collab.internal"
+NAMES_SUFFIX = "contests.localhost"  # browsers resolve *.localhost to this machine (RFC 6761)
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,24 @@ def make_real_ground(
     )
 
 
-def make_platform(ground: Ground, *, hub_port: int, port: int, extra: Path | None) -> Platform:
+def make_platform(
+    ground: Ground,
+    *,
+    hub_port: int,
+    port: int,
+    public_url: str,
+    extra: Path | None,
+    image: str = "",
+    contests_port: int = 0,
+) -> Platform:
     """Platform of a run.
 
     Parameters
     ----------
+    image, contests_port
+        Of servers; where the contests service listens. Used on the embedded cluster.
+    public_url
+        Of the hub, for browsers.
     extra
         JSON or YAML file of further settings of the platform (storage class, CSI drivers).
     """
@@ -105,12 +120,40 @@ def make_platform(ground: Ground, *, hub_port: int, port: int, extra: Path | Non
     }
     if ground.embedded:
         values["dataset_csi_drivers"] = (CSI_DRIVER,)
+        values["archive_image"] = image  # whatever it is: the embedded node runs what is here
+        values["contests"] = Endpoint(
+            host=ground.hub_address, address=ground.hub_address, port=contests_port, peer=peer
+        )
+        values["names"] = TeamNames(
+            suffixes=(NAMES_SUFFIX,),
+            hub_url=public_url,
+            ingress_class=CLASS,
+            annotations={REDIRECT: "{url}"},
+        )
     try:
         more = yaml.safe_load(extra.read_text()) if extra else {}
         return Platform.model_validate({**values, **more})
     except (OSError, ValueError, TypeError, yaml.YAMLError) as e:
         said = " ".join(str(e).split())
         raise UserError(f"The platform settings in {extra} cannot be used: {said}") from e
+
+
+def find_archives_url(ground: Ground, platform: Platform) -> str:
+    """Where the contests service is to answer archive Jobs besides; empty: nowhere.
+
+    The embedded cluster's pods find it where everybody does. On a real one they come from
+    elsewhere, and the settings say which port their network policy lets them reach.
+    """
+    if ground.embedded or platform.contests is None:
+        return ""
+    host = f"[{ground.hub_address}]" if ":" in ground.hub_address else ground.hub_address
+    return f"http://{host}:{platform.contests.target_port or platform.contests.port}"
+
+
+def put_names(cluster: Path, *, port: int, proxy_api_port: int) -> None:
+    """Have the embedded cluster answer to the names of teams."""
+    settings = NamesSettings(port, f"http://127.0.0.1:{proxy_api_port}")
+    write_names(Paths(cluster), settings)
 
 
 def read_server(kubeconfig: Path) -> str:

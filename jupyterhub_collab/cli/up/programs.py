@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ...embedded import Paths, stop_all
+from ...embedded.ingress import PROXY_TOKEN
 from ...hub.demo_settings import ENVIRONMENT_VARIABLE, DemoSettings
 from .audit import audit_environment, make_audit_program
 from .data_folder import DataFolder
@@ -18,17 +19,24 @@ from .ground import Ground
 from .probes import all_of, http_probe, node_probe, routes_probe
 from .program import Program
 from .proxy import proxy_command
+from .service_environment import service_environment
 
 _HUB_CONFIG = Path(__file__).parents[2] / "hub" / "demo_jupyterhub_config.py"
 
 
 def make_programs(
-    folder: DataFolder, settings: DemoSettings, ground: Ground, *, proxy_script: Path
+    folder: DataFolder,
+    settings: DemoSettings,
+    ground: Ground,
+    *,
+    proxy_script: Path,
+    archives_url: str = "",
 ) -> list[Program]:
-    """All programs of a run, in the order they start."""
+    """All programs of a run, in the order they start. `archives_url`: as `find_archives_url`."""
     programs = make_cluster_programs(folder) if ground.embedded else []
     return [
         make_audit_program(folder, settings),
+        _make_contests(folder, settings, archives_url),
         *programs,
         _make_proxy(folder, settings, proxy_script),
         _make_hub(folder, settings, ground),
@@ -46,6 +54,7 @@ def make_cluster_programs(folder: DataFolder) -> list[Program]:
             title="Embedded cluster",
             command=_python("jupyterhub_collab.embedded.api", *where),
             is_ready=http_probe(f"{paths.server}/readyz", ca_file=paths.ca_certificate),
+            env={PROXY_TOKEN: folder.read_token("proxy")},
             cwd=folder.cluster,
         ),
         Program(
@@ -111,16 +120,13 @@ def _make_provisioner(folder: DataFolder, settings: DemoSettings, ground: Ground
             "COLLAB_PLATFORM_FILE": str(folder.platform),
             "KUBECONFIG": str(ground.provisioner_kubeconfig),
             **audit_environment(folder, settings, "provisioner"),
-            # As JupyterHub sets them for services that it starts itself.
-            "JUPYTERHUB_API_TOKEN": folder.read_token("provisioner"),
-            "JUPYTERHUB_API_URL": f"{settings.hub_url}/hub/api",
-            "JUPYTERHUB_BASE_URL": "/",
-            "JUPYTERHUB_CLIENT_ID": "service-provisioner",
-            "JUPYTERHUB_HOST": settings.public_url,
-            "JUPYTERHUB_OAUTH_CALLBACK_URL": f"{settings.provisioner_page}oauth_callback",
-            "JUPYTERHUB_SERVICE_NAME": "provisioner",
-            "JUPYTERHUB_SERVICE_PREFIX": "/services/provisioner/",
-            "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:{settings.provisioner_port}",
+            **service_environment(
+                folder,
+                settings,
+                "provisioner",
+                port=settings.provisioner_port,
+                page=settings.provisioner_page,
+            ),
         },
         # The hub waits for its services before it writes the routes of servers that outlived it.
         is_ready=all_of(
@@ -131,6 +137,33 @@ def _make_provisioner(folder: DataFolder, settings: DemoSettings, ground: Ground
             ),
         ),
         cwd=folder.root,
+    )
+
+
+def _make_contests(folder: DataFolder, settings: DemoSettings, archives_url: str) -> Program:
+    return Program(
+        name="contests",
+        title="Contests service",
+        command=_python("jupyterhub_collab.services.contests"),
+        env={
+            "COLLAB_CONTESTS_STATE": str(folder.registry),
+            "COLLAB_CONTESTS_ARCHIVES": f"file://{folder.registry / 'archives'}",
+            "COLLAB_CONTESTS_ARCHIVES_URL": archives_url,
+            "COLLAB_PLATFORM_FILE": str(folder.platform),
+            "COLLAB_PROVISIONER_URL": settings.provisioner_url,
+            **audit_environment(folder, settings, "contests"),
+            **service_environment(
+                folder,
+                settings,
+                "contests",
+                port=settings.contests_port,
+                page=settings.contests_page,
+            ),
+        },
+        is_ready=http_probe(f"{settings.contests_url}health"),
+        cwd=folder.registry,
+        # The hub, as it starts, waits for every service that it knows.
+        is_beside=True,
     )
 
 

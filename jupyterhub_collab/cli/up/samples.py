@@ -39,11 +39,14 @@ class SampleSettings:
         CSI driver that mounts a folder, read-only.
     datasets_path
         Where the data sets' folders lie for that driver; the data folder's own unless said.
+    names_suffix
+        Contests' domains end in it; None: teams have no names.
     """
 
     image: str
     driver: str = CSI_DRIVER
     datasets_path: str | None = None
+    names_suffix: str | None = None
 
 
 def put_samples(folder: DataFolder, settings: SampleSettings) -> list[Path]:
@@ -56,8 +59,10 @@ def put_samples(folder: DataFolder, settings: SampleSettings) -> list[Path]:
         "driver": settings.driver,
         "datasets": settings.datasets_path or str(folder.datasets),
     }
+    suffix = settings.names_suffix
     manifests = []
     for contest in CONTESTS:
+        values["domain"] = f"  domain: {contest}.{suffix}\n" if suffix else ""
         path = folder.contests / f"{contest}.yaml"
         if not path.exists():
             text = (files(samples) / "contests" / f"{contest}.yaml").read_text(encoding="utf-8")

@@ -103,9 +103,9 @@ def begin(origin: Origin | None) -> None:
 
 
 @contextmanager
-def continued() -> Iterator[None]:
-    """Have the current reason hold in this block, even after the request was answered."""
-    token = _CURRENT.set(_kept())
+def continued(origin: Origin | None) -> Iterator[None]:
+    """Have a reason that was kept hold in this block, even after the request was answered."""
+    token = _CURRENT.set(origin)
     try:
         yield
     finally:
@@ -114,10 +114,11 @@ def continued() -> Iterator[None]:
 
 def carry_on() -> None:
     """Have the current reason hold for the rest of this task, which ends with what it is for."""
-    _CURRENT.set(_kept())
+    _CURRENT.set(kept_origin())
 
 
-def _kept() -> Origin | None:
+def kept_origin() -> Origin | None:
+    """The current reason, to hold longer than the request; None: of the hub's own accord."""
     now = current_origin()
     return None if now is None else replace(now, who=now.asker(), handler=None)
 

@@ -256,7 +256,8 @@ def to_grants(changes: Iterable[GrantChange]) -> list[Happening]:
             (Verb.DATASET_REVOKE, change.revoked),
         ):
             if keys:
-                details = {"every_team": True if not change.team else None}
+                is_everybody = not change.team and not change.round
+                details = {"every_team": is_everybody or None, "round": change.round or None}
                 found.append(
                     Happening(
                         verb,

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from ..spawner import TeamSpawner
 
 _REFUSED: Final = frozenset(
-    {"refused", "servers-per-member", "frozen", "quota", "limit-range", "team-settings", "stopped"}
+    {
+        "refused",
+        "servers-per-member",
+        "frozen",
+        "quota",
+        "limit-range",
+        "team-settings",
+        "stopped",
+        "throttled",
+    }
 )
 
 

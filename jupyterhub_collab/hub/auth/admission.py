@@ -21,7 +21,7 @@ from tornado import web
 
 from ...errors import PermanentError, RetryableError, UserError
 from ...managers.membership import MembershipManager, Standing
-from ...models import EntitlementRules, Entitlements, Facts
+from ...models import EntitlementRules, Entitlements, Facts, Invitation
 from ...policy.entitlements import parse_entitlement_rules
 from ...policy.roster import hash_roster
 from ...policy.spec import is_team_group
@@ -254,6 +254,8 @@ class Admission:
             names = set(self.registry.users_of(team))
             for entry in entries:
                 name = await self.manager.name_of(entry)
+                if name is None and isinstance(entry, Invitation):
+                    name = await self.manager.take_for(entry)
                 names |= {name} if name else set()
             for name in sorted(names):
                 membership = await self.memberships.read(name)

@@ -28,13 +28,19 @@ class IdentitiesHandler(APIHandler):  # type: ignore[misc]
 
     @needs_scope("admin:users")  # type: ignore[untyped-decorator]
     async def get(self) -> None:
-        """Those of the hub user ``?name=``."""
+        """Those of the hub user ``?name=``, with the addresses by which they were invited."""
         user = self._find(self.get_query_argument("name", None))
+        manager = self.authenticator.admission.manager
         try:
-            found = await self.authenticator.admission.manager.identities.identities_of(user.name)
+            found = await manager.identities.identities_of(user.name)
+            taken = [
+                {"issuer": identity.issuer, "email": email}
+                for identity in found
+                for email in await manager.invitations.taken_by(identity)
+            ]
         except DatabaseError as e:
             raise web.HTTPError(503, _AWAY) from e
-        self._answer(user.name, found)
+        self._answer(user.name, found, invitations=taken)
 
     @needs_scope("admin:users")  # type: ignore[untyped-decorator]
     async def post(self) -> None:
@@ -86,10 +92,10 @@ class IdentitiesHandler(APIHandler):  # type: ignore[misc]
         self.set_status(204)
         self.finish()
 
-    def _answer(self, name: str, found: tuple[Identity, ...]) -> None:
+    def _answer(self, name: str, found: tuple[Identity, ...], **more: list[Any]) -> None:
         listed = [{"issuer": i.issuer, "subject": i.subject} for i in found]
         self.set_header("Cache-Control", "no-store")
-        self.finish(json.dumps({"name": name, "identities": listed}))
+        self.finish(json.dumps({"name": name, "identities": listed, **more}))
 
     def _body(self) -> dict[str, Any]:
         body = self.get_json_body()

@@ -27,6 +27,7 @@ from ...models import Facts
 from ...policy.throttling import Budget, ThrottleSettings
 from ...storage.database import DatabaseError
 from ...storage.memberships import Membership
+from .. import TEMPLATES as HUB_TEMPLATES
 from ..audit.logins import know_roles
 from ..audit.origin import caused
 from ..logs import join_hub_log
@@ -148,8 +149,11 @@ class TeamAuthenticator(Authenticator):  # type: ignore[misc]
         if self.parent is not None and self.parent.has_trait("template_paths"):
             # An admin's own come before ours, and JupyterHub's after them: it appends those.
             theirs = str(Path(self.parent.data_files_path) / "templates")
-            own = [path for path in self.parent.template_paths if path != theirs]
-            self.parent.template_paths = [*own, str(TEMPLATES)]
+            given = self.parent.template_paths
+            pages = str(HUB_TEMPLATES)  # its page.html is for hubs with another authenticator
+            own = [path for path in given if path not in (theirs, pages)]
+            last = [pages] if pages in given else []
+            self.parent.template_paths = [*own, str(TEMPLATES), *last]
 
     @default("manage_groups")
     def _manage_groups_default(self) -> bool:

@@ -24,7 +24,6 @@ from ...managers.audit_reading import AuditReading
 from ...managers.audit_retention import AuditRetention, RetentionSettings
 from ...managers.audit_stream import AuditStream
 from ...models.audit import Detail
-from ...policy.audit_batch import BODY_BYTES_MAX
 from ...storage.audit_log import AuditLog
 from ..application import ServiceApplication, env
 from . import ingest, managing, reading, reading_export, reading_live, reading_pages, watching
@@ -167,7 +166,7 @@ class AuditApp(ServiceApplication):
             else []
         )
         url = self.database_url or f"sqlite:///{state / 'audit.sqlite'}"
-        engine = audit_factory.make_audit_engine(url)
+        engine = factory.make_database_engine(url, what="the audit log's")
         audit_log = AuditLog(engine, now=_now)
         try:
             await asyncio.to_thread(audit_log.open)
@@ -251,8 +250,7 @@ class AuditApp(ServiceApplication):
         tasks: list[asyncio.Task[Any]] = []
         try:
             await keeper.start(self._describe(work, database), accepted_size=self.accept_rollback)
-            # A little more than a batch may have, so that what is too large is told so.
-            server = self.listen(make_routes(work, ROUTES), work, body_bytes_max=2 * BODY_BYTES_MAX)
+            server = self.listen(make_routes(work, ROUTES), work)
             try:
                 tasks += [
                     asyncio.create_task(keeper.run()),

@@ -28,17 +28,22 @@ class IngestHandler(Handler):
     def check_xsrf_cookie(self) -> None:
         """Not for programs: no cookie lets anybody in here."""
 
+    async def prepare(self) -> None:
+        await super().prepare()
+        if self.find_emitter() is not None:
+            self.take_up_to(BODY_BYTES_MAX)
+        else:
+            self._refuse_unknown()
+
+    def refuse_body(self) -> None:
+        self.work.metrics.on_refused("too-large")
+        self.refuse(413, f"A batch has at most {BODY_BYTES_MAX} bytes; send fewer events.")
+
     async def post(self) -> None:
         work = self.work
-        emitter = self._find_emitter()
-        if emitter is None:
-            work.metrics.on_refused("unknown")
-            self.set_header("WWW-Authenticate", "Bearer")
-            self.refuse(401, "This needs the token of an emitter: 'Authorization: Bearer ...'.")
-            return
-        if len(self.request.body) > BODY_BYTES_MAX:
-            work.metrics.on_refused("too-large")
-            self.refuse(413, f"A batch has at most {BODY_BYTES_MAX} bytes; send fewer events.")
+        emitter = self.find_emitter()
+        if emitter is None:  # taken off the list while it sent
+            self._refuse_unknown()
             return
         try:
             read = read_batch(self.request.body, emitter, work.now())
@@ -50,11 +55,10 @@ class IngestHandler(Handler):
             return
         await self._store(emitter, read)
 
-    def _find_emitter(self) -> Emitter | None:
-        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            return None
-        return self.work.emitters.current.find(token.strip())
+    def _refuse_unknown(self) -> None:
+        self.work.metrics.on_refused("unknown")
+        self.set_header("WWW-Authenticate", "Bearer")
+        self.refuse(401, "This needs the token of an emitter: 'Authorization: Bearer ...'.")
 
     async def _store(self, emitter: Emitter, read: ReadBatch) -> None:
         work = self.work

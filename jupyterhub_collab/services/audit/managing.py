@@ -20,8 +20,8 @@ from ...managers.audit_retention import AuditRetention
 from ...models import Document
 from ...models.audit import Detail, Person, Plain
 from ...policy.problems import DocumentError, to_document, to_field
+from ..openapi_words import Json, answer, list_of, object_of, ref, refusals
 from .handlers import Handler, Route
-from .openapi_words import Json, answer, list_of, object_of, ref, refusals
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from ...models.audit import SentBatch
+from ..openapi_words import TEXT, Json, answer, list_of, object_of, ref, refusals
 from .managing import managing_part
-from .openapi_words import TEXT, Json, answer, list_of, object_of, ref, refusals
 
 __all__ = ["TEXT", "Json", "answer", "list_of", "make_openapi", "object_of", "ref", "refusals"]
 DEFAULT_PREFIX: Final = "/services/audit/"

@@ -184,7 +184,15 @@ class ProofHandler(ReadingHandler):
 
 
 class CheckpointsHandler(ReadingHandler):
-    """Signed heads, newest first, and the key that checks them. They tell of no event."""
+    """Signed heads, newest first, and the key that checks them. They tell of no event.
+
+    For emitters too: who tells the log of something may hold it to what it has signed by then.
+    """
+
+    async def prepare(self) -> None:
+        if self.find_emitter() is not None:
+            self.is_public = True
+        await super().prepare()
 
     async def get(self) -> None:
         try:

@@ -38,9 +38,9 @@ from ...policy.audit_bundle import (
 from ...policy.audit_reading import ShownEvent
 from ...policy.audit_table import COLUMNS, LISTS, TIMES, to_csv, to_row
 from ...timeouts import TIMED_OUT, timeout
+from ..slots import Slots, TooManyError
 from .handlers import Route
 from .reading import ReadingHandler
-from .reading_live import Slots, TooManyError
 from .reading_query import BadQueryError, read_choice, read_query
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import Counter
-from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, Final
+from contextlib import aclosing
+from typing import Final
 
 from jupyterhub.services.auth import UserNotAllowed
 from tornado.iostream import StreamClosedError
@@ -22,12 +21,10 @@ from tornado.web import HTTPError
 from ...errors import CollabError
 from ...policy.audit_reading import ShownEvent
 from ...timeouts import TIMED_OUT, timeout
+from ..slots import Slots, TooManyError
 from .handlers import Route
 from .reading import ReadingHandler
 from .reading_query import Asked, BadQueryError, read_query, to_sequence
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 log = logging.getLogger(__name__)
 
@@ -36,31 +33,6 @@ IN_ALL: Final = 100
 HEARTBEAT_S: Final = 15.0  # proxies close what is silent for a minute
 RECHECK_S: Final = 5.0
 SLOW_S: Final = 20.0  # a reader that takes nothing for so long is cut off
-
-
-class TooManyError(Exception):
-    """Somebody has as many open as they may, or all have."""
-
-
-class Slots:
-    """How many of something each person has open."""
-
-    def __init__(self, per_person: int, in_all: int) -> None:
-        self._per_person, self._in_all = per_person, in_all
-        self._open: Counter[str] = Counter()
-
-    @contextmanager
-    def taken(self, name: str) -> Iterator[None]:
-        """One more, until the end of the block. Raises TooManyError."""
-        if self._open[name] >= self._per_person or self._open.total() >= self._in_all:
-            raise TooManyError
-        self._open[name] += 1
-        try:
-            yield
-        finally:
-            self._open[name] -= 1
-            if not self._open[name]:
-                del self._open[name]
 
 
 class LiveHandler(ReadingHandler):
@@ -92,6 +64,7 @@ class LiveHandler(ReadingHandler):
 
     def on_connection_close(self) -> None:
         self._is_gone = True
+        super().on_connection_close()
 
     async def _stream(self, asked: Asked, after: int | None) -> None:
         loop = asyncio.get_running_loop()

@@ -117,7 +117,7 @@ def reading_part() -> tuple[Json, Json]:
             parameters=[*_FILTERS, _query("format", forms)],
         ),
         "/api/checkpoints": _get(
-            "Signed heads, newest first, and the key",
+            "Signed heads, newest first, and the key; for emitters with their token too",
             {"200": answer("Notes.", {"type": "object"})},
             *(401, 403, 422, 503),
             parameters=[_query("limit", _INTEGER)],

@@ -20,14 +20,17 @@ from ...auditapi import NoRecorder, Recorder
 from ...constants import PROVISIONER_LEASE_NAME
 from ...errors import PermanentError
 from ...kube.lease import Lease
+from ...managers.leftovers import Leftovers
+from ...managers.team_archives import AT_ONCE_IN_ALL, TeamArchives
 from ...managers.tenancy import TenancySettings
 from ...models.audit import AuditEvent, Detail, Verb
+from ...platform_file import make_platform
 from ..application import ServiceApplication, env
-from .handlers import Work, make_routes
+from .handlers import Work
 from .metrics import Metrics
+from .routes import make_routes
 from .webhook import Webhook
 
-_MAX_BODY_BYTES = 1 << 20  # a contest's properties, generously
 # New objects after which Python looks for cycles. What comes from Kubernetes are trees of very many
 # small objects, in no cycle; at Python's own 700 a tenth of the processor time went there.
 _COLLECT_AFTER = 10_000
@@ -53,6 +56,9 @@ class ProvisionerApp(ServiceApplication):
     concurrency = Integer(16, min=2, max=256, help="Teams worked on at once.").tag(config=True)
     urgent_concurrency = Integer(
         4, min=1, help="How many of these places are kept for drift and for people who wait."
+    ).tag(config=True)
+    archives_at_once = Integer(
+        AT_ONCE_IN_ALL, min=1, max=1000, help="Archive Jobs of all teams that run at once."
     ).tag(config=True)
     lease_seconds = Float(
         15.0, min=3.0, help="Seconds after which a provisioner that is gone is replaced."
@@ -131,7 +137,7 @@ class ProvisionerApp(ServiceApplication):
         token = self.read_hub_token()
         if not self.platform_file:
             raise PermanentError("Set COLLAB_PLATFORM_FILE to the platform's JSON file.")
-        platform = factory.make_platform(self.platform_file)
+        platform = make_platform(self.platform_file)
         metrics = Metrics()
         async with AsyncExitStack() as stack:
             kube = await stack.enter_async_context(
@@ -172,8 +178,15 @@ class ProvisionerApp(ServiceApplication):
                 duration_s=self.lease_seconds,
             )
             metrics.observe_teams(tenancy.manager.statuses, lambda: tenancy.manager.queue_length)
-            work = Work(tenancy.manager, metrics, self.prefix, asked=tenancy.teller.asked)
-            server = self.listen(make_routes(work), work, body_bytes_max=_MAX_BODY_BYTES)
+            work = Work(
+                tenancy.manager,
+                metrics,
+                self.prefix,
+                TeamArchives(kube, platform, at_once_in_all=self.archives_at_once),
+                Leftovers(kube, platform),
+                asked=tenancy.teller.asked,
+            )
+            server = self.listen(make_routes(work), work)
             try:
                 await self._work_until_stopped(lease, work, webhook)
             finally:

@@ -8,18 +8,19 @@ but the page and the metrics is JSON; every error says what happened and what to
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from jupyterhub.services.auth import HubOAuthCallbackHandler
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import HTTPError
 
 from ... import names
 from ...auditapi.correlation import HEADER
 from ...constants import SCOPE_PROVISION
 from ...errors import CollabError, PermanentError, Problem, RetryableError, SpecError
+from ...managers.leftovers import Leftovers
+from ...managers.team_archives import TeamArchives
 from ...managers.tenancy import TenancyManager
 from ...reconcile.conditions import State
 from ...reconcile.plan import Plan
@@ -58,6 +59,8 @@ class Work:
     manager: TenancyManager
     metrics: Metrics
     prefix: str
+    archives: TeamArchives
+    leftovers: Leftovers
     waiting_for: str | None = "it has only just started"
     asked: Callable[[str, str], None] = lambda _team, _correlation: None
 
@@ -334,23 +337,3 @@ class RootHandler(Handler):
 
     async def get(self) -> None:
         self.redirect(f"{self.work.prefix}teams")
-
-
-def make_routes(work: Work) -> list[tuple[Any, ...]]:
-    """Handlers below the service's prefix."""
-    more: Mapping[str, Any] = {"work": work}
-    table: list[tuple[str, type[RequestHandler]]] = [
-        ("", RootHandler),
-        ("teams", TeamsHandler),
-        ("teams/([^/]+)", TeamHandler),
-        ("teams/([^/]+)/provision", ProvisionHandler),
-        ("plan", PlanHandler),
-        ("nudge", NudgeHandler),
-        ("health", HealthHandler),
-        ("health/live", LiveHandler),
-        ("metrics", MetricsHandler),
-        ("openapi.json", OpenApiHandler),
-    ]
-    routes: list[tuple[Any, ...]] = [(work.prefix + path, h, more) for path, h in table]
-    routes.append((f"{work.prefix}oauth_callback", HubOAuthCallbackHandler))
-    return routes

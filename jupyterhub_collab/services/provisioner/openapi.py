@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ...models import Document
 from ...reconcile.conditions import State
+from .ending_requests import ArchiveEntry, ArchiveRequest, LeftoversRequest
 from .requests import NudgeRequest, PlanRequest
 
 Json = dict[str, Any]
@@ -43,7 +45,7 @@ def _refusals(*codes: int) -> Json:
         401: "No token, or not a token of this hub.",
         403: "The token lacks a scope; the message names it.",
         404: "There is no such team on the hub.",
-        409: "The team is to be destroyed, or has been.",
+        409: "Not as things are: the team is to be destroyed, or nothing can be archived.",
         422: "A field is wrong; `problems` names each.",
         502: "The hub refuses the provisioner.",
         503: "Not now: ask again after Retry-After seconds.",
@@ -138,6 +140,67 @@ _ERROR: Final = _object(
 )
 
 
+_ARCHIVES: Final = _object(
+    {
+        "team": _TEXT,
+        "namespace": _TEXT,
+        "refused": {**_NULL_TEXT, "description": "Why nothing can be archived; null: it can."},
+        "full": {"type": "boolean", "description": "Something waits for other teams' Jobs."},
+        "volumes": _list_of(
+            _object(
+                {
+                    "volume": {**_TEXT, "description": "The claim's name."},
+                    "kind": {"enum": ["team", "personal"]},
+                    "bytes": {"type": "integer"},
+                    "bound": {"type": "boolean", "description": "False: never used, and empty."},
+                }
+            )
+        ),
+        "jobs": _list_of(
+            _object(
+                {
+                    "work": _TEXT,
+                    "archive": _TEXT,
+                    "volume": _TEXT,
+                    "state": {"enum": ["waiting", "running", "done", "failed"]},
+                    "message": _TEXT,
+                }
+            )
+        ),
+    },
+    required=("team", "namespace", "refused", "full", "volumes", "jobs"),
+)
+_LEFTOVERS: Final = _object(
+    {
+        "contest": _TEXT,
+        "namespacePrefix": {**_TEXT, "description": "Of teams' namespaces."},
+        "at": {**_TEXT, **_TIME},
+        "leftovers": _list_of(
+            _object(
+                {
+                    "kind": _TEXT,
+                    "namespace": _NULL_TEXT,
+                    "name": _TEXT,
+                    "team": _NULL_TEXT,
+                    "terminating": {"type": "boolean"},
+                    "why": _TEXT,
+                }
+            )
+        ),
+        "looked": _list_of(_TEXT),
+        "notLooked": {"type": "object", "additionalProperties": _TEXT},
+    },
+    required=("contest", "at", "leftovers", "looked", "notLooked"),
+)
+
+
+def _plain(model: type[Document]) -> Json:
+    """Schema of a request, its parts in it."""
+    found = model.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
+    found.pop("$defs", None)
+    return found
+
+
 def _schemas() -> Json:
     return {
         "Condition": _CONDITION,
@@ -148,6 +211,11 @@ def _schemas() -> Json:
         "Health": _HEALTH,
         "Problem": _PROBLEM,
         "Error": _ERROR,
+        "Archives": _ARCHIVES,
+        "Leftovers": _LEFTOVERS,
+        "ArchiveRequest": _plain(ArchiveRequest),
+        "LeftoversRequest": _plain(LeftoversRequest),
+        "ArchiveEntry": _plain(ArchiveEntry),
         "NudgeRequest": NudgeRequest.model_json_schema(by_alias=True),
         "PlanRequest": PlanRequest.model_json_schema(by_alias=True),
     }
@@ -229,6 +297,54 @@ def _request_paths() -> Json:
     return {"/plan": {"post": plan}, "/nudge": {"post": nudge}}
 
 
+def _ending_paths() -> Json:
+    team = {"name": "team", "in": "path", "required": True, "schema": _TEXT}
+    contest = {"name": "contest", "in": "query", "required": True, "schema": _TEXT}
+    status = {"200": _answer("Volumes and Jobs as they are now.", _ref("Archives"))}
+    found = {"200": _answer("As it is now.", _ref("Leftovers"))}
+    starting = (400, 401, 403, 404, 409, 422, 502, 503)
+    return {
+        "/teams/{team}/archives": {
+            "get": _operation(
+                "A team's volumes and archive Jobs",
+                status,
+                *(401, 403, 404, 409, 502, 503),
+                parameters=[team],
+            ),
+            "post": _operation(
+                "Have volumes copied to the contests service; asking twice is asking once",
+                status,
+                *starting,
+                parameters=[team],
+                body="ArchiveRequest",
+            ),
+        },
+        "/teams/{team}/archives/restore": {
+            "post": _operation(
+                "Have copies brought back into volumes",
+                status,
+                *starting,
+                parameters=[team],
+                body="ArchiveRequest",
+            )
+        },
+        "/leftovers": {
+            "get": _operation(
+                "What in the cluster bears a contest's label, asked of the cluster now",
+                found,
+                *(401, 403, 422, 502, 503),
+                parameters=[contest],
+            ),
+            "post": _operation(
+                "The same, and what stands where these teams stood; changes nothing",
+                found,
+                *(400, 401, 403, 422, 502, 503),
+                body="LeftoversRequest",
+            ),
+        },
+    }
+
+
 def _watching_paths() -> Json:
     health = _operation(
         "Whether it works: it holds the lease and both sides are known",
@@ -278,7 +394,12 @@ def make_openapi(prefix: str = DEFAULT_PREFIX) -> Json:
         },
         "servers": [{"url": prefix.rstrip("/")}],
         "security": [{"token": []}],
-        "paths": {**_team_paths(), **_request_paths(), **_watching_paths()},
+        "paths": {
+            **_team_paths(),
+            **_request_paths(),
+            **_ending_paths(),
+            **_watching_paths(),
+        },
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {

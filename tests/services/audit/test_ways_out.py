@@ -320,8 +320,15 @@ async def test_every_event_is_streamed_over_restarts_of_either_side(
     await collector.start()
     await append(audit_log, 1, 400)
     await append(audit_log, 401, 300)
-    async with streaming(make_stream(audit_log, collector.port, tmp_path)):
+    noted = asyncio.Event()  # what is not noted as sent comes again
+
+    def on_sent(sequence: int) -> None:
+        if sequence == 700:
+            noted.set()
+
+    async with streaming(make_stream(audit_log, collector.port, tmp_path, on_sent=on_sent)):
         await collector.wait_for(700)
+        await asyncio.wait_for(noted.wait(), 20)
     assert [line["sequence"] for line in collector.lines] == list(range(1, 701))
     assert "ada" not in json.dumps(collector.lines)
     assert collector.heads[0].startswith("<109>1 20")

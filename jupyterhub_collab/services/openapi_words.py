@@ -44,6 +44,7 @@ def refusals(*codes: int) -> Json:
         409: "Not as things stand.",
         413: "Too large; send less at once.",
         422: "A field is wrong; `problems` names each.",
+        429: "Too many at once; ask again after Retry-After seconds.",
         503: "Not stored or not at hand now: ask again after Retry-After seconds.",
     }
     return {str(code): answer(meanings[code], ref("Error")) for code in codes}

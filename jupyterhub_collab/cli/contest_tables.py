@@ -1,0 +1,176 @@
+"""What the contests service says, as tables for people.
+
+Names and reasons come from files and from others: they are shown as text, never as markup.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+Json = dict[str, Any]
+_SHOWN = 20  # teams in a list
+
+
+def make_contests_table(contests: Iterable[Json]) -> Table:
+    """One row a contest."""
+    table = _table("contest", "title", "state", "round")
+    for c in contests:
+        rounds = f"{c['round']} of {len(c['rounds'])}" if c["rounds"] else "none"
+        state = f"{c['state']}, frozen" if c["frozen"] else c["state"]
+        _add(table, c["id"], c["title"], state, rounds)
+    return table
+
+
+def make_archives_table(archives: Iterable[Json]) -> Table:
+    """One row a copy."""
+    table = _table("team", "volume", "bytes", "kept until", "place", "archive", "sha256")
+    for a in archives:
+        until = a["keepUntil"] or "for ever"
+        _add(
+            *(table, a["team"], a["volume"], a["bytes"], until, a["place"], a["archive"]),
+            a["sha256"][:16],
+        )
+    return table
+
+
+def make_job_line(job: Json) -> str:
+    """One archive Job."""
+    said = f": {job['message']}" if job["message"] else ""
+    return f"{job['work']} {job['archive']} of volume {job['volume']}: {job['state']}{said}"
+
+
+def make_teams_table(teams: Iterable[Json]) -> Table:
+    """One row a team."""
+    table = _table("team", "title", "state", "round", "gate", "captain")
+    for t in teams:
+        _add(
+            table, t["id"], t["title"] or "", t["state"], t["round"], t["gate"], t["captain"] or ""
+        )
+    return table
+
+
+def make_status_tables(progress: Json) -> list[Table]:
+    """Where a contest is: teams by state, what is under way, what is stuck, what comes when."""
+    counts = _table("teams", "state")
+    for state, count in progress["teams"].items():
+        _add(counts, count, state)
+    found = [counts]
+    if progress["courses"]:
+        courses = _table("under way", "at step", "how many")
+        for course in progress["courses"]:
+            _add(courses, course["kind"], course["step"], course["count"])
+        found.append(courses)
+    if progress["stuck"] or progress["problems"]:
+        stuck = _table("waits", "at step", "tried", "why")
+        for course in progress["stuck"][:_SHOWN]:
+            _add(
+                stuck,
+                course["team"] or "the contest",
+                course["step"],
+                course["attempts"],
+                course["why"],
+            )
+        for problem in progress["problems"][:_SHOWN]:
+            _add(stuck, problem["group"], "hub group", "", problem["why"])
+        found.append(stuck)
+    if progress["calendar"] or progress["deadlines"]:
+        comes = _table("when (UTC)", "what", "teams")
+        for entry in progress["calendar"]:
+            _add(comes, entry["at"], entry["what"], "")
+        for entry in progress["deadlines"][:_SHOWN]:
+            _add(comes, entry["at"], f"{entry['kind']}: {entry['step']}", entry["teams"])
+        found.append(comes)
+    return found
+
+
+def make_action_tables(plan: Json) -> list[Table]:
+    """What an action would change: how many teams go from where to where, and which."""
+    moves: Counter[tuple[str, str, str]] = Counter()
+    teams: dict[tuple[str, str, str], list[str]] = {}
+    for t in plan["transitions"]:
+        key = ("team" if t["team"] else "contest", t["before"], t["after"])
+        moves[key] += 1
+        teams.setdefault(key, []).append(t["team"] or plan["contest"])
+    table = _table("what", "is", "will be", "how many", "which")
+    for (what, before, after), count in moves.items():
+        _add(table, what, before, after, count, _some(teams[(what, before, after)]))
+    found = [table] if moves else []
+    if plan["contestChanges"]:
+        changes = _table("of the contest", "will be")
+        for name, value in plan["contestChanges"].items():
+            _add(changes, name.replace("_", " "), _plain(value))
+        found.append(changes)
+    kinds: Counter[tuple[str, str]] = Counter()
+    for course in plan["courses"]:
+        kinds[(course["kind"], "the contest" if course["team"] is None else "teams")] += 1
+    if kinds:
+        courses = _table("begins", "for", "how many")
+        for (kind, who), count in kinds.items():
+            _add(courses, kind, who, count)
+        found.append(courses)
+    times: Counter[tuple[str, str]] = Counter()
+    for course in plan["courses"]:
+        times.update((at, f"{course['kind']}: {step}") for step, at in course["times"].items())
+    if times:
+        comes = _table("when (UTC)", "what", "how many")
+        for (at, what), count in sorted(times.items())[:_SHOWN]:
+            _add(comes, at, what, count)
+        found.append(comes)
+    return found
+
+
+def make_action_notes(plan: Json) -> list[str]:
+    """What to know before it is done."""
+    notes = []
+    if plan["irreversible"]:
+        notes.append(
+            f"FOR GOOD, sooner or later: what these {len(plan['irreversible'])} teams have is"
+            f" deleted: {_some(plan['irreversible'])}. It can be undone until their time is over."
+        )
+    if plan["needsSecond"]:
+        notes.append("Another host has to approve this before anything is done.")
+    return notes
+
+
+def make_operation_line(operation: Json) -> str:
+    """One line on what was asked for."""
+    request = operation["request"]
+    team = f" {request['team']}" if request.get("team") else ""
+    said = f"Operation {operation['number']}: {request['action']}{team} {operation['contest']}"
+    line = f"{said} is {operation['state']}, asked for by {operation['askedBy']}"
+    if operation["approvedBy"]:
+        line += f", approved by {operation['approvedBy']}"
+    return f"{line}."
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table
+
+
+def _add(table: Table, *cells: object) -> None:
+    table.add_row(*(Text(_printable(_plain(cell))) for cell in cells))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)
+
+
+def _some(teams: list[str]) -> str:
+    more = len(teams) - _SHOWN
+    text = ", ".join(teams[:_SHOWN])
+    return f"{text} and {more} more" if more > 0 else text
+
+
+def _printable(text: str) -> str:
+    """Without control characters, which could rewrite what the terminal shows."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

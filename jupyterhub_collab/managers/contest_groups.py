@@ -1,0 +1,159 @@
+"""How the hub's groups are looked at before they are written: one alone, many by small pages.
+
+A group has to be looked at, because `PUT properties` replaces what others keep beside our corner,
+and the hub compares nothing. To read one costs the hub almost what writing it does, on a page of
+its list a quarter of that or less. So where it is known who stands together, a page is read for all
+of them at once, right before they are written; and where it is not known, what is read to find out
+is used as well.
+
+What is read by a page may be a moment older than what is read alone. So it is used at once or not
+at all, and never for a group in which somebody else keeps something: that one is read alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..constants import PROPERTIES_KEY
+from ..errors import CollabError
+from ..hubapi.client import GroupPage, HubClient
+from ..models import HubGroup
+
+PAGE: Final = 20  # groups; written in 0.1 s, by a busy hub in half a second
+WORTH: Final = 6  # a hub that was started anew takes six times as long for a page as for one group
+MANY: Final = 50  # groups whose place is not known; also a page where they are looked for
+FRESH_S: Final = 5.0  # how old a group on a page may be when it is written, by a very busy hub
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a page showed, and when it was asked for."""
+
+    asked_at: float = -math.inf
+    groups: Mapping[str, HubGroup] = field(default_factory=dict)
+
+
+class GroupReader:
+    """Knows where groups stand in the hub's list. One for a hub.
+
+    The list is in the order in which groups were made. So what is not known stands at its end, and
+    places are right until a group is deleted; then they are found anew.
+
+    Parameters
+    ----------
+    clock
+        Seconds that only go forward.
+    """
+
+    def __init__(self, hub: HubClient, *, clock: Callable[[], float]) -> None:
+        self.hub, self._clock = hub, clock
+        self._places: dict[str, int] = {}  # names alone: thousands of groups are not kept
+        self._known_to = 0  # position in the list
+        self._total = 0
+        self.seen = _Seen()  # by the last page that was read to learn places
+
+    def knows(self, groups: Iterable[str]) -> bool:
+        """Whether the places of nearly all of these are known; it is not worth to look for few."""
+        return sum(group not in self._places for group in groups) < MANY
+
+    async def discover(self) -> Collection[str]:
+        """Read on in the list from where it is not known. Which groups are there; none: its end.
+
+        Whoever asks writes these groups next.
+        """
+        self.seen = await self._read(self._known_to, MANY)
+        self._known_to += len(self.seen.groups)
+        return self.seen.groups.keys()
+
+    async def page(self, number: int) -> _Seen:
+        """One of those that `page_of` tells."""
+        return await self._read(number * PAGE, PAGE)
+
+    async def _read(self, offset: int, limit: int) -> _Seen:
+        """Where the hub does not say: nothing, and each group is read alone."""
+        asked_at = self._clock()
+        try:
+            page = await self.hub.read_page(offset, limit)
+        except CollabError as error:
+            log.info("A page of the hub's groups was not read, each is read alone: %s", error)
+            return _Seen()
+        self._note(offset, page)
+        return _Seen(asked_at, {group.name: group for group in page.items})
+
+    def _note(self, offset: int, page: GroupPage) -> None:
+        if page.total < self._total:  # all that stood behind what is gone have moved
+            self._places.clear()
+            self._known_to = 0
+        self._total = page.total
+        self._places.update((group.name, at) for at, group in enumerate(page.items, offset))
+
+    def page_of(self, group: str) -> int | None:
+        """On which page it was when it was seen last."""
+        place = self._places.get(group)
+        return None if place is None else place // PAGE
+
+    def forget(self, group: str) -> None:
+        """It is not where it was."""
+        self._places.pop(group, None)
+
+    def in_order(self, groups: Iterable[str]) -> list[str]:
+        """As they stand in the list, so that those of one page come together; then all others."""
+        return sorted(groups, key=lambda group: self._places.get(group, math.inf))
+
+    def look(self, groups: Iterable[str]) -> Look:
+        """For a batch that is written now."""
+        return Look(self, groups)
+
+    def usable(self, seen: _Seen, group: str) -> HubGroup | None:
+        """What was seen of a group, if that can be relied on."""
+        found = seen.groups.get(group)
+        if found is None or self._clock() - seen.asked_at > FRESH_S:
+            return None
+        return None if found.properties.keys() - {PROPERTIES_KEY} else found
+
+
+class Look:
+    """Groups of one batch, each read when it is asked for. Ends with the batch."""
+
+    def __init__(self, reader: GroupReader, groups: Iterable[str]) -> None:
+        self._reader = reader
+        pages = (reader.page_of(group) for group in groups)
+        counts = Counter(page for page in pages if page is not None)
+        self._worth = frozenset(page for page, count in counts.items() if count >= WORTH)
+        self._read: dict[int, _Seen] = {}
+        self._reading: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._before = reader.seen
+
+    async def read(self, group: str) -> HubGroup | None:
+        """The group as it is; None: there is none of that name.
+
+        Raises
+        ------
+        PermanentError, RetryableError
+            The hub does not say.
+        """
+        found = self._reader.usable(self._before, group)
+        if found is None:
+            found = await self._on_its_page(group)
+        return await self._reader.hub.read_group(group) if found is None else found
+
+    async def _on_its_page(self, group: str) -> HubGroup | None:
+        """If that can be relied on."""
+        page = self._reader.page_of(group)
+        if page is None or page not in self._worth:
+            return None
+        async with self._reading[page]:  # whoever comes first reads it for all
+            if page not in self._read:
+                self._read[page] = await self._reader.page(page)
+        seen = self._read[page]
+        if group not in seen.groups:
+            self._reader.forget(group)
+        return self._reader.usable(seen, group)

@@ -1,0 +1,5 @@
+"""``python -m jupyterhub_collab.services.contests``."""
+
+from .app import ContestsApp
+
+ContestsApp.launch_instance()

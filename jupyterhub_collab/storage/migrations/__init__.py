@@ -1,0 +1,1 @@
+"""How tables came to be what they are, a file a change; alembic reads them."""

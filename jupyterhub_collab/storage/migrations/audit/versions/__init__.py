@@ -1,0 +1,1 @@
+"""In order. What stands here once released is not changed any more: another file changes it."""

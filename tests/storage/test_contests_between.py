@@ -1,0 +1,225 @@
+"""What one transaction does while another is in its middle, on PostgreSQL.
+
+SQLite has one writer at a time, so there is no middle there: `test_contests_teams` shows that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import Engine, create_engine, event, text
+
+from jupyterhub_collab.models.contest_life import OperationState, TeamState
+from jupyterhub_collab.storage.contests import ContestStore, InvitationError, StaleError
+from tests.storage.contest_samples import (
+    AT,
+    LATER,
+    course,
+    invitation,
+    join,
+    operation,
+    plan,
+    put,
+    register,
+    take,
+)
+
+pytestmark = pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+
+class Between:
+    """Does something else, once, before a certain statement of the registry's.
+
+    Attributes
+    ----------
+    has_waited
+        Whether that had to wait for a lock; then the registry goes on first.
+    """
+
+    def __init__(self, url: str, engine: Engine) -> None:
+        self._url, self._engine = url, engine
+        self._pool = ThreadPoolExecutor(1)
+        self.has_waited: bool | None = None
+        self._other: Future[object] | None = None
+
+    async def run(
+        self,
+        first: Awaitable[object],
+        statement: str,
+        other: Callable[[ContestStore], Awaitable[object]],
+    ) -> tuple[object, object]:
+        """What both came to."""
+
+        def interrupt(_c: object, _cursor: object, sql: str, *_more: object) -> None:
+            if sql.startswith(statement) and self._other is None:
+                self._other = self._pool.submit(asyncio.run, self._do(other))
+                self.has_waited = self._wait()
+
+        event.listen(self._engine, "before_cursor_execute", interrupt)
+        try:
+            (result,) = await asyncio.gather(first, return_exceptions=True)
+        finally:
+            event.remove(self._engine, "before_cursor_execute", interrupt)
+        assert self._other is not None, "the statement did not come"
+        return result, await asyncio.wrap_future(self._other)
+
+    async def _do(self, other: Callable[[ContestStore], Awaitable[object]]) -> object:
+        engine = create_engine(self._url)
+        store = ContestStore(engine)
+        try:
+            return await other(store)
+        except (InvitationError, StaleError) as e:
+            return e
+        finally:
+            store.close()
+            engine.dispose()
+
+    def _wait(self) -> bool:
+        """Until the other is done, or waits for a lock. Whether it waits."""
+        engine = create_engine(self._url)
+        try:
+            with engine.connect() as connection:
+                while self._other is not None and not self._other.done():
+                    if connection.execute(WAITING).scalar_one():
+                        return True
+            return False
+        finally:
+            engine.dispose()
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+
+@pytest.fixture
+def between(url: str, engine: Engine) -> Iterator[Between]:
+    made = Between(url, engine)
+    yield made
+    made.close()
+
+
+async def test_declined_while_it_is_approved(registry: ContestStore, between: Between) -> None:
+    await put(registry, teams=["ocean"])
+    kept = await registry.propose(operation())
+    approved = replace(kept, state=OperationState.RUNNING, approved_by="second")
+    result, _ = await between.run(
+        registry.commit(plan(1, course("ocean")), approved, at=AT),
+        "UPDATE contest_operations",
+        lambda store: store.end_operation(kept.number, OperationState.DECLINED, at=AT),
+    )
+    assert isinstance(result, StaleError)
+    assert not between.has_waited
+    found = await registry.operation(kept.number)
+    assert found is not None
+    assert found.state is OperationState.DECLINED
+    assert await registry.courses("sea") == {}
+
+
+async def test_leaving_while_made_captain(registry: ContestStore, between: Between) -> None:
+    await put(registry)
+    await register(registry, "ocean", "ada", "bob")
+    _, left = await between.run(
+        registry.update_team("ocean", {"captain": "bob"}, captain_entry="bob"),
+        "UPDATE contest_teams",
+        lambda store: store.remove_member("ocean", "bob"),
+    )
+    assert between.has_waited
+    assert isinstance(left, StaleError)
+    assert [m.entry for m in (await registry.members(["ocean"]))["ocean"]] == ["ada", "bob"]
+
+
+async def test_joining_while_the_agreement_is_accepted(
+    registry: ContestStore, between: Between
+) -> None:
+    """Else the hub's group could be written after the join, and before anybody knew of the rest."""
+    await put(registry, teams=["ocean"])
+    await between.run(
+        registry.accept_agreement("sea", "1", "ada", at=AT, entry="ada"),
+        "SELECT contest_members",
+        lambda store: store.add_member(join("ocean", "ada")),
+    )
+    assert between.has_waited
+
+
+async def test_a_step_while_an_action_is_written(registry: ContestStore, between: Between) -> None:
+    await put(registry, teams=["ocean"], team_state=TeamState.ACTIVE)
+    await registry.commit(plan(1, course("ocean")), operation("k1"), at=AT)
+    now = await registry.course("sea", "ocean")
+    assert now is not None
+    result, went_on = await between.run(
+        registry.commit(plan(2, course("ocean")), operation("k2"), at=AT),
+        "DELETE FROM contest_courses",
+        lambda store: store.step_done(now, due_at=LATER, at=AT, team_values={"round": 2}),
+    )
+    assert not isinstance(result, BaseException)
+    assert between.has_waited
+    assert went_on is False
+    after = await registry.course("sea", "ocean")
+    assert after is not None
+    assert after.step == 0
+    ocean = await registry.team("ocean")
+    assert ocean is not None
+    assert ocean.round == 0
+
+
+async def test_a_manifest_while_a_step_is_done(registry: ContestStore, between: Between) -> None:
+    """What the step wrote is not written over by what was read before it."""
+    made = await put(registry, teams=["ocean"])
+    await registry.commit(plan(1, course("ocean")), operation(), at=AT)
+    now, ocean = await registry.course("sea", "ocean"), await registry.team("ocean")
+    assert now is not None
+    assert ocean is not None
+    _, applied = await between.run(
+        registry.step_done(now, due_at=LATER, at=AT, team_values={"round": 2}),
+        "UPDATE contest_teams",
+        lambda store: store.put_contest(
+            made, [replace(ocean, title="x")], {}, expected_generation=2, by="host", at=AT
+        ),
+    )
+    assert between.has_waited
+    assert isinstance(applied, StaleError)
+    after = await registry.team("ocean")
+    assert after is not None
+    assert (after.round, after.title) == (2, None)
+
+
+async def test_joining_while_a_contest_is_being_frozen(
+    registry: ContestStore, between: Between
+) -> None:
+    """Who was let in by a look before the freeze is not in after it."""
+    made = await put(registry, teams=["ocean"])
+    _, joined = await between.run(
+        registry.put_contest(
+            replace(made, is_frozen=True), [], {}, expected_generation=1, by="host", at=AT
+        ),
+        "UPDATE contest_contests",
+        lambda store: store.add_member(join("ocean", "ada")),
+    )
+    assert between.has_waited
+    assert isinstance(joined, StaleError)
+    assert (await registry.members(["ocean"]))["ocean"] == ()
+
+
+async def test_merging_while_the_invitation_is_used(
+    registry: ContestStore, between: Between
+) -> None:
+    await put(registry)
+    for team in ("ocean", "river"):
+        await register(registry, team, team)
+    await registry.put_invitation(invitation(1))
+    _, merged = await between.run(
+        take(registry, 1, "ada"),
+        "UPDATE contest_invitations",
+        lambda store: store.merge_teams(
+            "river", "ocean", token_sha256=f"{1:064x}", by="river", at=AT
+        ),
+    )
+    assert between.has_waited
+    assert isinstance(merged, InvitationError)
+    river = await registry.team("river")
+    assert river is not None
+    assert river.state is TeamState.INVITED
