@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.services.conftest import make_provisioner
-from tests.storage.conftest import postgresql, url
+from tests.storage.conftest import postgresql, postgresql_url, url
 
-__all__ = ["make_provisioner", "postgresql", "url"]
+__all__ = ["make_provisioner", "postgresql", "postgresql_url", "url"]
 
 _HEALED: list[tuple[str, float]] = []
 _FIGURES: list[str] = []

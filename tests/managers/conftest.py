@@ -1,5 +1,5 @@
 """A PostgreSQL server of these tests' own."""
 
-from tests.storage.conftest import postgresql
+from tests.storage.conftest import postgresql, postgresql_url
 
-__all__ = ["postgresql"]
+__all__ = ["postgresql", "postgresql_url"]

@@ -29,10 +29,10 @@ from jupyterhub_collab.models.contest_life import (
 )
 from jupyterhub_collab.policy.contest_actions import hash_plan
 from jupyterhub_collab.storage.contests import ContestStore, StaleError
-from tests.storage.conftest import engine, postgresql, registry, stores, url
+from tests.storage.conftest import engine, postgresql, postgresql_url, registry, stores, url
 from tests.storage.contest_samples import AT, put, rules
 
-__all__ = ["engine", "postgresql", "registry", "stores", "url"]
+__all__ = ["engine", "postgresql", "postgresql_url", "registry", "stores", "url"]
 DAY = timedelta(days=1)
 
 

@@ -1,6 +1,7 @@
 """A database of each kind: SQLite in a file, and a PostgreSQL server of the tests' own."""
 
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -8,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import MetaData, create_engine
+from sqlalchemy import NullPool, create_engine, text
 
 from jupyterhub_collab.storage.contests import ContestStore
 
@@ -61,18 +62,23 @@ def postgresql(tmp_path_factory):
         shutil.rmtree(folder)
 
 
+@pytest.fixture
+def postgresql_url(postgresql):
+    """A database of this test's own, gone with it whoever is still at work in it."""
+    name = f"test_{secrets.token_hex(8)}"
+    server = create_engine(postgresql, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield postgresql.replace("/postgres?", f"/{name}?")
+    with server.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request, tmp_path):
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/test.sqlite"
-        return
-    found = request.getfixturevalue("postgresql")
-    yield found
-    engine = create_engine(found)
-    tables = MetaData()
-    tables.reflect(engine)
-    tables.drop_all(engine)
-    engine.dispose()
+        return f"sqlite:///{tmp_path}/test.sqlite"
+    return request.getfixturevalue("postgresql_url")
 
 
 @pytest.fixture

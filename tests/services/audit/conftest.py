@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.services.audit.running import AuditService
-from tests.storage.conftest import engine, postgresql, url
+from tests.storage.conftest import engine, postgresql, postgresql_url, url
 
-__all__ = ["engine", "postgresql", "url"]
+__all__ = ["engine", "postgresql", "postgresql_url", "url"]
 
 
 @pytest.fixture

@@ -10,42 +10,27 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import MetaData, create_engine
 
 from tests.services.contests.manifests import manifest
 from tests.services.contests.running import ContestsService
 from tests.services.running import wait_until
-from tests.storage.conftest import postgresql
+from tests.storage.conftest import postgresql, postgresql_url, url
 
-__all__ = ["postgresql"]
+__all__ = ["postgresql", "postgresql_url", "url"]
 
 CONTEST = "relay"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/shared.sqlite"
-        return
-    found: str = request.getfixturevalue("postgresql")
-    yield found
-    engine = create_engine(found)
-    tables = MetaData()
-    tables.reflect(engine)
-    tables.drop_all(engine)
-    engine.dispose()
-
-
 @pytest.fixture
 def two(
-    contests: ContestsService, database_url: str, tmp_path: Path
+    contests: ContestsService, url: str, tmp_path: Path
 ) -> Iterator[tuple[ContestsService, ContestsService]]:
     """Beside the session's own, on the same hub, with a registry of theirs."""
     both = tuple(
         ContestsService(
             contests.hub,
             tmp_path / name,
-            database_url=database_url,
+            database_url=url,
             provisioner_url=contests.provisioner_url,
         )
         for name in ("first", "second")
