@@ -121,6 +121,12 @@ def users_of(team: str) -> tuple[str, ...]:
     return tuple(f"{team}--{n}" for n in range(MEMBERS))
 
 
+class LargeHub(RealHub):
+    """With as many as 25,000 users."""
+
+    start_timeout_s = 600.0
+
+
 async def stall_s(hub: RealHub) -> float:
     """The longest stall of the hub's loop since it was asked the last time."""
     async with aiohttp.ClientSession() as session, session.get(f"{hub.url}/bench/stall") as answer:
@@ -226,7 +232,7 @@ async def forget(projection: Projection, hub: HubClient) -> None:
 
 
 async def measure(folder: Path, phases: dict[str, Phase]) -> None:
-    ours, peer = (RealHub(folder / name, more=STALL) for name in ("ours", "peer"))
+    ours, peer = (LargeHub(folder / name, more=STALL) for name in ("ours", "peer"))
     engine = create_engine(f"sqlite:///{folder}/contests.sqlite")
     store = ContestStore(engine)
     store.upgrade()

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 ROOT: Final = Path(__file__).parents[1]
-START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 30.0
 #: What writes teams needs; the shape of a service's role.
 REGISTRY_SCOPES: Final = ("list:groups", "read:groups", "admin:groups", "groups", "admin:users")
@@ -68,6 +67,8 @@ class RealHub:
         Where the hub's process looks for modules first.
     program
         The module that is run.
+    start_timeout_s
+        Seconds until it must answer; with tens of thousands of users it takes longer.
     """
 
     folder: Path
@@ -80,6 +81,7 @@ class RealHub:
     process: subprocess.Popen[bytes] | None = None
     python_path: ClassVar[tuple[Path, ...]] = (ROOT,)
     program: ClassVar[str] = "jupyterhub"
+    start_timeout_s: ClassVar[float] = 60.0
 
     @property
     def api_url(self) -> str:
@@ -134,7 +136,7 @@ class RealHub:
                 start_new_session=True,
                 env=self.environment(),
             )
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + self.start_timeout_s
         while not self._is_ready():
             if not self.is_running or time.monotonic() > deadline:
                 self.kill()
