@@ -1,31 +1,19 @@
-"""Wiring: the one place that builds managers from their parts."""
+"""Wiring that every service needs. Nothing here reaches the cluster, nor loads what does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Engine as DatabaseEngine
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from .auditapi import Emitter, NoRecorder, Recorder
+from .auditapi import Emitter
 from .errors import PermanentError
 from .hubapi.client import HubClient
-from .kube.client import KubeClient
-from .kube.informer import Change
-from .kube.kinds import kind_named
-from .managers.tenancy import GroupReader, TenancyManager, TenancySettings
-from .managers.tenancy_audit import TenancyTeller
-from .managers.tenancy_status import TeamStatus
-from .manifests.team_name import former_kinds_of_names, kinds_of_names
-from .models import Platform
-from .reconcile.engine import Engine, Outcome
-from .reconcile.observed import ClusterView
 
 
 def make_database_engine(url: str, *, what: str) -> DatabaseEngine:
@@ -55,24 +43,6 @@ def make_database_engine(url: str, *, what: str) -> DatabaseEngine:
             f"The address of {what} database cannot be used ({type(e).__name__}). It looks"
             " like sqlite:////path or postgresql+psycopg://user@host/name."
         ) from e
-
-
-async def make_kube_client(
-    kubeconfig: Path | str | None,
-    *,
-    timeout_s: float = 30.0,
-    on_request: Callable[[str, str, int], None] | None = None,
-) -> KubeClient:
-    """Client of the cluster that a kubeconfig names; None: the one this pod runs in.
-
-    Raises
-    ------
-    PermanentError
-        It cannot be told which cluster, or as whom.
-    """
-    if kubeconfig is None:
-        return KubeClient.in_cluster(timeout_s=timeout_s, on_request=on_request)
-    return await KubeClient.from_kubeconfig(kubeconfig, timeout_s=timeout_s, on_request=on_request)
 
 
 def make_hub_client(
@@ -108,58 +78,3 @@ def make_emitter(url: str, *, token_file: str, spool: str, ca_file: str = "") ->
         now=lambda: datetime.now(timezone.utc),
         ca_file=Path(ca_file) if ca_file else None,
     )
-
-
-@dataclass(frozen=True)
-class Tenancy:
-    """The tenancy manager, the caches it looks at, and who tells the audit log of its work."""
-
-    manager: TenancyManager
-    view: ClusterView
-    teller: TenancyTeller
-
-
-def make_tenancy(
-    kube: KubeClient,
-    groups: GroupReader,
-    platform: Platform,
-    *,
-    settings: TenancySettings | None = None,
-    on_ready: Callable[[TeamStatus, Mapping[str, Any]], None] = lambda _status, _namespace: None,
-    on_pass: Callable[[str, float, Outcome | None], None] = lambda _team, _seconds, _outcome: None,
-    informer_options: Mapping[str, Any] | None = None,
-    recorder: Recorder | None = None,
-) -> Tenancy:
-    """All that keeps teams' namespaces. `recorder`: what is told of it; None: nobody."""
-    manager: TenancyManager | None = None
-
-    def on_drift(team: str, change: Change) -> None:
-        if manager is not None:
-            manager.on_drift(team, change)
-
-    view = ClusterView(
-        kube,
-        hub_id=platform.hub_id,
-        namespace_prefix=platform.namespace_prefix,
-        on_drift=on_drift,
-        informer_options=informer_options,
-        more_kinds=tuple(map(kind_named, kinds_of_names(platform))),
-        former_kinds=tuple(map(kind_named, former_kinds_of_names(platform))),
-    )
-    teller = TenancyTeller(recorder or NoRecorder(), view)
-
-    def on_end(team: str, seconds: float, outcome: Outcome | None) -> None:
-        if manager is not None:
-            teller.on_pass(team, manager.status(team), outcome)
-        on_pass(team, seconds, outcome)
-
-    manager = TenancyManager(
-        Engine(kube, view, on_step=teller.on_step),
-        view,
-        groups,
-        platform,
-        settings=settings,
-        on_ready=on_ready,
-        on_pass=on_end,
-    )
-    return Tenancy(manager, view, teller)

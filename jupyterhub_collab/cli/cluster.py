@@ -10,12 +10,12 @@ import typer
 import yaml
 
 from ..errors import UserError
-from ..factory import make_kube_client
 from ..manifests.guard import make_guard
 from ..manifests.manifest import Manifest
 from ..manifests.rbac import make_rbac
 from ..models import Platform
 from ..platform_file import make_platform
+from ..tenancy_factory import make_kube_client
 from .up.ground import Ground
 from .up.ground import make_platform as make_platform_of_run
 

@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 
 from ..errors import UserError
-from ..factory import make_kube_client
 from ..hubapi.client import HubClient, to_api_url
 from ..managers.recovery import Recovered, RecoveryManager
+from ..tenancy_factory import make_kube_client
 from .contests_service import HUB_URL_VARIABLE, HubUrl, TokenFile, read_token
 
 

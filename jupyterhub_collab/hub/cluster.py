@@ -20,10 +20,10 @@ from typing import Any, Final, TypeVar
 
 from .. import constants
 from ..errors import RetryableError
-from ..factory import make_kube_client
 from ..kube.client import KubeClient
 from ..kube.errors import ConflictError, NotFoundError, PermanentKubeError
 from ..kube.kinds import POD
+from ..tenancy_factory import make_kube_client
 from ..timeouts import TIMED_OUT, timeout
 from .reflector import EventFeed, PodCache, PodView
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jupyterhub_collab import factory
+from jupyterhub_collab import factory, tenancy_factory
 from jupyterhub_collab.constants import LABEL_HUB, LABEL_MANAGED_BY, MANAGED_BY
 from jupyterhub_collab.kube import kinds
 from jupyterhub_collab.kube.informer import label_selector
@@ -59,10 +59,10 @@ async def test_at_rest_nothing_is_asked_and_a_start_takes_one_list_a_kind(
     hub.publish({"contest.reef": {"collab": CONTEST}, **teams, **others})
     async with (
         hub.running(),
-        await factory.make_kube_client(kubeconfig, on_request=count) as kube,
+        await tenancy_factory.make_kube_client(kubeconfig, on_request=count) as kube,
         factory.make_hub_client(hub.api_url, "token") as groups,
     ):
-        tenancy = factory.make_tenancy(
+        tenancy = tenancy_factory.make_tenancy(
             kube,
             groups,
             platform,

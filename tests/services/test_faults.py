@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jupyterhub_collab import factory
+from jupyterhub_collab import tenancy_factory
 from jupyterhub_collab.constants import POLICY_DENY_ALL
 from jupyterhub_collab.kube import kinds
 from jupyterhub_collab.kube.client import KubeClient
@@ -64,7 +64,7 @@ async def running(
         # A request that nobody answers is given up soon.
         client = KubeClient(proxy.configuration(), timeout_s=3)
         kube = await stack.enter_async_context(client)
-        tenancy = factory.make_tenancy(
+        tenancy = tenancy_factory.make_tenancy(
             kube,
             Groups(teams),
             platform,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jupyterhub_collab import factory
+from jupyterhub_collab import tenancy_factory
 from jupyterhub_collab.constants import POLICY_DENY_ALL
 from jupyterhub_collab.errors import RetryableError
 from jupyterhub_collab.kube import kinds
@@ -56,7 +56,7 @@ async def running(
         proxy = await stack.enter_async_context(FaultProxy(ground[1], certificate=pair))
         path = kubeconfig_for(proxy, folder / "kubeconfig", ca=bundle)
         kube = await stack.enter_async_context(await KubeClient.from_kubeconfig(path))
-        tenancy = factory.make_tenancy(
+        tenancy = tenancy_factory.make_tenancy(
             kube,
             Groups([team]),
             ground[0],

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from traitlets import Float, Integer, Unicode, default
 
-from ... import __version__, factory
+from ... import __version__, factory, tenancy_factory
 from ...auditapi import NoRecorder, Recorder
 from ...constants import PROVISIONER_LEASE_NAME
 from ...errors import PermanentError
@@ -141,7 +141,7 @@ class ProvisionerApp(ServiceApplication):
         metrics = Metrics()
         async with AsyncExitStack() as stack:
             kube = await stack.enter_async_context(
-                await factory.make_kube_client(
+                await tenancy_factory.make_kube_client(
                     self.kubeconfig or None, on_request=metrics.on_request
                 )
             )
@@ -150,7 +150,7 @@ class ProvisionerApp(ServiceApplication):
             )
             recorder = await self._open_recorder(stack)
             webhook: Webhook | None = None
-            tenancy = factory.make_tenancy(
+            tenancy = tenancy_factory.make_tenancy(
                 kube,
                 groups,
                 platform,
