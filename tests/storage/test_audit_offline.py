@@ -198,14 +198,19 @@ def test_tampering_on_both_sides_of_the_mark_is_found(
 ) -> None:
     """Also where events have no rows yet; they are checked all the same."""
     move_mark(written, 1200)
-    assert written.verify().findings == ()
-    assert written.verify(processes=2).findings == ()
     written.execute(statement)
     first = written.verify().first_bad
     assert first is not None
     assert first.is_exact
     assert first.first == event if event > 0 else 1180 < first.first <= 1200
-    assert first == written.verify(processes=2).first_bad
+    if written.engine.dialect.name == "sqlite":  # processes take long to start, and read alike
+        assert first == written.verify(processes=2).first_bad
+
+
+def test_a_mark_that_lies_behind_is_no_tampering(written: Written) -> None:
+    move_mark(written, 1200)
+    assert written.verify().findings == ()
+    assert written.verify(processes=2).findings == ()
 
 
 def test_a_mark_that_lies_far_back_is_told(
