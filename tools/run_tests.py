@@ -1,8 +1,7 @@
-"""Every test, in five parts at once.
+"""Every test, in parts, as many at once as keep two cores busy.
 
-On a real node; on a real API or in a browser; log-ins; services; all others. Most of what the
-first two do is waiting for their clusters, which are two in any case; most of what the others do
-is starting hubs.
+On a real node, and on a real API or in a browser: most of what these two do is waiting for their
+clusters. Others by folders, the longest first; most of what they do is starting hubs.
 With arguments it is one pytest, given those.
 
 The first part's lines are shown as they come, those of the others when all are done. However it
@@ -18,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import BinaryIO
@@ -26,16 +26,23 @@ import left_processes
 
 REAL = "api or node or browser"
 OTHERS = f"not ({REAL}) and not campaign"
-LOGINS = ("tests/auth", "tests/audit_reading", "tests/storage", "tests/notices")
-SERVICES = ("tests/services", "tests/contest_pages", "tests/archives", "tests/walk")
+FOLDERS = (
+    ("tests/hub",),
+    ("tests/auth",),
+    ("tests/storage", "tests/audit_reading"),
+    ("tests/services",),
+    ("tests/walk", "tests/archives", "tests/contest_pages", "tests/notices"),
+    ("tests/cli", "tests/managers"),
+)
 SHOWN = ("-m", "node and not campaign")
 BESIDE = (
     ("-m", "(api or browser) and not node and not campaign"),
-    ("-m", OTHERS, *(f"--ignore={path}" for path in (*LOGINS, *SERVICES))),
-    ("-m", OTHERS, *LOGINS),
-    ("-m", OTHERS, *SERVICES),
+    *(("-m", OTHERS, *folders) for folders in FOLDERS),
+    ("-m", OTHERS, *(f"--ignore={folder}" for folders in FOLDERS for folder in folders)),
 )
+AT_ONCE = 5
 COMMAND = (sys.executable, "-m", "pytest")
+POLL_S = 0.5
 END_TIMEOUT_S = 120  # of fixtures, after SIGTERM
 
 
@@ -63,11 +70,15 @@ def run() -> list[int]:
     """All parts; their exit codes."""
     with ExitStack() as stack:
         outputs = [None, *(stack.enter_context(tempfile.TemporaryFile()) for _ in BESIDE)]
-        started = [
-            start(part, output) for part, output in zip((SHOWN, *BESIDE), outputs, strict=True)
-        ]
+        waiting = deque(zip((SHOWN, *BESIDE), outputs, strict=True))
+        started: list[subprocess.Popen[bytes]] = []
         try:
-            return [process.wait() for process in started]
+            while waiting or any(process.poll() is None for process in started):
+                if waiting and sum(process.poll() is None for process in started) < AT_ONCE:
+                    started.append(start(*waiting.popleft()))
+                else:
+                    time.sleep(POLL_S)
+            return [process.returncode for process in started]
         finally:
             for process in started:
                 if process.poll() is None:
