@@ -163,12 +163,12 @@ class NoticeCourier:
         for way in self._ways:
             await self.bring_once(way)
             await self.bring_again_once(way)
-        await self._store.settle_notices(way.name for way in self._ways)
+        await self._store.deliveries.settle(way.name for way in self._ways)
 
     async def write_once(self) -> None:
         """Write what is to be told now, and end what is over or done. Raises CollabError."""
         now = self._now()
-        for contest in await self._store.readable_contests():
+        for contest in await self._store.contests():
             try:
                 notices = tuple(closing_notices(contest, closes_of(contest, now), now=now))
             except Exception:  # whatever is wrong with one contest, the others are told
@@ -183,8 +183,8 @@ class NoticeCourier:
             for number, notice in page:
                 if self._is_over(notice, now):
                     log.warning("Notice %s is over before it was brought everywhere", number)
-                    await self._store.give_up_notice(number, names, why=_OVER, at=now)
-        await self._store.settle_notices(names)
+                    await self._store.deliveries.give_up(number, names, why=_OVER, at=now)
+        await self._store.deliveries.settle(names)
 
     async def bring_once(self, way: _Way) -> None:
         """Try everybody on a way who was not tried yet. Raises CollabError."""
@@ -236,7 +236,7 @@ class NoticeCourier:
             if error is not None and not isinstance(error, CollabError):
                 log.error("A defect in the way %s", lane.way.name, exc_info=error)
             lane.way.failures, lane.way.away_until = 0, None
-            await self._store.put_deliveries(self._outcome(letter, error))
+            await self._store.deliveries.put(self._outcome(letter, error))
             # Not before: whoever is ended meanwhile keeps it at their end.
             del lane.running[task]
             if (sheet := letter.sheet) is not None:
@@ -282,7 +282,7 @@ class NoticeCourier:
         """Keep that everybody was tried, once that is so."""
         if sheet.is_whole and not sheet.left:
             mark = Delivery(sheet.number, way.name, EVERYBODY, self._now(), DeliveryState.DONE)
-            await self._store.put_deliveries([mark])
+            await self._store.deliveries.put([mark])
 
     def _is_away(self, way: _Way) -> bool:
         return way.away_until is not None and self._now() < way.away_until
@@ -297,18 +297,18 @@ class NoticeCourier:
         log.warning("Nobody can be told on %s for now: %s", way.name, error)
 
     async def _contests(self) -> Mapping[str, ContestRecord]:
-        return {contest.id: contest for contest in await self._store.readable_contests()}
+        return {contest.id: contest for contest in await self._store.contests()}
 
     async def _new_letters(self, way: _Way) -> AsyncGenerator[_Letter, None]:
         """To everybody on a way who was not tried yet, notice by notice."""
         contests, now, after = await self._contests(), self._now(), 0
-        while page := await self._store.open_notices(way.name, after=after, limit=_PAGE):
+        while page := await self._store.deliveries.open_notices(way.name, after=after, limit=_PAGE):
             after = page[-1][0]
             for number, notice in page:
                 contest = contests.get(notice.contest)
                 if contest is None or self._is_over(notice, now):
                     continue
-                known = await self._store.deliveries(number, way.name)
+                known = await self._store.deliveries.of(number, way.name)
                 message = NoticeMessage(number, notice, contest.manifest.contest.title)
                 if not way.channel.is_per_team:
                     if EVERYBODY not in known:
@@ -330,7 +330,7 @@ class NoticeCourier:
     async def _due_letters(self, way: _Way) -> AsyncGenerator[_Letter, None]:
         """To those on whom it failed, the longest due first."""
         contests, now = await self._contests(), self._now()
-        for delivery, notice in await self._store.due_deliveries(way.name, now, limit=_PAGE):
+        for delivery, notice in await self._store.deliveries.due(way.name, now, limit=_PAGE):
             contest = contests.get(notice.contest)
             if contest is None or self._is_over(notice, now):
                 continue
@@ -343,7 +343,7 @@ class NoticeCourier:
             if one:
                 addresses = tuple(a for a in addresses if _recipient_of(team, a).endswith(one))
             if not addresses:  # they are in the team no more
-                await self._store.put_deliveries([replace(delivery, state=DeliveryState.DONE)])
+                await self._store.deliveries.put([replace(delivery, state=DeliveryState.DONE)])
                 continue
             yield _Letter(replace(message, team=team, recipients=addresses), delivery)
 

@@ -6,20 +6,18 @@ it was given up, and for a way that everybody on it was tried on.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection, Row, and_, delete, exists, func, insert, select, update
 
-from ..errors import PermanentError
-from ..models.contest_life import ContestRecord, Notice
+from ..models.contest_life import Notice
 from . import contest_tables as tables
 from .contest_notices import to_notice
 from .contest_records import EVERYBODY, Delivery, DeliveryState
-from .contest_rows import from_us, to_contest, to_us
+from .contest_rows import from_us, to_us
+from .contest_transactions import ContestTransactions
 
-log = logging.getLogger(__name__)
 _WAITING, _DONE, _GIVEN_UP = (
     DeliveryState.WAITING.value,
     DeliveryState.DONE.value,
@@ -27,18 +25,53 @@ _WAITING, _DONE, _GIVEN_UP = (
 )
 
 
-def list_readable_contests(connection: Connection) -> tuple[ContestRecord, ...]:
-    """All whose manifests can be read, by id: one that cannot must not silence the others."""
-    found = []
-    for row in connection.execute(select(tables.contests).order_by(tables.contests.c.id)):
-        try:
-            found.append(to_contest(row))
-        except (PermanentError, ValueError) as error:
-            log.error("Notices of the contest %s wait: %s", row.id, error)
-    return tuple(found)
+class DeliveryStore:
+    """They, of one registry. Each method raises DatabaseError where its database does not answer;
+    those that write raise NotHolderError for whoever lost the lease."""
+
+    def __init__(self, db: ContestTransactions) -> None:
+        self._db = db
+
+    async def open_notices(
+        self, channel: str, *, after: int, limit: int
+    ) -> tuple[tuple[int, Notice], ...]:
+        """Notices by number, of which not everybody on a way was tried yet."""
+        return await self._db.read(_list_open, channel, after, limit)
+
+    async def due(
+        self, channel: str, now: datetime, *, limit: int
+    ) -> tuple[tuple[Delivery, Notice], ...]:
+        """Who is to be tried again on a way, the longest due first."""
+        return await self._db.read(_list_due, channel, now, limit)
+
+    async def of(self, notice: int, channel: str) -> Mapping[str, Delivery]:
+        """How far a notice has come on a way, by recipient."""
+        return await self._db.read(_list_of, notice, channel)
+
+    async def undone(self, contest: str, *, limit: int) -> tuple[tuple[Notice, Delivery], ...]:
+        """Whom a contest's notices did not reach (yet), the newest notice first."""
+        return await self._db.read(_list_undone, contest, limit)
+
+    async def count_undone(self) -> Mapping[DeliveryState, int]:
+        """How many wait for a notice, and for how many one was given up."""
+        return await self._db.read(_count_undone)
+
+    async def put(self, deliveries: Iterable[Delivery]) -> None:
+        """Each in place of the one before."""
+        await self._db.write(_put, tuple(deliveries))
+
+    async def give_up(
+        self, notice: int, channels: Iterable[str], *, why: str, at: datetime
+    ) -> None:
+        """Nobody is tried again on any way, nor for the first time on these."""
+        await self._db.write(_give_up, notice, tuple(channels), why, at)
+
+    async def settle(self, channels: Iterable[str]) -> int:
+        """Notices for which nothing is left to do on these ways are delivered; how many."""
+        return await self._db.write(_settle, tuple(channels))
 
 
-def list_open(
+def _list_open(
     connection: Connection, channel: str, after: int, limit: int
 ) -> tuple[tuple[int, Notice], ...]:
     """Notices by number from `after` on, of which not everybody on this way was tried yet."""
@@ -49,7 +82,7 @@ def list_open(
     return tuple((row.number, to_notice(row)) for row in rows)
 
 
-def list_due(
+def _list_due(
     connection: Connection, channel: str, now: datetime, limit: int
 ) -> tuple[tuple[Delivery, Notice], ...]:
     """Who is to be tried again on this way, the longest due first."""
@@ -65,14 +98,14 @@ def list_due(
     return tuple((_to_delivery(row), to_notice(row)) for row in connection.execute(wanted))
 
 
-def list_deliveries(connection: Connection, notice: int, channel: str) -> dict[str, Delivery]:
+def _list_of(connection: Connection, notice: int, channel: str) -> dict[str, Delivery]:
     """Of one notice on one way, by recipient."""
     d = tables.deliveries.c
     mine = select(tables.deliveries).where(d.notice == notice, d.channel == channel)
     return {row.recipient: _to_delivery(row) for row in connection.execute(mine)}
 
 
-def list_undone(
+def _list_undone(
     connection: Connection, contest: str, limit: int
 ) -> tuple[tuple[Notice, Delivery], ...]:
     """Whom notices of a contest did not reach (yet), the newest notice first."""
@@ -88,14 +121,14 @@ def list_undone(
     return tuple((to_notice(row), _to_delivery(row)) for row in connection.execute(wanted))
 
 
-def count_undone(connection: Connection) -> dict[DeliveryState, int]:
+def _count_undone(connection: Connection) -> dict[DeliveryState, int]:
     """How many wait, and how many were given up."""
     d = tables.deliveries.c
     wanted = select(d.state, func.count()).where(d.state != _DONE).group_by(d.state)
     return {DeliveryState(state): count for state, count in connection.execute(wanted)}
 
 
-def put_deliveries(connection: Connection, deliveries: Iterable[Delivery]) -> None:
+def _put(connection: Connection, deliveries: Iterable[Delivery]) -> None:
     """Each in place of the one before."""
     d = tables.deliveries.c
     for delivery in deliveries:
@@ -118,7 +151,7 @@ def put_deliveries(connection: Connection, deliveries: Iterable[Delivery]) -> No
         connection.execute(insert(tables.deliveries), [row])
 
 
-def give_up(
+def _give_up(
     connection: Connection, notice: int, channels: Iterable[str], why: str, at: datetime
 ) -> None:
     """Whoever waits for a notice waits no more, nor whoever was not tried."""
@@ -127,7 +160,7 @@ def give_up(
     connection.execute(mine.values(state=_GIVEN_UP))
     marked = select(d.channel).where(d.notice == notice, d.recipient == EVERYBODY)
     there = set(connection.execute(marked).scalars())
-    put_deliveries(
+    _put(
         connection,
         [
             Delivery(notice, name, EVERYBODY, at, DeliveryState.GIVEN_UP, why=why)
@@ -136,7 +169,7 @@ def give_up(
     )
 
 
-def settle(connection: Connection, channels: tuple[str, ...]) -> int:
+def _settle(connection: Connection, channels: tuple[str, ...]) -> int:
     """Notices for which nothing is left to do on these ways are delivered; how many."""
     n, d = tables.notices.c, tables.deliveries.c
     of_it = d.notice == n.number

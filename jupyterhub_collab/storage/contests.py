@@ -11,10 +11,9 @@ import copy
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Engine
 
 from ..models import RosterEntry
 from ..models.contest_life import (
@@ -33,11 +32,11 @@ from ..models.contest_life import (
     Transition,
 )
 from . import contest_courses as _courses
-from . import contest_deliveries as _deliveries
 from . import contest_manifests as _manifests
 from . import contest_notices as _notices
 from . import contest_operations as _operations
 from . import contest_teams as _teams
+from .contest_deliveries import DeliveryStore
 from .contest_errors import (
     AlreadyInError,
     FullError,
@@ -47,7 +46,6 @@ from .contest_errors import (
     TakenError,
     UnreadableError,
 )
-from .contest_lease import check_term
 from .contest_migration import upgrade
 from .contest_operations import DECLINED_BY
 from .contest_records import (
@@ -59,7 +57,8 @@ from .contest_records import (
     TeamInvitation,
     UnreadableContest,
 )
-from .database import TIMEOUT_S, Database
+from .contest_transactions import ContestTransactions
+from .database import TIMEOUT_S
 
 __all__ = [
     "DECLINED_BY",
@@ -81,12 +80,6 @@ __all__ = [
 ]
 log = logging.getLogger(__name__)
 
-_NAME: Final = "The team registry"
-_WHOLE_S: Final = 120.0  # what concerns all of a contest: a second or two of 5,000 teams at rest
-
-T = TypeVar("T")
-P = ParamSpec("P")
-
 
 class ContestStore:
     """The registry in one database. Close it when done; the engine stays open.
@@ -96,14 +89,8 @@ class ContestStore:
 
     def __init__(self, engine: Engine, *, timeout_s: float = TIMEOUT_S) -> None:
         self._engine = engine
-        self._is_sqlite = engine.dialect.name == "sqlite"
-        self._reading = Database(engine, _NAME, timeout_s=timeout_s)
-        # SQLite has one writer at a time: here they queue, and there they would wait in rounds of
-        # 0.1 s, each for as long as others are luckier.
-        threads = 1 if self._is_sqlite else None
-        self._writing = Database(engine, _NAME, timeout_s=timeout_s, threads=threads)
+        self._db = ContestTransactions(engine, timeout_s=timeout_s)
         self._told: dict[str, str] = {}  # unreadable contests, so that each is said once
-        self._term: Callable[[], int] | None = None
 
     def fenced(self, term: Callable[[], int]) -> ContestStore:
         """The same registry for whoever works under the lease, in that term of it.
@@ -111,8 +98,13 @@ class ContestStore:
         Writes raise NotHolderError once somebody else has had the lease.
         """
         other = copy.copy(self)
-        other._term = term
+        other._db = self._db.fenced(term)
         return other
+
+    @property
+    def deliveries(self) -> DeliveryStore:
+        """How far notices have come on the ways on which they leave the hub."""
+        return DeliveryStore(self._db)
 
     def upgrade(self) -> None:
         """Bring the tables to this version (alembic). Two processes may do so at once.
@@ -127,57 +119,13 @@ class ContestStore:
 
     def close(self) -> None:
         """End the threads."""
-        self._reading.close()
-        self._writing.close()
-
-    async def _read(
-        self,
-        work: Callable[Concatenate[Connection, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        return await self._reading.run(lambda connection: work(connection, *args, **kwargs))
-
-    async def _write(
-        self,
-        work: Callable[Concatenate[Connection, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        return await self._write_within(None, lambda c: work(c, *args, **kwargs))
-
-    async def _write_whole(
-        self,
-        work: Callable[Concatenate[Connection, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        """Of all of a contest: it may take longer."""
-        return await self._write_within(_WHOLE_S, lambda c: work(c, *args, **kwargs))
-
-    async def _write_within(self, timeout_s: float | None, work: Callable[[Connection], T]) -> T:
-        """One transaction; on SQLite the only one from its first statement on."""
-
-        def whole(connection: Connection) -> T:
-            if self._is_sqlite:
-                # Else it would begin with the first change, after what was looked at.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            if self._term is not None:
-                check_term(connection, self._term())
-            return work(connection)
-
-        try:
-            return await self._writing.run(whole, timeout_s=timeout_s)
-        except IntegrityError as e:
-            raise StaleError(
-                "Somebody else wrote the same at the same moment. Nothing was written; look again."
-            ) from e
+        self._db.close()
 
     # Reading.
 
     async def contests(self) -> tuple[ContestRecord, ...]:
         """All that can be read, by id. The others are said once each in the log."""
-        found, unreadable = await self._read(_manifests.list_contests)
+        found, unreadable = await self._db.read(_manifests.list_contests)
         for one in unreadable:
             if self._told.get(one.id) != one.why:
                 log.error("A contest stands still, the others go on: %s", one.why)
@@ -186,16 +134,16 @@ class ContestStore:
 
     async def unreadable_contests(self) -> tuple[UnreadableContest, ...]:
         """Those whose rows cannot be read, by id, and why. They stand still until they can."""
-        return (await self._read(_manifests.list_contests))[1]
+        return (await self._db.read(_manifests.list_contests))[1]
 
     async def contest(self, contest: str) -> ContestRecord | None:
         """One. Raises UnreadableError where its row cannot be read."""
-        return await self._read(_manifests.find_contest, contest)
+        return await self._db.read(_manifests.find_contest, contest)
 
     async def is_registering(self, contest: str) -> bool:
         """Whether there is such a contest, in its state of registration: for whoever may see it
         only then. It costs the same where there is none."""
-        return await self._read(_manifests.is_registering, contest)
+        return await self._db.read(_manifests.is_registering, contest)
 
     async def teams(
         self,
@@ -206,33 +154,33 @@ class ContestStore:
         limit: int | None = None,
     ) -> tuple[TeamRecord, ...]:
         """Teams of a contest by id, those after `after`; of these states if any are given."""
-        return await self._read(_teams.list_teams, contest, frozenset(states), after, limit)
+        return await self._db.read(_teams.list_teams, contest, frozenset(states), after, limit)
 
     async def count_teams(self, contest: str) -> Mapping[TeamState, int]:
         """How many there are in each state that is not empty."""
-        return await self._read(_teams.count_teams, contest)
+        return await self._db.read(_teams.count_teams, contest)
 
     async def team(self, team: str) -> TeamRecord | None:
         """One, whatever its state."""
-        return await self._read(_teams.find_team, team)
+        return await self._db.read(_teams.find_team, team)
 
     async def teams_by_id(self, teams: Iterable[str]) -> Mapping[str, TeamRecord]:
         """Those of these that there are, of whatever contest and state."""
-        return await self._read(_teams.find_teams, tuple(teams))
+        return await self._db.read(_teams.find_teams, tuple(teams))
 
     async def members(self, teams: Iterable[str]) -> Mapping[str, tuple[MemberRecord, ...]]:
         """Rosters of these teams, each in the order in which people joined."""
-        return await self._read(_teams.list_members, tuple(teams))
+        return await self._db.read(_teams.list_members, tuple(teams))
 
     async def teams_of(self, entry: RosterEntry) -> tuple[TeamRecord, ...]:
         """Teams in whose roster exactly this entry stands, destroyed ones left out."""
-        return await self._read(_teams.teams_of, entry)
+        return await self._db.read(_teams.teams_of, entry)
 
     async def teams_of_any(
         self, entries: Iterable[RosterEntry]
     ) -> tuple[tuple[TeamRecord, RosterEntry], ...]:
         """Teams in whose roster one of these stands, with which; destroyed ones left out."""
-        return await self._read(_teams.teams_of_any, tuple(entries))
+        return await self._db.read(_teams.teams_of_any, tuple(entries))
 
     # A host's manifest.
 
@@ -262,7 +210,7 @@ class ContestStore:
         AlreadyInError
             A person would be in two teams.
         """
-        return await self._write_whole(
+        return await self._db.write_whole(
             _manifests.put_contest,
             contest,
             tuple(teams),
@@ -278,12 +226,12 @@ class ContestStore:
         self, *, limit: int
     ) -> tuple[tuple[ContestRecord, ...], tuple[TeamRecord, ...]]:
         """Contests and teams whose generation is not the projected one."""
-        return await self._read(_manifests.unprojected, limit)
+        return await self._db.read(_manifests.unprojected, limit)
 
     async def behind(self) -> Mapping[str, bool]:
         """All teams whose generation is not the projected one, by id, and whether the hub had
         their group before."""
-        return await self._read(_manifests.list_behind)
+        return await self._db.read(_manifests.list_behind)
 
     async def mark_projected(
         self, *, contests: Mapping[str, int] = {}, teams: Mapping[str, int] = {}
@@ -292,18 +240,16 @@ class ContestStore:
         if not contests and not teams:
             return
         try:
-            await self._write(_manifests.mark_projected, dict(contests), dict(teams))
+            await self._db.write(_manifests.mark_projected, dict(contests), dict(teams))
         except NotHolderError:
             # What was written may be older than what the holder wrote: the holder is to look.
-            unfenced = copy.copy(self)
-            unfenced._term = None
             none = dict.fromkeys(contests, 0), dict.fromkeys(teams, 0)
-            await unfenced._write(_manifests.mark_projected, *none)
+            await self._db.unfenced().write(_manifests.mark_projected, *none)
             raise
 
     async def forget_projection(self, contest: str | None = None) -> None:
         """Bring all groups after the registry anew: of one contest, or of all."""
-        await self._write_whole(_manifests.forget_projection, contest)
+        await self._db.write_whole(_manifests.forget_projection, contest)
 
     # Actions.
 
@@ -330,7 +276,7 @@ class ContestStore:
         self, plan: ActionPlan, operation: Operation, *, at: datetime
     ) -> tuple[Operation, bool]:
         """As `commit`; and whether this call wrote it, and not one before with the same key."""
-        return await self._write_whole(_operations.commit, plan, operation, at=at)
+        return await self._db.write_whole(_operations.commit, plan, operation, at=at)
 
     async def propose(self, operation: Operation) -> Operation:
         """Keep an operation that waits for a second person; the same key: the one that is there."""
@@ -339,25 +285,25 @@ class ContestStore:
 
     async def propose_once(self, operation: Operation) -> tuple[Operation, bool]:
         """As `propose`; and whether this call wrote it."""
-        return await self._write(_operations.propose, operation)
+        return await self._db.write(_operations.propose, operation)
 
     async def decline(self, number: int, *, by: str, at: datetime) -> tuple[Operation | None, bool]:
         """No to a proposal. The operation (None: there is none), and whether this ended it."""
-        return await self._write(_operations.decline, number, by=by, at=at)
+        return await self._db.write(_operations.decline, number, by=by, at=at)
 
     async def operation(self, number: int) -> Operation | None:
         """One."""
-        return await self._read(_operations.find_operation, number)
+        return await self._db.read(_operations.find_operation, number)
 
     async def operation_of(self, contest: str, key: str) -> Operation | None:
         """The one that was asked for with this key."""
-        return await self._read(_operations.operation_of, contest, key)
+        return await self._db.read(_operations.operation_of, contest, key)
 
     async def operations(
         self, contest: str, *, states: Iterable[OperationState] = (), limit: int = 100
     ) -> tuple[Operation, ...]:
         """The newest first."""
-        return await self._read(_operations.list_operations, contest, frozenset(states), limit)
+        return await self._db.read(_operations.list_operations, contest, frozenset(states), limit)
 
     async def end_operation(
         self, number: int, state: OperationState, *, at: datetime, report: Mapping[str, Any] = {}
@@ -369,37 +315,37 @@ class ContestStore:
         StaleError
             It is not where it could end so: proposed for DECLINED, running for the others.
         """
-        await self._write(_operations.end_operation, number, state, at=at, report=report)
+        await self._db.write(_operations.end_operation, number, state, at=at, report=report)
 
     async def transitions(
         self, contest: str, *, after: int = 0, limit: int = 200
     ) -> tuple[PastTransition, ...]:
         """Those after that number, in order."""
-        return await self._read(_operations.list_transitions, contest, after, limit)
+        return await self._db.read(_operations.list_transitions, contest, after, limit)
 
     async def newest_transitions(
         self, contest: str, *, team: str | None = None, limit: int = 50
     ) -> tuple[PastTransition, ...]:
         """The newest first; of one team if it is named."""
-        return await self._read(_operations.newest_transitions, contest, team, limit)
+        return await self._db.read(_operations.newest_transitions, contest, team, limit)
 
     async def untold(self, *, limit: int) -> tuple[PastTransition, ...]:
         """Those whose event was not handed on yet, in order."""
-        return await self._read(_operations.list_untold, limit)
+        return await self._db.read(_operations.list_untold, limit)
 
     async def mark_told(self, numbers: Iterable[int]) -> None:
         """Events of these transitions were handed on."""
-        await self._write(_operations.mark_told, tuple(numbers))
+        await self._db.write(_operations.mark_told, tuple(numbers))
 
     # Courses.
 
     async def due_courses(self, now: datetime, *, limit: int) -> tuple[Course, ...]:
         """Those that are due, the longest due first, fair between contests."""
-        return await self._read(_courses.due_courses, now, limit)
+        return await self._db.read(_courses.due_courses, now, limit)
 
     async def next_due(self) -> datetime | None:
         """When the next one is due."""
-        return await self._read(_courses.next_due)
+        return await self._db.read(_courses.next_due)
 
     async def courses(
         self, contest: str, *, teams: Iterable[str] | None = None
@@ -407,15 +353,15 @@ class ContestStore:
         """What is under way in a contest, by team; the contest's own under "". Of `teams` alone,
         if that is given."""
         named = None if teams is None else tuple(teams)
-        return await self._read(_courses.list_courses, contest, named)
+        return await self._db.read(_courses.list_courses, contest, named)
 
     async def course(self, contest: str, team: str) -> Course | None:
         """What is under way with one team; with the contest itself where `team` is empty."""
-        return await self._read(_courses.find_course, contest, team)
+        return await self._db.read(_courses.find_course, contest, team)
 
     async def count_courses(self, contest: str) -> Mapping[tuple[CourseKind, Step], int]:
         """How many stand before which step."""
-        return await self._read(_courses.count_courses, contest)
+        return await self._db.read(_courses.count_courses, contest)
 
     async def step_done(
         self,
@@ -439,7 +385,7 @@ class ContestStore:
             The team or contest is not in the state where the transition begins.
         """
         try:
-            await self._write(
+            await self._db.write(
                 _courses.step_done,
                 course,
                 due_at=due_at,
@@ -454,7 +400,7 @@ class ContestStore:
 
     async def step_failed(self, course: Course, error: str, *, due_at: datetime) -> None:
         """Try again then; attempts rise by one."""
-        await self._write(_courses.step_failed, course, error, due_at=due_at)
+        await self._db.write(_courses.step_failed, course, error, due_at=due_at)
 
     # Assembly of teams.
 
@@ -479,7 +425,7 @@ class ContestStore:
             Nobody can register now: it is not open, over, or frozen, as a contest is that is being
             destroyed.
         """
-        return await self._write(
+        return await self._db.write(
             _teams.register_team, team, tuple(members), key=key, wish=wish, by=by, at=at
         )
 
@@ -493,11 +439,11 @@ class ContestStore:
             Nobody can join now: the contest is frozen or over, or the team is not one that people
             join.
         """
-        await self._write(_teams.add_member, member)
+        await self._db.write(_teams.add_member, member)
 
     async def remove_member(self, team: str, entry: RosterEntry) -> bool:
         """Whether it was there. The captain cannot be removed (StaleError)."""
-        return await self._write(_teams.remove_member, team, entry)
+        return await self._db.write(_teams.remove_member, team, entry)
 
     async def update_team(
         self,
@@ -512,7 +458,7 @@ class ContestStore:
         `captain_entry` with a new `captain`: the member who it is, where the roster does not have
         the hub user name itself. Raises StaleError.
         """
-        return await self._write(
+        return await self._db.write(
             _teams.update_team,
             team,
             dict(values),
@@ -539,7 +485,7 @@ class ContestStore:
         ------
         FullError, InvitationError, StaleError
         """
-        return await self._write(
+        return await self._db.write(
             _teams.merge_teams,
             source,
             into,
@@ -551,15 +497,15 @@ class ContestStore:
 
     async def put_invitation(self, invitation: TeamInvitation) -> None:
         """Keep it."""
-        await self._write(_teams.put_invitation, invitation)
+        await self._db.write(_teams.put_invitation, invitation)
 
     async def invitations(self, team: str) -> tuple[TeamInvitation, ...]:
         """All of a team that are neither used nor withdrawn."""
-        return await self._read(_teams.list_invitations, team)
+        return await self._db.read(_teams.list_invitations, team)
 
     async def withdraw_invitation(self, team: str, invitation: str) -> bool:
         """Whether it was there."""
-        return await self._write(_teams.withdraw_invitation, team, invitation)
+        return await self._db.write(_teams.withdraw_invitation, team, invitation)
 
     async def take_invitation(
         self, token_sha256: str, member: MemberRecord, *, by: str, at: datetime
@@ -573,7 +519,7 @@ class ContestStore:
         FullError, AlreadyInError, StaleError
             As `add_member`; the invitation is as it was.
         """
-        return await self._write(_teams.take_invitation, token_sha256, member, by=by, at=at)
+        return await self._db.write(_teams.take_invitation, token_sha256, member, by=by, at=at)
 
     async def accept_agreement(
         self, contest: str, version: str, user: str, *, at: datetime, entry: RosterEntry
@@ -582,95 +528,49 @@ class ContestStore:
 
         The generation of the team rises in whose roster `entry` stands, which is the same person.
         """
-        await self._write(_notices.accept_agreement, contest, version, user, at=at, entry=entry)
+        await self._db.write(_notices.accept_agreement, contest, version, user, at=at, entry=entry)
 
     async def acceptances(
         self, contest: str, version: str, *, users: Iterable[str] | None = None
     ) -> Mapping[str, datetime]:
         """Hub users who accepted it, and when; of `users` alone, if that is given."""
         named = None if users is None else tuple(users)
-        return await self._read(_notices.list_acceptances, contest, version, named)
+        return await self._db.read(_notices.list_acceptances, contest, version, named)
 
     # Notices, archives, certificates.
 
     async def put_notice(self, notice: Notice) -> bool:
         """Whether it is new (by contest, team and key)."""
-        return await self._write(_notices.put_notice, notice)
+        return await self._db.write(_notices.put_notice, notice)
 
     async def put_notice_once(self, notice: Notice) -> tuple[Notice, bool]:
         """Keep a notice that somebody wrote; the same contest and key, whatever the team: the one
         that is there. Whether it is new."""
-        return await self._write(_notices.put_notice_once, notice)
+        return await self._db.write(_notices.put_notice_once, notice)
 
     async def notices(
         self, *, contest: str | None = None, teams: Iterable[str] = (), now: datetime
     ) -> tuple[Notice, ...]:
         """Those in force now: of a contest with all its teams, or for these teams (their
         contests' included). The newest first."""
-        return await self._read(_notices.list_notices, contest, tuple(teams), now)
+        return await self._db.read(_notices.list_notices, contest, tuple(teams), now)
 
     async def undelivered(self, *, after: int = 0, limit: int) -> tuple[tuple[int, Notice], ...]:
         """Notices that were not brought everywhere yet, by their numbers."""
-        return await self._read(_notices.list_undelivered, after, limit)
-
-    # What follows is the courier's: see `contest_deliveries`.
-
-    async def readable_contests(self) -> tuple[ContestRecord, ...]:
-        """All whose manifests can be read; of the others the log tells."""
-        return await self._read(_deliveries.list_readable_contests)
-
-    async def open_notices(
-        self, channel: str, *, after: int, limit: int
-    ) -> tuple[tuple[int, Notice], ...]:
-        """Notices by number, of which not everybody on a way was tried yet."""
-        return await self._read(_deliveries.list_open, channel, after, limit)
-
-    async def due_deliveries(
-        self, channel: str, now: datetime, *, limit: int
-    ) -> tuple[tuple[Delivery, Notice], ...]:
-        """Who is to be tried again on a way."""
-        return await self._read(_deliveries.list_due, channel, now, limit)
-
-    async def deliveries(self, notice: int, channel: str) -> Mapping[str, Delivery]:
-        """How far a notice has come on a way, by recipient."""
-        return await self._read(_deliveries.list_deliveries, notice, channel)
-
-    async def undone_deliveries(
-        self, contest: str, *, limit: int
-    ) -> tuple[tuple[Notice, Delivery], ...]:
-        """Whom a contest's notices did not reach (yet), the newest notice first."""
-        return await self._read(_deliveries.list_undone, contest, limit)
-
-    async def count_undone_deliveries(self) -> Mapping[DeliveryState, int]:
-        """How many wait for a notice, and for how many one was given up."""
-        return await self._read(_deliveries.count_undone)
-
-    async def put_deliveries(self, deliveries: Iterable[Delivery]) -> None:
-        """Each in place of the one before."""
-        await self._write(_deliveries.put_deliveries, tuple(deliveries))
-
-    async def give_up_notice(
-        self, notice: int, channels: Iterable[str], *, why: str, at: datetime
-    ) -> None:
-        """Nobody is tried again on any way, nor for the first time on these."""
-        await self._write(_deliveries.give_up, notice, tuple(channels), why, at)
-
-    async def settle_notices(self, channels: Iterable[str]) -> int:
-        """Notices for which nothing is left to do on these ways are delivered; how many."""
-        return await self._write(_deliveries.settle, tuple(channels))
+        return await self._db.read(_notices.list_undelivered, after, limit)
 
     async def put_archive(self, archive: Archive) -> None:
         """A volume's copy; the same team and volume: in place of the one before."""
-        await self._write(_notices.put_archive, archive)
+        await self._db.write(_notices.put_archive, archive)
 
     async def archives(self, contest: str, *, team: str | None = None) -> tuple[Archive, ...]:
         """By team and volume."""
-        return await self._read(_notices.list_archives, contest, team)
+        return await self._db.read(_notices.list_archives, contest, team)
 
     async def put_certificate(self, contest: str, text: str, *, at: datetime) -> None:
         """The signed certificate of a contest's end; the first one stays."""
-        await self._write(_notices.put_certificate, contest, text, at=at)
+        await self._db.write(_notices.put_certificate, contest, text, at=at)
 
     async def certificate(self, contest: str) -> str | None:
         """It, if there is one."""
-        return await self._read(_notices.find_certificate, contest)
+        return await self._db.read(_notices.find_certificate, contest)

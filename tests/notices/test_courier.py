@@ -203,7 +203,7 @@ async def test_what_fails_is_tried_ever_more_seldom_and_the_other_way_is_not_rep
         tries += [second] * (len(hook.asked) - before)
     assert tries == [0, 10, 30, 70, 110]
     assert mail.names == [(1, "ocean"), (1, "river")]
-    (waiting,) = (await store.deliveries(1, "hook")).values()
+    (waiting,) = (await store.deliveries.of(1, "hook")).values()
     assert (waiting.attempts, waiting.why) == (5, "it stumbled")
     hook.failing = None
     clock.at = AT + timedelta(seconds=200)
@@ -230,14 +230,14 @@ async def test_one_who_refuses_holds_up_nobody_and_is_given_up_in_the_end(
         await made.run_once()
     assert mail.asked.count((1, "ocean")) == TRIES_MAX
     assert mail.asked.count((4, "river")) == 1, "for good is for good"
-    undone = await store.undone_deliveries("sea", limit=10)
+    undone = await store.deliveries.undone("sea", limit=10)
     assert [(n.text, d.recipient, d.attempts, d.why) for n, d in undone] == [
         ("y", "river", 1, "no such user"),
         ("x2", "ocean", TRIES_MAX, "mailbox full"),
         ("x1", "ocean", TRIES_MAX, "mailbox full"),
         ("x0", "ocean", TRIES_MAX, "mailbox full"),
     ]
-    assert await store.count_undone_deliveries() == {DeliveryState.GIVEN_UP: 4}
+    assert await store.deliveries.count_undone() == {DeliveryState.GIVEN_UP: 4}
     assert await store.undelivered(limit=10) == ()
 
 
@@ -261,7 +261,7 @@ async def test_a_way_that_is_away_is_asked_by_one_call_and_uses_up_no_try(
     clock.at += timedelta(seconds=39)
     await made.run_once()
     assert len(mail.asked) == before, "left alone"
-    assert await store.count_undone_deliveries() == {}
+    assert await store.deliveries.count_undone() == {}
     mail.failing = None
     clock.at += timedelta(seconds=1)
     await made.run_once()
@@ -326,7 +326,7 @@ async def test_of_a_team_s_addresses_only_the_refused_one_is_tried_again(
     await store.put_notice(Notice("sea", "river", "x", AT))
     await made.run_once()
     assert await store.undelivered(limit=10) != ()
-    rows = await store.deliveries(1, "mail")
+    rows = await store.deliveries.of(1, "mail")
     assert "example" not in repr(rows), "an address is not kept"
     mail.refusing.clear()
     clock.at += timedelta(seconds=40)
@@ -336,7 +336,7 @@ async def test_of_a_team_s_addresses_only_the_refused_one_is_tried_again(
     mail.refusing["river"] = NotAllTookItError({"c@example.org": True})
     await store.put_notice(Notice("sea", "river", "y", AT))
     await made.run_once()
-    ((notice, delivery),) = await store.undone_deliveries("sea", limit=10)
+    ((notice, delivery),) = await store.deliveries.undone("sea", limit=10)
     assert (notice.text, delivery.state) == ("y", DeliveryState.GIVEN_UP)
     assert delivery.recipient.startswith("river/")
 
@@ -360,7 +360,7 @@ async def test_a_defect_in_a_way_is_that_one_s(store: ContestStore) -> None:
     await store.put_notice(Notice("sea", "", "x", AT))
     await courier(store, Clock(), mail).run_once()
     assert mail.names == [(1, "river")]
-    ((_, delivery),) = await store.undone_deliveries("sea", limit=10)
+    ((_, delivery),) = await store.deliveries.undone("sea", limit=10)
     assert delivery.why == "a defect (UnicodeEncodeError); the log has it"
 
 
@@ -444,7 +444,7 @@ async def test_a_notice_that_is_over_is_brought_to_nobody(store: ContestStore) -
     await courier(store, clock, hook).run_once()
     assert hook.sent == []
     assert await store.undelivered(limit=10) == ()
-    undone = await store.undone_deliveries("sea", limit=10)
+    undone = await store.deliveries.undone("sea", limit=10)
     assert [(d.recipient, d.state) for _, d in undone] == [
         (EVERYBODY, DeliveryState.GIVEN_UP)
     ] * 2, "hosts see that nobody was told"

@@ -227,8 +227,8 @@ async def test_what_was_brought_everywhere_is_not_brought_again(engine: Engine) 
     upgrade(engine)
     store = ContestStore(engine)
     try:
-        ((recipient, delivery),) = (await store.deliveries(1, "hook")).items()
+        ((recipient, delivery),) = (await store.deliveries.of(1, "hook")).items()
         assert (recipient, delivery.state) == (EVERYBODY, DeliveryState.DONE)
-        assert await store.deliveries(1, "mail") == {}, "who has it is not known: all are told"
+        assert await store.deliveries.of(1, "mail") == {}, "who has it is not known: all are told"
     finally:
         store.close()

@@ -134,7 +134,7 @@ class Metrics:
         found.unreadable = len(await store.unreadable_contests())
         contests, teams = await store.unprojected(limit=10_000)
         found.behind = len(contests) + len(teams)
-        found.deliveries = await store.count_undone_deliveries()
+        found.deliveries = await store.deliveries.count_undone()
         self._figures.__dict__.update(found.__dict__)
 
     def to_text(self) -> bytes:

@@ -163,7 +163,7 @@ async def read_undelivered(work: Work, contest: str) -> dict[str, list[dict[str,
     For hosts: it names teams, never an address.
     """
     found: dict[str, list[dict[str, Any]]] = {}
-    for notice, delivery in await work.store.undone_deliveries(contest, limit=_UNDONE_MAX):
+    for notice, delivery in await work.store.deliveries.undone(contest, limit=_UNDONE_MAX):
         team = delivery.recipient.partition("/")[0]
         found.setdefault(notice_id(notice), []).append(
             {

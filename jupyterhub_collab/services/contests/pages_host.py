@@ -113,7 +113,7 @@ class ContestPage(PageHandler):
 
     async def _undelivered(self, contest: str) -> list[tuple[str, str, int]]:
         """Ways on which notices were given up, why, and for how many; the most first."""
-        found = await self.work.store.undone_deliveries(contest, limit=_UNDELIVERED_LOOKED_AT)
+        found = await self.work.store.deliveries.undone(contest, limit=_UNDELIVERED_LOOKED_AT)
         given_up = Counter(
             (d.channel, d.why) for _, d in found if d.state is DeliveryState.GIVEN_UP
         )
