@@ -129,7 +129,8 @@ class ContestStore:
         for one in unreadable:
             if self._told.get(one.id) != one.why:
                 log.error("A contest stands still, the others go on: %s", one.why)
-        self._told = {one.id: one.why for one in unreadable}
+        self._told.clear()  # in place: those who work under the lease have the same
+        self._told.update((one.id, one.why) for one in unreadable)
         return found
 
     async def unreadable_contests(self) -> tuple[UnreadableContest, ...]:

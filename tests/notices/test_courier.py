@@ -365,7 +365,7 @@ async def test_a_defect_in_a_way_is_that_one_s(store: ContestStore) -> None:
 
 
 async def test_a_contest_that_cannot_be_read_silences_no_other(
-    store: ContestStore, monkeypatch: pytest.MonkeyPatch
+    store: ContestStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("bad", "odd"):
         made = contest(None)
@@ -392,9 +392,11 @@ async def test_a_contest_that_cannot_be_read_silences_no_other(
     hook = Channel("hook")
     for name in ("bad", "odd", "sea"):
         await store.put_notice(Notice(name, "", f"to {name}", AT))
-    await courier(store, Clock(), hook).run_once()
+    for _ in range(3):
+        await courier(store, Clock(), hook).run_once()
     told = [(m.notice.contest, m.notice.text[:7]) for m in hook.sent]
     assert told == [("odd", "to odd"), ("sea", "to sea"), ("sea", "Round 1")]
+    assert sum("contest bad" in record.message for record in caplog.records) == 1
 
 
 async def test_the_loops_outlive_what_goes_wrong(
