@@ -147,7 +147,8 @@ class ContestLease:
         return True
 
     def _is_free(self, found: Held | None) -> bool:
-        if found is None or not found.holder or is_dead(found.holder):
+        # Ours where we do not have it: the answer when we took it, or gave it back, was lost.
+        if found is None or found.holder in ("", self._holder) or is_dead(found.holder):
             return True
         now = self._clock()
         if found != self._seen:

@@ -2,6 +2,11 @@
 
 No moment is written here, so nobody's clock is compared with another's: who waits for the row sees
 whether it changes, for as long as its holder said. Every change is a compare-and-swap.
+
+Whoever writes under the lease looks at the term before it writes, and last of all in a way that
+keeps the row as it is until its transaction has ended (`hold_term`): who takes the lease waits for
+that, so nothing of an earlier term is ever committed in a later one. On SQLite the transaction has
+had the whole database since it began.
 """
 
 from __future__ import annotations
@@ -61,7 +66,7 @@ class LeaseStore:
         term = 1 if seen is None else seen.term + 1
         new = Held(holder, term, beat=0, duration_s=duration_s)
         if seen is not None:
-            return new if await self._swap(seen, new) else None
+            return new if await self._database.run(lambda c: _take(c, seen, new)) else None
         row = {"name": WORK, **_columns(new)}
         try:
             await self._database.run(lambda connection: connection.execute(insert(leases), [row]))
@@ -92,15 +97,37 @@ class LeaseStore:
 
     async def _swap(self, old: Held, new: Held) -> bool:
         """Whether the row was the one."""
-        changed = update(leases).where(*_is(old)).values(_columns(new))
-        return await self._database.run(lambda c: c.execute(changed).rowcount > 0)
+        return await self._database.run(lambda connection: _swap(connection, old, new))
+
+
+_TERM: Final = select(leases.c.term).where(leases.c.name == WORK)
 
 
 def check_term(connection: Connection, term: int) -> None:
     """Raise NotHolderError unless this is the term."""
-    now = connection.execute(select(leases.c.term).where(leases.c.name == WORK)).scalar()
-    if now != term:
+    if connection.execute(_TERM).scalar() != term:
         raise NotHolderError
+
+
+def hold_term(connection: Connection, term: int) -> None:
+    """The same, and nobody begins another one before this transaction has ended.
+
+    The holder's own signs of life go on: they and this hold the row in ways that do not exclude
+    each other (PostgreSQL's FOR KEY SHARE).
+    """
+    if connection.execute(_TERM.with_for_update(read=True, key_share=True)).scalar() != term:
+        raise NotHolderError
+
+
+def _take(connection: Connection, old: Held, new: Held) -> bool:
+    """Whether the row was the one; after whoever is just writing under it."""
+    connection.execute(_TERM.with_for_update())
+    return _swap(connection, old, new)
+
+
+def _swap(connection: Connection, old: Held, new: Held) -> bool:
+    changed = update(leases).where(*_is(old)).values(_columns(new))
+    return connection.execute(changed).rowcount > 0
 
 
 def _read(connection: Connection) -> Held | None:

@@ -1,7 +1,7 @@
 """How the registry's transactions run: each on a thread, none for a process that lost the lease.
 
-SQLite has one writer at a time; here they queue. Whoever works under the lease is fenced: its
-transaction ends without a trace once somebody else has had the row.
+SQLite has one writer at a time; here they queue. Whoever works under the lease is fenced: what it
+writes is committed in its own term of it, or not at all.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from .contest_errors import StaleError
-from .contest_lease import check_term
+from .contest_lease import check_term, hold_term
 from .database import Database
 
 _NAME: Final = "The team registry"
 _WHOLE_S: Final = 120.0  # what concerns all of a contest: a second or two of 5,000 teams at rest
+# Between two statements under the lease, which are of a few rows each. A process that was stopped
+# there holds them, and the lease's, no longer: the server ends its transaction.
+_IDLE_MS: Final = 15_000
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -96,9 +99,14 @@ class ContestTransactions:
             if self._is_sqlite:
                 # Else it would begin with the first change, after what was looked at.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
-            if self._term is not None:
-                check_term(connection, self._term())
-            return work(connection)
+            if self._term is None:
+                return work(connection)
+            term = self._term()
+            self._end_where_left_open(connection)
+            check_term(connection, term)
+            done = work(connection)
+            hold_term(connection, term)
+            return done
 
         try:
             return await self._writing.run(whole, timeout_s=timeout_s)
@@ -106,3 +114,9 @@ class ContestTransactions:
             raise StaleError(
                 "Somebody else wrote the same at the same moment. Nothing was written; look again."
             ) from e
+
+    def _end_where_left_open(self, connection: Connection) -> None:
+        """Whoever is stopped within a transaction must not keep others from the lease for ever."""
+        if not self._is_sqlite:
+            limit = f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS}"
+            connection.exec_driver_sql(limit)

@@ -100,6 +100,15 @@ async def test_who_was_stopped_for_a_while_is_not_sure_before_the_other_may_begi
     a.lease.check()
 
 
+async def test_who_took_it_and_was_not_told_has_it_at_once(two) -> None:
+    a, b = two
+    assert await a.store.take("a", None, duration_s=DURATION_S), "of which the answer is lost"
+    assert not await b.lease.look()
+    assert await a.lease.look()
+    a.lease.check()
+    assert a.lease.term == 2
+
+
 async def test_an_orderly_end_lets_the_next_one_begin_at_once(two) -> None:
     a, b = two
     running = asyncio.create_task(a.lease.run(a.work))

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine, event
 
 from jupyterhub_collab.storage.contest_lease import Held, LeaseStore
 from jupyterhub_collab.storage.contests import ContestStore, NotHolderError
+from jupyterhub_collab.storage.database import DatabaseError
 from tests.storage.contest_samples import put
 
 
@@ -78,6 +79,34 @@ async def test_who_lost_it_writes_nothing_any_more(
     assert after.title == team.title
     assert after.projected == team.generation
     assert await fenced.contests(), "it may look"
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_on_sqlite_nobody_takes_it_while_somebody_writes(
+    leases: LeaseStore, registry: ContestStore, engine: Engine, url: str
+) -> None:
+    """On PostgreSQL: `test_contests_between`."""
+    await put(registry, teams=("ocean",))
+    first = await take(leases, "a", None)
+    assert first is not None
+    impatient = LeaseStore(create_engine(url, connect_args={"timeout": 0}))
+    refused: list[str] = []
+
+    def interrupt(_c: object, _cursor: object = None, sql: str = "COMMIT", *_: object) -> None:
+        if sql == "COMMIT" or sql.startswith("UPDATE contest_teams"):
+            with pytest.raises(DatabaseError):
+                asyncio.run(take(impatient, "b", first))
+            refused.append(sql[:6])
+
+    for when in ("before_cursor_execute", "commit"):
+        event.listen(engine, when, interrupt)
+    fenced = registry.fenced(lambda: first.term)
+    await fenced.update_team("ocean", {"title": "In time"})
+    for when in ("before_cursor_execute", "commit"):
+        event.remove(engine, when, interrupt)
+    assert refused == ["UPDATE", "COMMIT"]
+    assert await take(impatient, "b", first) is not None
+    impatient.close()
 
 
 async def test_a_group_that_was_written_too_late_is_looked_at_again(

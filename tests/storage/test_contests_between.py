@@ -14,7 +14,15 @@ import pytest
 from sqlalchemy import Engine, create_engine, event, text
 
 from jupyterhub_collab.models.contest_life import OperationState, TeamState
-from jupyterhub_collab.storage.contests import ContestStore, InvitationError, StaleError
+from jupyterhub_collab.storage import contest_transactions
+from jupyterhub_collab.storage.contest_lease import Held, LeaseStore
+from jupyterhub_collab.storage.contests import (
+    ContestStore,
+    InvitationError,
+    NotHolderError,
+    StaleError,
+)
+from jupyterhub_collab.storage.database import DatabaseError
 from tests.storage.contest_samples import (
     AT,
     LATER,
@@ -39,7 +47,11 @@ class Between:
     ----------
     has_waited
         Whether that had to wait for a lock; then the registry goes on first.
+    is_stopped
+        The registry goes on only once the other is done, as where its process was stopped.
     """
+
+    is_stopped = False
 
     def __init__(self, url: str, engine: Engine) -> None:
         self._url, self._engine = url, engine
@@ -53,18 +65,20 @@ class Between:
         statement: str,
         other: Callable[[ContestStore], Awaitable[object]],
     ) -> tuple[object, object]:
-        """What both came to."""
+        """What both came to. The statement may be COMMIT."""
+        is_commit = statement == "COMMIT"
 
-        def interrupt(_c: object, _cursor: object, sql: str, *_more: object) -> None:
-            if sql.startswith(statement) and self._other is None:
+        def interrupt(_c: object, _cursor: object = None, sql: str = "", *_more: object) -> None:
+            if (is_commit or sql.startswith(statement)) and self._other is None:
                 self._other = self._pool.submit(asyncio.run, self._do(other))
                 self.has_waited = self._wait()
 
-        event.listen(self._engine, "before_cursor_execute", interrupt)
+        at = "commit" if is_commit else "before_cursor_execute"
+        event.listen(self._engine, at, interrupt)
         try:
             (result,) = await asyncio.gather(first, return_exceptions=True)
         finally:
-            event.remove(self._engine, "before_cursor_execute", interrupt)
+            event.remove(self._engine, at, interrupt)
         assert self._other is not None, "the statement did not come"
         return result, await asyncio.wrap_future(self._other)
 
@@ -81,6 +95,10 @@ class Between:
 
     def _wait(self) -> bool:
         """Until the other is done, or waits for a lock. Whether it waits."""
+        if self.is_stopped:
+            assert self._other is not None
+            self._other.exception(60)
+            return True
         engine = create_engine(self._url)
         try:
             with engine.connect() as connection:
@@ -223,3 +241,94 @@ async def test_merging_while_the_invitation_is_used(
     river = await registry.team("river")
     assert river is not None
     assert river.state is TeamState.INVITED
+
+
+async def take_lease(store: ContestStore, holder: str, seen: Held | None) -> Held | None:
+    leases = LeaseStore(store._engine)
+    try:
+        return await leases.take(holder, seen, duration_s=8)
+    finally:
+        leases.close()
+
+
+async def renew_lease(store: ContestStore, held: Held) -> Held | None:
+    leases = LeaseStore(store._engine)
+    try:
+        return await leases.renew(held)
+    finally:
+        leases.close()
+
+
+async def under_lease(registry: ContestStore) -> tuple[ContestStore, Held]:
+    """A team, and the registry for the first who has the lease."""
+    await put(registry, teams=["ocean"])
+    held = await take_lease(registry, "a", None)
+    assert held is not None
+    return registry.fenced(lambda: held.term), held
+
+
+async def title_of(registry: ContestStore) -> str:
+    team = await registry.team("ocean")
+    assert team is not None
+    return team.title
+
+
+async def test_the_lease_is_lost_in_the_middle(registry: ContestStore, between: Between) -> None:
+    fenced, held = await under_lease(registry)
+    before = await title_of(registry)
+    result, taken = await between.run(
+        fenced.update_team("ocean", {"title": "Late"}),
+        "UPDATE contest_teams",
+        lambda store: take_lease(store, "b", held),
+    )
+    assert not between.has_waited
+    assert isinstance(taken, Held)
+    assert isinstance(result, NotHolderError)
+    assert await title_of(registry) == before
+
+
+async def test_the_lease_is_taken_at_the_last_moment(
+    registry: ContestStore, between: Between
+) -> None:
+    """After the fence has looked: who takes it begins once this is written, and sees it."""
+    fenced, held = await under_lease(registry)
+
+    async def take_and_look(store: ContestStore) -> tuple[Held | None, str]:
+        return await take_lease(store, "b", held), await title_of(store)
+
+    _, after = await between.run(
+        fenced.update_team("ocean", {"title": "In time"}), "COMMIT", take_and_look
+    )
+    assert between.has_waited
+    assert after == (replace(held, holder="b", term=held.term + 1, beat=0), "In time")
+
+
+async def test_what_is_being_written_holds_up_no_sign_of_life(
+    registry: ContestStore, between: Between
+) -> None:
+    fenced, held = await under_lease(registry)
+    _, renewed = await between.run(
+        fenced.update_team("ocean", {"title": "In time"}),
+        "COMMIT",
+        lambda store: renew_lease(store, held),
+    )
+    assert not between.has_waited
+    assert isinstance(renewed, Held)
+    assert await title_of(registry) == "In time"
+
+
+async def test_who_is_stopped_at_the_last_moment_keeps_nobody_from_the_lease(
+    registry: ContestStore, between: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contest_transactions, "_IDLE_MS", 300)
+    fenced, held = await under_lease(registry)
+    before = await title_of(registry)
+    between.is_stopped = True
+    result, taken = await between.run(
+        fenced.update_team("ocean", {"title": "Late"}),
+        "COMMIT",
+        lambda store: take_lease(store, "b", held),
+    )
+    assert isinstance(taken, Held)
+    assert isinstance(result, DatabaseError)
+    assert await title_of(registry) == before
