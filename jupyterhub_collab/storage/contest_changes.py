@@ -1,7 +1,8 @@
 """What all changes of the registry are made of. Each runs in somebody's transaction.
 
 Rows are locked in one order, so that no two transactions wait for one another: the contest, teams
-by id, invitations, members, courses by team, operations by number. Whoever writes a transition, or
+by id, invitations, members, courses by team, operations by number. One UPDATE of many rows takes
+them as it finds them, so all are locked in their order before it. Whoever writes a transition, or
 into a roster, locks the contest: there is one at a time of those in each contest. Whatever is
 counted is counted after the row that it hangs on was locked: on PostgreSQL by FOR UPDATE, on SQLite
 the transaction has the whole database from its first statement on (`contests.ContestStore`).
@@ -68,6 +69,16 @@ def lock_teams(connection: Connection, teams: Iterable[str]) -> dict[str, Row[An
         ordered = wanted.order_by(tables.teams.c.id).with_for_update()
         found.update({row.id: row for row in connection.execute(ordered)})
     return found
+
+
+def lock_all(connection: Connection, contest: str | None) -> None:
+    """Rows of a contest and all its teams, or of all contests and teams, in their order."""
+    c, t = tables.contests.c, tables.teams.c
+    contests, teams = select(c.id).order_by(c.id), select(t.id).order_by(t.id)
+    if contest is not None:
+        contests, teams = contests.where(c.id == contest), teams.where(t.contest == contest)
+    for wanted in (contests, teams):
+        connection.execute(wanted.with_for_update()).all()
 
 
 def lock_team(connection: Connection, team: str) -> Row[Any]:

@@ -19,6 +19,7 @@ from .contest_changes import (
     change_teams,
     differing,
     insert_new,
+    lock_all,
     lock_contest,
     lock_teams,
     note_transitions,
@@ -78,6 +79,8 @@ def put_contest(
     """Make or change a contest, these of its teams, and these rosters."""
     there = _lock_or_insert(connection, contest, expected_generation)
     listed = {team.id: team for team in teams}
+    if there is not None and _concerns_all(contest, there.manifest):
+        lock_all(connection, contest.id)
     rows = lock_teams(connection, {*listed, *rosters})
     _refuse_strangers(contest.id, rows, rosters.keys() - listed.keys())
     new = [team for team in listed.values() if team.id not in rows]
@@ -130,15 +133,29 @@ def _lock_or_insert(
     return there
 
 
-def _follow_manifest(connection: Connection, contest: ContestRecord, before: str) -> None:
-    """What of teams and members is another by what the manifest says of registration."""
+def _concerns_all(contest: ContestRecord, before: str) -> bool:
+    """Whether the manifest says something else of registration that all teams are another by."""
+    return _changes_registration(contest, before) or _changes_agreement(contest, before)
+
+
+def _changes_registration(contest: ContestRecord, before: str) -> bool:
+    return (contest.manifest.registration is not None) != has_registration(before)
+
+
+def _changes_agreement(contest: ContestRecord, before: str) -> bool:
     registration = contest.manifest.registration
-    has_one = registration is not None
-    if has_one != has_registration(before):
-        claim_members(connection, contest.id, is_in_one=has_one)
     agreement = registration.agreement if registration is not None else None
     was = (json.loads(before).get("registration") or {}).get("agreement")
-    if was != (None if agreement is None else agreement.to_wire()):
+    return bool(was != (None if agreement is None else agreement.to_wire()))
+
+
+def _follow_manifest(connection: Connection, contest: ContestRecord, before: str) -> None:
+    """What of teams and members is another by what the manifest says of registration. Where
+    something is (`_concerns_all`), all teams are locked."""
+    if _changes_registration(contest, before):
+        has_one = contest.manifest.registration is not None
+        claim_members(connection, contest.id, is_in_one=has_one)
+    if _changes_agreement(contest, before):
         # Who is in the hub's groups are those who accepted it: each team's is another now.
         t = tables.teams
         mine = update(t).where(t.c.contest == contest.id)
@@ -232,6 +249,7 @@ def mark_projected(
 
 def forget_projection(connection: Connection, contest: str | None) -> None:
     """Of one contest with its teams, or of all."""
+    lock_all(connection, contest)
     contests, teams = update(tables.contests), update(tables.teams)
     if contest is not None:
         contests = contests.where(tables.contests.c.id == contest)

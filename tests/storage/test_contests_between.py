@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
 
-from jupyterhub_collab.models.contest_life import OperationState, TeamState
+from jupyterhub_collab.models.contest_life import OperationState, TeamRecord, TeamState
 from jupyterhub_collab.storage import contest_transactions
 from jupyterhub_collab.storage.contest_lease import Held, LeaseStore
 from jupyterhub_collab.storage.contests import (
@@ -26,13 +26,16 @@ from jupyterhub_collab.storage.database import DatabaseError
 from tests.storage.contest_samples import (
     AT,
     LATER,
+    change,
     course,
     invitation,
     join,
+    manifest,
     operation,
     plan,
     put,
     register,
+    rules,
     take,
 )
 
@@ -241,6 +244,56 @@ async def test_merging_while_the_invitation_is_used(
     river = await registry.team("river")
     assert river is not None
     assert river.state is TeamState.INVITED
+
+
+async def waits(engine: Engine, count: int) -> None:
+    """Until so many wait for a lock."""
+    with engine.connect() as connection:
+        for _ in range(100_000):
+            if connection.execute(WAITING).scalar_one() >= count:
+                return
+            await asyncio.sleep(0)
+    raise AssertionError("they never did")
+
+
+Write = Callable[[ContestStore], Awaitable[object]]
+BULK: dict[str, Write] = {
+    "all forgotten": lambda store: store.forget_projection(),
+    "a contest forgotten": lambda store: store.forget_projection("sea"),
+    "an agreement": lambda store: change_registration(
+        store, {"agreement": {"version": "2", "text": "Be kind."}}
+    ),
+    "no registration": lambda store: change_registration(store, None),
+}
+
+
+async def change_registration(store: ContestStore, more: dict[str, object] | None) -> None:
+    """With a new title of one team."""
+    sea, z = await store.contest("sea"), await store.team("z")
+    assert sea is not None
+    assert z is not None
+    registration = None if more is None else rules(**more)
+    changed = replace(sea, manifest=manifest(registration=registration))
+    await change(store, changed, [replace(z, title="Z")])
+
+
+@pytest.mark.parametrize("how", BULK)
+async def test_groups_are_noted_while_all_teams_change(
+    registry: ContestStore, stores: list[ContestStore], engine: Engine, how: str
+) -> None:
+    """One has the first row, another the last, and each wants the other's: nobody may wait so."""
+    sea = await put(registry)
+    for team in ("z", "m", "a"):  # as they lie in the table
+        sea = await change(registry, sea, [TeamRecord(team, "sea", tier="small")])
+    with engine.begin() as holder:
+        holder.execute(text("SELECT 1 FROM contest_teams WHERE id = 'm' FOR UPDATE"))
+        noting = asyncio.create_task(
+            stores[0].mark_projected(teams=dict.fromkeys(("a", "m", "z"), 1))
+        )
+        await waits(engine, 1)
+        changing = asyncio.ensure_future(BULK[how](stores[1]))
+        await waits(engine, 2)
+    assert await asyncio.gather(noting, changing, return_exceptions=True) == [None, None]
 
 
 async def take_lease(store: ContestStore, holder: str, seen: Held | None) -> Held | None:
