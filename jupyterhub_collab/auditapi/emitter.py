@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
@@ -157,6 +157,18 @@ class Emitter:
         except BaseException:  # refused for good, or whoever asked went away
             self._refuse(event)
             raise
+
+    async def keep(self, events: Sequence[AuditEvent]) -> int:
+        """As `Recorder.keep`. Waits for the disk, not for the service."""
+        texts = []
+        for event in events:
+            try:
+                texts.append(_to_json(event, current_correlation()))
+            except ValueError:  # it never can be told: whoever keeps it need not go on
+                LOST.labels("form").inc()
+                log.exception("An audit event is lost: verb=%s", event.verb.value)
+        kept = await asyncio.to_thread(self.spool.keep, texts, timeout_s=self._timeout_s)
+        return len(events) if kept == len(texts) else kept
 
     def _refuse(self, event: AuditEvent) -> None:
         """Say that what the event told of was not done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from ..errors import AuditUnavailableError
@@ -28,6 +29,15 @@ class Recorder(Protocol):
             Nobody said in time that it is recorded. Do not do what it tells of.
         """
 
+    async def keep(self, events: Sequence[AuditEvent]) -> int:
+        """Tell of what is kept elsewhere too, until this says that it need not be any more.
+
+        Returns
+        -------
+        How many, from the first on, cannot be lost now: they are on this machine's disk, or in the
+        log. The others are to be told again, later.
+        """
+
 
 class NoRecorder:
     """No audit service is configured: nothing is kept, and nothing protected is done."""
@@ -38,3 +48,7 @@ class NoRecorder:
     async def record(self, event: AuditEvent) -> None:
         """Refuse: nothing can be recorded."""
         raise AuditUnavailableError(_NOT_CONFIGURED)
+
+    async def keep(self, events: Sequence[AuditEvent]) -> int:
+        """Keep nothing; nobody will ever ask for it."""
+        return len(events)

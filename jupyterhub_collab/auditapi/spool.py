@@ -20,7 +20,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -86,10 +86,14 @@ class Spool:
         self._size = 0  # of all of them
         self._is_torn = self._is_closed = False
         self._last = self._written = self._flushed = self._acknowledged = 0
+        self._kept = threading.Condition(self._lock)  # told when one of these has risen
+        self._unsure = 0  # up to this number the disk failed to flush, and may not have them
+        self._keeping = 0  # the last number that `keep` waited for
         self._memory: deque[tuple[int, bytes]] = deque()
         self._in_memory_bytes = 0
         self._lost = self._lost_told = 0
         self._trouble: str | None = None
+        self._trouble_at = 0  # the last number that was written before it
         self._is_told = False  # of the trouble
         self._ages: deque[tuple[int, float]] = deque()
         self._work, self._hurry = threading.Event(), threading.Event()
@@ -233,6 +237,37 @@ class Spool:
             self._hurry.set()
         return number
 
+    def keep(self, events: Sequence[bytes], *, timeout_s: float) -> int:
+        """Take events (their JSON) that their teller keeps as well, and wait until they are on the
+        disk or delivered: not on an event loop, and by one thread at a time.
+
+        Returns
+        -------
+        How many are, from the first on. Nothing is taken while those of before are not.
+        """
+        count = 0
+        for event in events:
+            with self._lock:
+                is_free = not self._memory and (count or self._is_kept(self._keeping))
+                if not is_free or not self._write(to_line(self._last + 1, event)):
+                    break
+                self._last += 1
+                self._written = last = self._last
+            count += 1
+        if not count:
+            return 0
+        SPOOLED.inc(count)
+        self._keeping = last
+        self._work.set()
+        self._hurry.set()
+        with self._kept:
+            is_kept = self._kept.wait_for(lambda: self._is_kept(last), timeout_s)
+        return count if is_kept else 0
+
+    def _is_kept(self, number: int) -> bool:
+        """Whether the event of this number is on the disk or delivered."""
+        return self._acknowledged >= number or self._flushed >= number > self._unsure
+
     def _write(self, line: bytes) -> bool:
         """Whether the open segment took a line."""
         if self._file is None:
@@ -241,8 +276,7 @@ class Spool:
         # One goes through when all is delivered: behind it the full segment can be deleted.
         is_full = self._size + len(line) > self._spool_bytes
         if is_full and self._acknowledged < self._written:
-            self._trouble = self._trouble or f"the spool holds {self._spool_bytes} bytes"
-            return False
+            return self._in_trouble(f"the spool holds {self._spool_bytes} bytes")
         if self._is_torn:
             line = b"\n" + line
         try:
@@ -251,15 +285,18 @@ class Spool:
                 self._is_torn = True
                 os.ftruncate(self._file, size)
                 self._is_torn = False
-                self._trouble = self._trouble or "the disk took a part of an event"
-                return False
+                return self._in_trouble("the disk took a part of an event")
         except OSError as e:
-            self._trouble = self._trouble or (e.strerror or type(e).__name__)
-            return False
+            return self._in_trouble(e.strerror or type(e).__name__)
         self._is_torn = False
         self._segments[next(reversed(self._segments))] = size + written
         self._size += written
         return True
+
+    def _in_trouble(self, why: str) -> bool:
+        if self._trouble is None:
+            self._trouble, self._trouble_at = why, self._written
+        return False
 
     def read(self) -> list[Spooled]:
         """The next events that are on disk, oldest first, each once; deletes what is delivered.
@@ -276,8 +313,9 @@ class Spool:
 
     def acknowledge(self, number: int) -> None:
         """The service has all up to this number."""
-        with self._lock:
+        with self._kept:
             self._acknowledged = max(self._acknowledged, number)
+            self._kept.notify_all()
 
     def put_aside(self, spooled: Spooled) -> None:
         """Keep an event that nobody takes, for an admin to look at. Writes to the disk."""
@@ -354,7 +392,7 @@ class Spool:
             fields = (self._folder.path, self._trouble)
             log.error("Audit events cannot be spooled; they wait: folder=%s why=%s", *fields)
         self._write_from_memory()
-        if not self._memory and self._trouble:
+        if not self._memory and self._trouble and self._written > self._trouble_at:
             if self._is_told:
                 lost, self._lost_told = self._lost - self._lost_told, self._lost
                 after = (self._folder.path, lost)
@@ -392,13 +430,15 @@ class Spool:
         except OSError as e:
             # The pages may never reach the disk, and nobody will say so again. They can still be
             # sent; if the machine falls before that, the service misses their numbers.
+            self._unsure = until
             fields = (self._folder.path, e.strerror)
             log.error("The audit spool's disk does not flush: folder=%s why=%s", *fields)
         finally:
             if old is not None:
                 os.close(old)
-        with self._lock:
+        with self._kept:
             self._flushed = until
+            self._kept.notify_all()
         self.on_flushed()
 
     def _begin_segment(self, file: int) -> int | None:

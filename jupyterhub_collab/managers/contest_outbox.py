@@ -1,16 +1,17 @@
 """Tells the audit log of every transition, whoever dies when.
 
-A transition and its row in the outbox are one transaction. Here the event is made of the row, put
-into the recorder's spool, and only then taken out of the outbox: whoever is killed in between tells
-it again. So each is told at least once, and events of one transition have its number in their
-details (`transition`), by which a second one is known.
+A transition and its row in the outbox are one transaction. Here the event is made of the row, and
+the row is taken out of the outbox only once the recorder's spool has the event on its disk: where
+that takes nothing, or whoever does this is killed in between, it is told again. So each is told at
+least once, and events of one transition have its number in their details (`transition`), by which a
+second one is known.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from ..auditapi import Recorder
@@ -58,14 +59,12 @@ class TransitionOutbox:
     async def tell_some(self) -> int:
         """Tell of the oldest ones. How many. Raises DatabaseError, NotHolderError."""
         untold = await self._store.untold(limit=AT_ONCE)
-        if untold:
-            await asyncio.to_thread(self._emit, untold)  # as many lines in a file
-            await self._store.mark_told(past.number for past in untold)
-        return len(untold)
-
-    def _emit(self, untold: Sequence[PastTransition]) -> None:
-        for past in untold:
-            self._recorder.emit(to_event(past))
+        kept = await self._recorder.keep([to_event(past) for past in untold]) if untold else 0
+        if kept:
+            await self._store.mark_told(past.number for past in untold[:kept])
+        if kept < len(untold):
+            log.warning("Transitions wait to be told: %d or more", len(untold) - kept)
+        return kept
 
     async def _wait(self) -> None:
         sleeping = asyncio.ensure_future(self._sleep(LOOK_S))

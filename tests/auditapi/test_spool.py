@@ -241,6 +241,46 @@ def test_what_the_disk_does_not_take_waits_in_memory_and_is_told_once(
     assert "lost=0" in caplog.text
 
 
+def test_what_is_kept_is_on_the_disk_or_not_taken(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(folder) as spool:
+        assert spool.keep([EVENT % 1, EVENT % 2], timeout_s=20) == 2
+        size = segments(folder)[0].stat().st_size
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + len(EVENT) + 30, before[1]))
+        try:
+            events = [EVENT % number for number in (3, 4, 5)]
+            assert spool.keep(events, timeout_s=20) == 1
+            until(lambda: "cannot be spooled" in caplog.text)
+            assert [spool.keep(events[1:], timeout_s=20) for _ in range(3)] == [0, 0, 0]
+            assert spool.is_in_trouble
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert spool.keep(events[1:], timeout_s=20) == 2
+        assert drain(spool, 5) == [1, 2, 3, 4, 5]
+        assert spool.lost == 0
+        until(lambda: not spool.is_in_trouble)
+    assert caplog.text.count("cannot be spooled") == 1
+    assert spool.keep([EVENT % 6], timeout_s=20) == 0, "it is closed"
+
+
+def test_what_may_not_be_on_the_disk_is_kept_once_it_is_delivered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with opened(folder) as spool:
+        with monkeypatch.context() as at_first:
+            at_first.setattr("jupyterhub_collab.auditapi.spool._flush_file", broken)
+            assert spool.keep([EVENT % 1], timeout_s=0.2) == 0
+        assert spool.keep([EVENT % 1], timeout_s=0.2) == 0
+        assert spool.last == 1, "it is not told twice while the first may still arrive"
+        spool.acknowledge(1)
+        assert spool.keep([EVENT % 2], timeout_s=20) == 1
+
+
 def test_what_neither_disk_nor_memory_takes_is_counted_and_missed(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from jupyterhub_collab.auditapi import Emitter
+from jupyterhub_collab.auditapi.spool import Spool
 from jupyterhub_collab.managers.contest_outbox import TransitionOutbox, to_event
 from jupyterhub_collab.models.contest_life import (
     ContestRecord,
@@ -17,6 +19,7 @@ from jupyterhub_collab.models.contest_life import (
 )
 from jupyterhub_collab.storage.contests import PastTransition
 from tests.managers.contest_world import World, manifest, no_sleep
+from tests.real_hub import find_free_port
 
 AT = datetime(2027, 3, 1, 12, tzinfo=timezone.utc)
 
@@ -55,6 +58,25 @@ async def test_what_was_told_and_not_noted_is_told_again_under_its_number(tmp_pa
     assert await outbox.tell_some() == 1
     one, again = world.recorder.events
     assert one == again
+    world.close()
+
+
+async def test_what_the_spool_does_not_take_stays_in_the_outbox(tmp_path: Path) -> None:
+    world = World(tmp_path / "world")
+    await world.put(
+        ContestRecord("sea", manifest()), [TeamRecord(f"t{i}", "sea", tier="small") for i in "ab"]
+    )
+    url = f"http://127.0.0.1:{find_free_port()}"
+    spool = Spool(tmp_path / "spool", spool_bytes=1)  # one goes in, whatever its size
+    async with Emitter(
+        tmp_path / "spool", url, "token", now=lambda: AT, spool=spool, flush_s=0
+    ) as emitter:
+        outbox = TransitionOutbox(world.store, emitter)
+        assert [await outbox.tell_some() for _ in range(3)] == [1, 0, 0]
+        assert emitter.spool.is_in_trouble
+        assert emitter.spool.last == 1
+    left = [past.transition.team for past in await world.store.untold(limit=10)]
+    assert left == ["ta", "tb"]
     world.close()
 
 

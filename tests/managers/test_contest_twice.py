@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -47,6 +47,10 @@ class Told:
 
     async def record(self, event: AuditEvent) -> None:
         self.events.append(event)
+
+    async def keep(self, events: Sequence[AuditEvent]) -> int:
+        self.events.extend(events)
+        return len(events)
 
     def whats(self) -> Counter[str]:
         return Counter(str(event.details["what"]) for event in self.events)

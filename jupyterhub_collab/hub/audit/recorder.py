@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any, Final
 
 from traitlets import Unicode, default
@@ -130,6 +131,10 @@ class HubRecorder:
     async def record(self, event: AuditEvent) -> None:
         """As `Recorder.record`."""
         await self._recorder.record(event)
+
+    async def keep(self, events: Sequence[AuditEvent]) -> int:
+        """As `Recorder.keep`."""
+        return await self._recorder.keep(events)
 
 
 RECORDER: Final = HubRecorder()
