@@ -147,7 +147,7 @@ class ContestArchives:
         found = await self.find(archive)
         if found is None:
             raise NotThisOneError
-        return found, self.place.read(found.key)
+        return found, self.place.read(found)
 
     def to_record(self, stored: StoredArchive, *, team: str, volume: str) -> Archive:
         """As the registry has it."""

@@ -288,8 +288,8 @@ class ArchivePlace(Protocol):
     async def find(self, key: str) -> StoredArchive | None:
         """What is kept under a key; None where only its note is left, too."""
 
-    def read(self, key: str) -> AsyncGenerator[bytes, None]:
-        """Its bytes, in pieces."""
+    def read(self, stored: StoredArchive) -> AsyncGenerator[bytes, None]:
+        """Its bytes, in pieces: of the very version that was kept, where there are several."""
 
     async def delete(self, stored: StoredArchive) -> None:
         """Delete it for good; nothing happens where it is gone."""
@@ -378,10 +378,10 @@ class ArchiveFolder:
         except OSError as error:
             raise NoteError(f"The note {note} cannot be read: {error.strerror}") from error
 
-    async def read(self, key: str) -> AsyncGenerator[bytes, None]:
+    async def read(self, stored: StoredArchive) -> AsyncGenerator[bytes, None]:
         file: BinaryIO | None = None
         try:
-            file = await asyncio.to_thread(self._path(key).open, "rb")
+            file = await asyncio.to_thread(self._path(stored.key).open, "rb")
             while data := await asyncio.to_thread(file.read, PIECE_BYTES):
                 yield data
         except OSError as error:

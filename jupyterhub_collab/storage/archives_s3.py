@@ -156,11 +156,13 @@ class ArchiveBucket:
         finally:
             _end(answer)
 
-    async def read(self, key: str) -> AsyncGenerator[bytes, None]:
+    async def read(self, stored: StoredArchive) -> AsyncGenerator[bytes, None]:
         answer = None
         try:
-            where = self._prefix + check_key(key)
-            answer = await asyncio.to_thread(self._client.get_object, self._bucket, where)
+            where = self._prefix + check_key(stored.key)
+            answer = await asyncio.to_thread(
+                self._client.get_object, self._bucket, where, version_id=stored.version or None
+            )
             while data := await asyncio.to_thread(answer.read, PIECE_BYTES):
                 yield data
         except Exception as e:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import socket
@@ -28,6 +29,7 @@ from jupyterhub_collab.singleuser.archive_packing import make_footer
 from jupyterhub_collab.storage.archives import ArchiveFolder, ArchivePlace, StoredArchive
 from jupyterhub_collab.storage.archives_s3 import ArchiveBucket
 from tests.archives.service import NOW, Told, open_registry
+from tests.archives.versioned_store import versioned_store
 from tests.real_hub import find_free_port
 from tests.services.running import wait_until
 
@@ -96,7 +98,7 @@ async def test_what_is_kept_is_found_read_and_deleted(place: ArchivePlace) -> No
     assert await place.all() == ()
     kept = await keep(place)
     assert await place.find(KEY) == kept
-    assert b"".join([piece async for piece in place.read(KEY)]) == DATA
+    assert b"".join([piece async for piece in place.read(kept)]) == DATA
     other = "sea/river.0123456789abcdef.8.tar"
     await keep(place, b"small", other)
     assert [stored.key for stored in await place.all()] == [KEY, other]
@@ -104,6 +106,22 @@ async def test_what_is_kept_is_found_read_and_deleted(place: ArchivePlace) -> No
     assert await place.find(KEY) is None
     await place.delete(kept)
     assert [stored.key for stored in await place.all()] == [other]
+
+
+async def test_what_is_read_is_the_version_that_was_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else with rights on the bucket may have put another one since."""
+    pytest.importorskip("minio")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ada")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-key")
+    with versioned_store() as endpoint:
+        place = ArchiveBucket("copies", endpoint=endpoint, spool=tmp_path, region="eu")
+        kept = await keep(place, b"kept")
+        place._client.put_object("copies", KEY, io.BytesIO(b"late"), 4)
+        assert await place.find(KEY) == kept
+        assert [piece async for piece in place.read(kept)] == [b"kept"]
+        await place.close()
 
 
 async def test_a_note_without_its_copy_is_no_copy(place: ArchivePlace, tmp_path: Path) -> None:
