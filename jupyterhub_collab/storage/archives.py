@@ -292,7 +292,7 @@ class ArchivePlace(Protocol):
         """Its bytes, in pieces: of the very version that was kept, where there are several."""
 
     async def delete(self, stored: StoredArchive) -> None:
-        """Delete it for good; nothing happens where it is gone."""
+        """Delete it for good; nothing happens where it is gone, or another was kept since."""
 
     async def all(
         self, *, on_unreadable: Callable[[str], None] | None = None
@@ -391,14 +391,20 @@ class ArchiveFolder:
                 await asyncio.to_thread(file.close)
 
     async def delete(self, stored: StoredArchive) -> None:
-        path = self._path(stored.key)
         try:
-            # The note last: while it is there the sweep finds what a killed one left.
-            for gone in (path, _note_of(path)):
-                with suppress(FileNotFoundError):
-                    await asyncio.to_thread(gone.unlink)
+            await asyncio.to_thread(self._delete, stored)
         except OSError as error:
             raise _cannot("be deleted", error) from error
+
+    def _delete(self, stored: StoredArchive) -> None:
+        path, incoming = self._path(stored.key), self._root / _INCOMING
+        incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _alone(incoming / _LOCK):
+            if self._find(stored.key) in (stored, None):
+                # The note last: while it is there the sweep finds what a killed one left.
+                for gone in (path, _note_of(path)):
+                    with suppress(FileNotFoundError):
+                        gone.unlink()
 
     async def all(
         self, *, on_unreadable: Callable[[str], None] | None = None

@@ -19,7 +19,8 @@ import asyncio
 import io
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -78,7 +79,7 @@ class ArchiveBucket:
         self.name = name
         self._bucket, self._prefix, self._spool, self._lock = bucket, prefix, spool, lock
         self._client, self._http = _make_client(endpoint, region, ca_file)
-        self._keeping: set[str] = set()  # a store compares nothing: here only one is put at a time
+        self._busy: set[str] = set()  # keys; a store compares nothing: here one is at work on each
 
     async def receive(self, *, bytes_max: int) -> Incoming:
         try:
@@ -89,13 +90,19 @@ class ArchiveBucket:
             ) from error
 
     async def keep(self, incoming: Incoming, stored: StoredArchive) -> StoredArchive:
-        if stored.key in self._keeping:
-            raise RetryableError("Another try brings this copy at this moment. Ask again later.")
-        self._keeping.add(stored.key)
-        try:
+        with self._alone(stored.key):
             return await asyncio.to_thread(self._keep, incoming.path, stored)
+
+    @contextmanager
+    def _alone(self, key: str) -> Iterator[None]:
+        """Nobody else in this process puts or deletes this copy. Raises RetryableError."""
+        if key in self._busy:
+            raise RetryableError("Another is at work on this copy at this moment. Ask again later.")
+        self._busy.add(key)
+        try:
+            yield
         finally:
-            self._keeping.discard(stored.key)
+            self._busy.discard(key)
 
     def _keep(self, path: Path, stored: StoredArchive) -> StoredArchive:
         if self._find_whole(stored.key) is not None:
@@ -171,10 +178,13 @@ class ArchiveBucket:
             await asyncio.to_thread(_end, answer)
 
     async def delete(self, stored: StoredArchive) -> None:
-        await asyncio.to_thread(self._delete, stored)
+        with self._alone(stored.key):
+            await asyncio.to_thread(self._delete, stored)
 
     def _delete(self, stored: StoredArchive) -> None:
         where = self._prefix + check_key(stored.key)
+        if self._find(stored.key) not in (stored, None):
+            return
         try:
             # Of a store that keeps versions a deletion without one deletes nothing.
             self._client.remove_object(self._bucket, where, version_id=stored.version or None)

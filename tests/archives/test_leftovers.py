@@ -26,6 +26,7 @@ from jupyterhub_collab.contest_ending_factory import make_archive_place
 from jupyterhub_collab.errors import PermanentError, RetryableError
 from jupyterhub_collab.models.audit import Outcome
 from jupyterhub_collab.singleuser.archive_packing import make_footer
+from jupyterhub_collab.storage import archives
 from jupyterhub_collab.storage.archives import (
     ArchiveFolder,
     Incoming,
@@ -88,6 +89,38 @@ async def test_where_files_cannot_be_locked_the_note_decides(
     assert await place.find(KEY) == first
 
 
+async def test_a_copy_that_is_being_kept_is_not_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep has a note whose copy is lost; the copy is brought anew, and has its note soon."""
+    place = ArchiveFolder(tmp_path)
+    lost = await keep(place)
+    (tmp_path / KEY).unlink()
+    go, placing, locking = threading.Event(), threading.Event(), threading.Event()
+    real_place, real_lock = archives._place, archives._lock
+
+    def place_slowly(partial: Path, note: Path) -> None:
+        placing.set()
+        assert go.wait(20)
+        real_place(partial, note)
+
+    def lock(opened: int) -> bool:
+        locking.set()
+        return real_lock(opened)
+
+    monkeypatch.setattr(archives, "_place", place_slowly)
+    keeping = asyncio.create_task(keep(place, b"anew"))
+    assert await asyncio.to_thread(placing.wait, 20)
+    monkeypatch.setattr(archives, "_lock", lock)
+    deleting = asyncio.create_task(place.delete(lost))
+    waiting = asyncio.create_task(asyncio.to_thread(locking.wait, 20))
+    await asyncio.wait({deleting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    go.set()
+    await deleting
+    assert await keeping == await place.find(KEY)
+    assert await waiting
+
+
 async def test_one_copy_after_the_other_goes_into_a_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +138,8 @@ async def test_one_copy_after_the_other_goes_into_a_store(
     await asyncio.to_thread(kept.wait, 20)
     with pytest.raises(RetryableError, match="at this moment"):
         await keep(place, b"late")
+    with pytest.raises(RetryableError, match="at this moment"):
+        await place.delete(replace(GOOD, key=KEY))
     go.set()
     assert (await first).key == KEY
     assert (await keep(place, b"again")).key == KEY, "another time it may"

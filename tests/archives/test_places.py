@@ -135,6 +135,22 @@ async def test_a_note_without_its_copy_is_no_copy(place: ArchivePlace, tmp_path:
     assert await keep(place, b"anew") == await place.find(KEY)
 
 
+async def test_what_was_kept_since_is_not_deleted_for_what_was_lost(
+    place: ArchivePlace, tmp_path: Path
+) -> None:
+    """The sweep has looked, then the copy that its note missed is brought anew."""
+    lost = await keep(place)
+    if isinstance(place, ArchiveBucket):
+        place._client.remove_object("copies", f"of/volumes/{KEY}")
+    else:
+        (tmp_path / "kept" / KEY).unlink()
+    kept = await keep(place, b"anew")
+    await place.delete(lost)
+    assert await place.find(KEY) == kept
+    await place.delete(kept)
+    assert await place.all() == ()
+
+
 async def test_a_key_never_leaves_its_place(place: ArchivePlace) -> None:
     for key in ("../x.tar", "/etc/passwd", "sea/../../x", "", "sea//x", "sea/x\n"):
         with pytest.raises(ValueError, match="key"):
