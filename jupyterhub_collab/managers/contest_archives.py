@@ -35,11 +35,26 @@ KEY_BYTES_MIN: Final = 32
 SAVE: Final = "save"
 RESTORE: Final = "restore"
 _TIB: Final = 1 << 40
+_LOOK_S: Final = 3600.0
+_Sleep = Callable[[float], Awaitable[None]]
 
 
 def archive_of(row: Archive) -> str:
     """Id of the copy that a row of the registry tells of."""
     return row.key.rpartition("/")[2].removesuffix(".tar")
+
+
+async def _repeat(
+    work: Callable[[], Awaitable[object]], said: str, interval_s: float, sleep: _Sleep
+) -> None:
+    while True:
+        try:
+            await work()
+        except CollabError as error:
+            log.warning("%s: %s", said, error)
+        except Exception:  # a defect: the service has other things to do as well
+            log.exception("%s", said)
+        await sleep(interval_s)
 
 
 class NotThisOneError(PermanentError):
@@ -172,21 +187,24 @@ class ContestArchives:
             "token": self.token(archive, what),
         }
 
-    async def run(
-        self, *, interval_s: float = 3600.0, sleep: Callable[[float], Awaitable[None]] | None = None
+    async def run(self, *, interval_s: float = _LOOK_S, sleep: _Sleep = asyncio.sleep) -> None:
+        """Sweep now and then, until cancelled: one process at a time."""
+        said = "Archives whose time is over could not be looked for"
+        await _repeat(self.sweep, said, interval_s, sleep)
+
+    async def run_clearing(
+        self, *, interval_s: float = _LOOK_S, sleep: _Sleep = asyncio.sleep
     ) -> None:
-        """Sweep now and then, until cancelled."""
-        while True:
-            try:
-                await self.sweep()
-            except CollabError as error:
-                log.warning("Archives whose time is over could not be looked for: %s", error)
-            except Exception:  # a defect: the service has other things to do as well
-                log.exception("Archives whose time is over could not be looked for")
-            await (sleep or asyncio.sleep)(interval_s)
+        """Remove what killed uploads left, now and then, until cancelled: each process in its own
+        folder, for any of them may be brought a copy."""
+        await _repeat(self._clear, "What killed uploads left is still there", interval_s, sleep)
+
+    async def _clear(self) -> None:
+        if count := await self.place.clear():
+            log.info("Removed what killed uploads left: %d", count)
 
     async def sweep(self) -> int:
-        """Delete all copies whose time is over, and what killed uploads left; how many copies.
+        """Delete all copies whose time is over; how many.
 
         Raises what the place raises. A copy whose note cannot be read is told and left alone.
 
@@ -196,7 +214,6 @@ class ContestArchives:
             It cannot be recorded: nothing (more) is deleted.
         """
         now, count = self._now(), 0
-        await self._clear()
         unreadable: list[str] = []
         kept = await self.place.all(on_unreadable=unreadable.append)
         self.unreadable = tuple(unreadable)
@@ -213,15 +230,6 @@ class ContestArchives:
             self._recorder.emit(self._to_event(stored, now, Outcome.SUCCEEDED))
             count += 1
         return count
-
-    async def _clear(self) -> None:
-        try:
-            count = await self.place.clear()
-        except CollabError as error:
-            log.warning("What killed uploads left is still there: %s", error)
-        else:
-            if count:
-                log.info("Removed what killed uploads left: %d", count)
 
     def _to_event(self, stored: StoredArchive, now: datetime, outcome: Outcome) -> AuditEvent:
         contest, _, name = stored.key.partition("/")

@@ -259,7 +259,7 @@ async def test_the_service_looks_at_its_start(tmp_path: Path) -> None:
             raise asyncio.CancelledError
 
         with pytest.raises(asyncio.CancelledError):
-            await service.archives.run(sleep=stop)
+            await service.archives.run_clearing(sleep=stop)
         assert not left.exists()
 
 

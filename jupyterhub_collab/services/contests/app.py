@@ -331,15 +331,18 @@ class ContestsApp(ServiceApplication):
                 loops.append(kept.run())
             await _all_of(loops)
 
-        holding = asyncio.create_task(lease.run(work_on))
+        tasks = [asyncio.create_task(lease.run(work_on))]
+        if kept is not None:
+            tasks.append(asyncio.create_task(kept.run_clearing()))
         try:
-            await self.until_stopped([holding])
+            await self.until_stopped(tasks)
         finally:
             for server in servers:
                 server.stop()
                 await server.close_all_connections()
-            holding.cancel()
-            await asyncio.gather(holding, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _make_channels(self) -> list[NoticeChannel]:
         """Ways on which notices leave the hub. Raises PermanentError."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import pytest
+
 from jupyterhub_collab.storage.archives import ArchiveFolder, StoredArchive
+from tests.real_hub import find_free_port
 from tests.services.audit.running import GATEWAY, AuditService
 from tests.services.contests.running import ContestsService
 from tests.services.running import wait_until
@@ -60,3 +64,31 @@ def test_the_service_sweeps_by_itself(contests: ContestsService, tmp_path: Path)
     finally:
         service.kill()
         audit.kill()
+
+
+def test_who_stands_by_clears_its_own_folder(contests: ContestsService, tmp_path: Path) -> None:
+    """A copy may be brought to any process, and killed there."""
+    pytest.importorskip("minio")
+    away = f"http://127.0.0.1:{find_free_port()}"
+    both = [
+        ContestsService(
+            contests.hub,
+            tmp_path / name,
+            database_url=f"sqlite:///{tmp_path}/shared.sqlite",
+            more={"COLLAB_CONTESTS_ARCHIVES": f"s3://copies?endpoint={away}&region=eu"},
+        )
+        for name in ("first", "second")
+    ]
+    left = tmp_path / "second" / "state" / "archives-incoming" / ("a" * 32)
+    left.parent.mkdir(parents=True)
+    left.write_text("half a copy")
+    os.utime(left, (0, 0))
+    try:
+        for service in both:
+            service.start_and_wait()
+        wait_until(lambda: not left.exists(), timeout_s=30, what=lambda: both[1].log[-2000:])
+        assert "does the contests' work from now on" not in both[1].log
+        assert [service.end() for service in both] == [0, 0]
+    finally:
+        for service in both:
+            service.kill()
