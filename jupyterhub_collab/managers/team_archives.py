@@ -3,8 +3,10 @@
 Everything is asked of the cluster itself each time, and nothing is remembered that could not be
 forgotten (which Jobs have their Secret): whoever is killed in between asks again and finds what was
 made. A Job has the name of its copy, so asking twice makes one. One that failed is made anew when
-somebody asks again. One that is done goes, and its Secret with it, once whoever asked says that it
-has ended for them: a team's quota counts both.
+somebody asks again. One that is done goes, and its Secret with it: a team's quota counts both. One
+that copied goes once whoever asked says that it has ended for them. One that brought a copy back is
+all that says so: whoever waits for it looks every second, and a minute later it goes as soon as
+something else is asked for.
 
 So many Jobs run at once for a team, and so many in the whole cluster: what has no place begins
 when somebody asks again.
@@ -19,6 +21,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Any, Final
 
@@ -50,6 +53,7 @@ from ..reconcile.objects import Manifest, Owner, is_terminating, uid_of
 
 AT_ONCE: Final = 2  # Jobs of one team: more would not fit into a small tier's quota
 AT_ONCE_IN_ALL: Final = 32  # of all teams: their pods take nodes from those who still work
+_LEARNT: Final = timedelta(minutes=1)  # by then whoever waits for a copy to be brought back knows
 _COUNTED_S: Final = 2.0  # hundreds of teams ask at once, and the answer is the same for all
 _REMEMBERED: Final = 20_000  # Jobs of 5,000 teams with some volumes each
 _VOLUMES: Final = {COMPONENT_TEAM_VOLUME: "team", COMPONENT_PERSONAL_VOLUME: "personal"}
@@ -152,6 +156,8 @@ class TeamArchives:
         Archive Jobs of all teams together.
     clock
         Monotonic, in seconds.
+    now
+        The clock, in UTC; compared with the cluster's by the minute.
     """
 
     def __init__(
@@ -161,8 +167,9 @@ class TeamArchives:
         *,
         at_once_in_all: int = AT_ONCE_IN_ALL,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
-        self._kube, self._platform = kube, platform
+        self._kube, self._platform, self._now = kube, platform, now
         self._places = _Places(kube, platform.hub_id, at_once_in_all, clock)
         self._with_secret: dict[str, None] = {}  # uids of Jobs, the oldest first
 
@@ -215,6 +222,8 @@ class TeamArchives:
                     "when they start their first server."
                 )
         await self._delete_ended(jobs.values(), set(ended))
+        asked = {order.name for order, _ in wanted}
+        await self._delete_learnt(job for name, job in jobs.items() if name not in asked)
         places = AT_ONCE - sum(map(_is_open, jobs.values()))
         is_full = False
         for order, token in wanted:
@@ -234,6 +243,16 @@ class TeamArchives:
         for job in jobs:
             has_ended = not _is_open(job) and not is_terminating(job)
             if has_ended and _to_job(job).archive in ended:
+                await self._delete(job)
+
+    async def _delete_learnt(self, jobs: Iterable[Manifest]) -> None:
+        """Those that brought a copy back a while ago. One that failed has no such moment."""
+        for job in jobs:
+            is_restore = _to_job(job).work == ArchiveWork.RESTORE.value
+            at = str((job.get("status") or {}).get("completionTime") or "")
+            if not is_restore or not at or is_terminating(job):
+                continue
+            if self._now() - datetime.fromisoformat(at.replace("Z", "+00:00")) >= _LEARNT:
                 await self._delete(job)
 
     async def _go_on(self, job: Manifest, token: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +295,38 @@ async def test_a_team_of_many_volumes_fits_into_a_small_quota(ground: Ground) ->
         return not await ground.kube.list(k.SECRET, namespace="team-ocean")
 
     await until(no_secrets)
+
+
+async def test_a_job_that_brought_back_goes_when_something_else_is_asked_for(
+    ground: Ground,
+) -> None:
+    """Its Secret counts among those that the team's servers need."""
+    claim = names.personal_claim("ada")
+    await ground.make_space("ocean", "team", claim)
+    await ground.finish("ocean", ground.order("ocean"))
+    first = ground.order("ocean", what=RESTORE)
+    other = ground.order("ocean", what=RESTORE, into=claim)
+    await ground.finish("ocean", first)
+
+    async def jobs_of(*wanted: tuple[ArchiveOrder, str], after_s: float = 0.0) -> set[str]:
+        at = datetime.now(timezone.utc) + timedelta(seconds=after_s)
+        archives = TeamArchives(ground.kube, ground.platform, now=lambda: at)
+        status = await archives.start("ocean", wanted)
+        assert status is not None
+        return {f"{job.work} {job.claim}" for job in status.jobs}
+
+    everything = {"save team", "restore team", f"restore {claim}"}
+    assert await jobs_of(other) == everything, "whoever waits for the first learns of it"
+    await ground.finish("ocean", other)
+    assert await jobs_of(first, other, after_s=61.0) == everything, "asking again asks for the same"
+    await jobs_of(other, after_s=61.0)
+
+    async def is_gone() -> bool:
+        secrets = await ground.kube.list(k.SECRET, namespace="team-ocean")
+        return first[0].name not in {secret["metadata"]["name"] for secret in secrets}
+
+    await until(is_gone)
+    assert await jobs_of(other) == everything - {"restore team"}
 
 
 async def test_a_job_that_runs_stays_though_it_is_said_to_have_ended(
