@@ -307,8 +307,9 @@ def check_platform(spec: TeamSpec, platform: Platform) -> tuple[Problem, ...]:
             *check_pods(spec.images, spec.profiles, platform),
         )
     ]
+    domain = None if spec.host is None else spec.host.removeprefix(f"{spec.team}.")
     problems += [
-        Problem(to_field(p.path), p.found, p.expected) for p in check_domain(spec.host, platform)
+        Problem(to_field(p.path), p.found, p.expected) for p in check_domain(domain, platform)
     ]
     for rule in spec.egress:
         reason = egress.refusal(rule, platform)
@@ -369,7 +370,8 @@ def check_domain(domain: str | None, platform: Platform) -> list[FieldProblem]:
     if any(domain == suffix or domain.endswith(f".{suffix}") for suffix in allowed):
         return []
     expected = (
-        "no domain: this platform's settings have no names for teams"
+        "no domain: this platform's settings have no names for teams. Take it out of the contest's"
+        " manifest, or have an administrator give the settings `names`"
         if not allowed
         else "a domain in " + " or ".join(allowed)
     )

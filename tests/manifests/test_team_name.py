@@ -118,6 +118,8 @@ def test_a_domain_that_is_not_the_platforms_to_give(domain: str) -> None:
     with pytest.raises(SpecError) as error:
         make_tenancy(spec, Platform.model_validate(IN_CLUSTER))
     assert "no domain: this platform" in str(error.value)
+    assert f'"{DOMAIN}"' in str(error.value), "as it stands in the manifest"
+    assert "Take it out of the contest's manifest, or have an administrator" in str(error.value)
 
 
 MANIFEST = """
