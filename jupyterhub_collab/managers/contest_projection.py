@@ -204,7 +204,7 @@ class Projection:
         self._woken.set()
 
     async def run(self) -> None:
-        """Write what is dirty, until cancelled."""
+        """Write what is dirty, until cancelled; what was a problem is then another's to say."""
         try:
             while True:
                 self._woken.clear()
@@ -222,6 +222,7 @@ class Projection:
                     await self._wait()
         finally:
             await self.close()
+            self._troubles.clear()
 
     async def close(self) -> None:
         """End what runs in the background; it is done again."""

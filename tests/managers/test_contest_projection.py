@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,11 @@ async def test_a_group_that_is_not_ours_keeps_none_of_the_others(world: World) -
     assert world.hub.groups["ocean"].users == ("ada",)
     assert await dirty(world) == ["reef"]
     assert "this project did not make" in projection.problems()["reef"]
+    running = asyncio.create_task(projection.run())
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert projection.problems() == {}, "another process has the work, and knows"
     with pytest.raises(SpecError):
         await projection.bring_team("reef")
     del world.hub.groups["reef"]

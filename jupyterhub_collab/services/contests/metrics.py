@@ -74,6 +74,19 @@ class _Figures:
             yield GaugeMetricFamily(name, said, value=value)
 
 
+class _OfWork:
+    """A figure of the contests' work, of the process that does it."""
+
+    def __init__(
+        self, name: str, said: str, read: Callable[[], float], is_holder: Callable[[], bool]
+    ) -> None:
+        self._name, self._said, self._read, self._is_holder = name, said, read, is_holder
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        value = self._read() if self._is_holder() else None
+        yield GaugeMetricFamily(self._name, self._said, value=value)
+
+
 class Metrics:
     """All of them, in a registry of their own; other modules may register theirs with it.
 
@@ -89,6 +102,7 @@ class Metrics:
         is_holder: Callable[[], bool] = lambda: True,
         term: Callable[[], int] = lambda: 0,
     ) -> None:
+        self._is_holder = is_holder
         self.registry = CollectorRegistry()
         self._figures = _Figures()
         self.registry.register(self._figures)
@@ -115,8 +129,9 @@ class Metrics:
         self._requests.labels(known, f"{status // 100}xx").inc()
 
     def observe(self, name: str, said: str, read: Callable[[], float]) -> None:
-        """One figure more, read whenever somebody asks."""
-        Gauge(name, said, registry=self.registry).set_function(read)
+        """One figure more of the contests' work, read whenever somebody asks. Whoever stands by has
+        no value of it: what it came to in an earlier term says nothing of now."""
+        self.registry.register(_OfWork(name, said, read, self._is_holder))
 
     async def look(self, store: ContestStore, now: Callable[[], datetime]) -> None:
         """Count what is in the registry. Raises DatabaseError."""
