@@ -382,6 +382,8 @@ async def _in_the_registry(work: StepWork, teams: Iterable[str]) -> list[str]:
         for state, count in sorted(counts.items())
         if count and state is not TeamState.DESTROYED
     ]
+    unreadable = await work.store.unreadable_teams(contest)
+    words += [f"registry: a row of team {one.id} that cannot be read" for one in unreadable]
     courses = await work.store.courses(contest)
     words += [f"registry: a course of team {team}" for team in sorted(courses) if team]
     for team in teams:

@@ -61,7 +61,7 @@ async def _is_alone(work: StepWork, name: str, own: frozenset[str], *, has_sourc
             return False
         entries += known
     for entry in entries:
-        if any(team.id not in own for team in await work.store.teams_of(entry)):
+        if any(team not in own for team in await work.store.teams_of(entry)):
             return False
     standing = await work.hub.read_standing(name)
     return standing is not None and not _stands(standing, own)

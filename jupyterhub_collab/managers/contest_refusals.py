@@ -17,6 +17,7 @@ from ..storage.contests import (
     InvitationError,
     StaleError,
     TakenError,
+    UnreadableError,
 )
 
 
@@ -41,3 +42,13 @@ def in_words() -> Iterator[None]:
         raise ChangedError(str(e)) from e
     except (AlreadyInError, FullError, InvitationError, RefusedError, TakenError) as e:
         raise NotNowError(str(e)) from e
+
+
+@contextmanager
+def in_words_for_hosts() -> Iterator[None]:
+    """The same; and they are told why a row cannot be read."""
+    with in_words():
+        try:
+            yield
+        except UnreadableError as e:
+            raise NotNowError(str(e)) from e

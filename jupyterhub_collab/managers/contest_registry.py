@@ -22,6 +22,7 @@ from ..constants import PROPERTIES_KEY
 from ..errors import Problem, SpecError
 from ..models import ContestManifest, HubDecider, HubGroup
 from ..models.contest_life import (
+    Action,
     ActionPlan,
     ActionRequest,
     ContestRecord,
@@ -37,7 +38,7 @@ from ..policy.contest_projection import ManifestPlan, Registered, plan_manifest
 from ..policy.problems import to_field
 from ..policy.roster import check_decider, hash_roster
 from ..storage.contests import DECLINED_BY, ContestStore, StaleError
-from .contest_refusals import ChangedError, NotNowError, NotThereError, in_words
+from .contest_refusals import ChangedError, NotNowError, NotThereError, in_words_for_hosts
 from .contest_telling import ContestTeller
 
 RANKED_MAX: Final = 10_000
@@ -47,6 +48,8 @@ _TRIES: Final = 4  # plans made anew, because a step was done between plan and w
 _ADMISSION_TRIES: Final = 20  # hosts change a contest now and then, other teams do not
 _LOOKED_UP: Final = 200
 _OVER: Final = frozenset({ContestState.ARCHIVED, ContestState.DESTROYED})
+_OF_EACH: Final = frozenset({Action.ARCHIVE, Action.DESTROY})  # no team may be left out of these
+_NAMED_MAX: Final = 200  # characters of teams' ids in a sentence
 _OUT: Final = frozenset({TeamState.ELIMINATED, TeamState.ARCHIVED, TeamState.DESTROYED})
 
 
@@ -146,7 +149,7 @@ class ContestRegistry:
             for team, roster in plan.rosters.items()
             if hash_roster(roster) != hash_roster(current.rosters.get(team, ()))
         }
-        with in_words():
+        with in_words_for_hosts():
             stored = await self._store.put_contest(
                 plan.contest,
                 plan.teams,
@@ -186,7 +189,8 @@ class ContestRegistry:
             courses = await self._store.courses(contest.id)
         new = sorted(manifest.teams.keys() - teams.keys())
         for team in new[:_LOOKED_UP]:  # a better sentence; the store refuses all of them
-            found = await self._store.team(team)
+            with in_words_for_hosts():
+                found = await self._store.team(team)
             if found is not None:
                 teams[team] = found
         members = await self._store.members(teams)
@@ -239,7 +243,7 @@ class ContestRegistry:
         if not records:
             return
         courses = await self._store.courses(contest.id)
-        with in_words():
+        with in_words_for_hosts():
             await self._commit_admission(contest, records, courses, by=by)
 
     async def _commit_admission(
@@ -284,17 +288,29 @@ class ContestRegistry:
         if record is None:
             raise NotThereError(f"There is no contest {contest}.")
         if request.team is not None:
-            team = await self._store.team(request.team)
+            with in_words_for_hosts():
+                team = await self._store.team(request.team)
             if team is None or team.contest != contest:
                 raise NotThereError(f"There is no team {request.team} in the contest {contest}.")
             teams: Sequence[TeamRecord] = (team,)
             # Its own and the contest's: a thousand of these must not read a thousand each.
             courses = await self._store.courses(contest, teams=("", team.id))
         else:
-            teams = await self._store.teams(contest)
+            teams = await self._readable(contest, request.action)
             courses = await self._store.courses(contest)
-        with in_words():
+        with in_words_for_hosts():
             return plan_action(request, record, teams, courses, now=self._now())
+
+    async def _readable(self, contest: str, action: Action) -> Sequence[TeamRecord]:
+        """Teams that an action on the whole contest is about: what cannot be read of a team costs
+        that team alone. Raises NotNowError where none may be left out."""
+        unreadable = {one.id: one.why for one in await self._store.unreadable_teams(contest)}
+        if unreadable and action in _OF_EACH:
+            raise NotNowError(
+                f"To {action.value} a contest takes all its teams, and {len(unreadable)} cannot be"
+                f" read: {', '.join(unreadable)[:_NAMED_MAX]}. {next(iter(unreadable.values()))}"
+            )
+        return [team for team in await self._store.teams(contest) if team.id not in unreadable]
 
     async def act(
         self,
@@ -353,7 +369,7 @@ class ContestRegistry:
             asked_at=at,
             plan_hash=hashed,
         )
-        with in_words():
+        with in_words_for_hosts():
             if plan.needs_second:
                 kept, is_new = await self._store.propose_once(operation)
             else:
@@ -396,7 +412,7 @@ class ContestRegistry:
                 " it, look at the dry run again, and propose it anew."
             )
         at = self._now()
-        with in_words():
+        with in_words_for_hosts():
             kept, is_new = await self._store.commit_once(
                 plan, replace(found, approved_by=by), at=at
             )
@@ -459,7 +475,7 @@ class ContestRegistry:
         problems = await self.check_ranking(contest, ranking)
         if problems:
             raise SpecError(problems[:100])
-        with in_words():
+        with in_words_for_hosts():
             await self._store.put_contest(
                 replace(contest, ranking=tuple(ranking)),
                 (),

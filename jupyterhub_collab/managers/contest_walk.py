@@ -221,6 +221,11 @@ async def await_teams(work: StepWork) -> StepResult:
     counts = await work.store.count_teams(work.contest.id)
     left = {state: n for state, n in counts.items() if n and state not in wanted}
     if not left:
+        unreadable = await work.store.unreadable_teams(work.contest.id)
+        named = ", ".join(one.id for one in unreadable if one.id)
+        if named:
+            text = f"Waits until the registry's rows of these teams can be read: {named}."
+            return StepResult.not_yet(text)
         return StepResult.done()
     parts = ", ".join(f"{n} {state.value}" for state, n in sorted(left.items()))
     goal = "destroyed" if work.course.kind is CourseKind.END else "archived"

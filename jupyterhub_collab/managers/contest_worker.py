@@ -219,8 +219,8 @@ class ContestWorker:
         stale = 0
         while True:
             # In this order: see the module's text.
-            team_record = await self._store.team(team) if team else None
             try:
+                team_record = await self._store.team(team) if team else None
                 record = await self._store.contest(contest)
             except UnreadableError as error:
                 course = await self._store.course(contest, team)

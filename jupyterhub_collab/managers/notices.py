@@ -351,16 +351,14 @@ class NoticeCourier:
         """Teams that a notice is for, by id, with their people's addresses."""
         after = ""
         while True:
-            teams: Sequence[TeamRecord]
-            if notice.team:
-                team = await self._store.team(notice.team)
-                teams = () if team is None else (team,)
-            else:
+            teams: Sequence[TeamRecord] = ()
+            there = [notice.team]
+            if not notice.team:
                 teams = await self._store.teams(notice.contest, after=after, limit=_PAGE)
-            there = [t.id for t in teams if notice.team or t.state not in _GONE]
+                there = [t.id for t in teams if t.state not in _GONE]
             for name, addresses in (await self._addresses(there)).items():
                 yield name, addresses
-            if notice.team or len(teams) < _PAGE:
+            if len(teams) < _PAGE:
                 return
             after = teams[-1].id
 

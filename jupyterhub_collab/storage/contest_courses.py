@@ -34,9 +34,12 @@ from .contest_changes import (
     note_transitions,
 )
 from .contest_errors import StaleError
+from .contest_records import UnreadableTeam
 from .contest_rows import (
+    first_readable,
     from_us,
     in_chunks,
+    readable,
     times_column,
     to_contest_columns,
     to_course,
@@ -49,8 +52,12 @@ class NotAnyMoreError(Exception):
     """The course is not what it was: all is rolled back."""
 
 
-def due_courses(connection: Connection, now: datetime, limit: int) -> tuple[Course, ...]:
-    """One of each contest in turn, each contest's longest due first.
+def due_courses(
+    connection: Connection, now: datetime, limit: int
+) -> tuple[tuple[Course, ...], tuple[UnreadableTeam, ...]]:
+    """Those that are due, and those of which that cannot be read: they stand still.
+
+    One of each contest in turn, each contest's longest due first.
 
     A query for each contest that has any: along an index, so what is not due costs nothing, and
     the thousands of one contest do not hide the one of another.
@@ -61,16 +68,19 @@ def due_courses(connection: Connection, now: datetime, limit: int) -> tuple[Cour
         exists().where(c.contest == tables.contests.c.id, is_due)
     )
     by_contest = []
+    unreadable: list[UnreadableTeam] = []
     for contest in connection.execute(with_any).scalars().all():
         wanted = select(tables.courses).where(c.contest == contest, is_due)
-        ordered = wanted.order_by(c.due_us, c.team).limit(limit)
-        courses = [to_course(row) for row in connection.execute(ordered)]
+        ordered = wanted.order_by(c.due_us, c.team)
+        courses, others = first_readable(connection, ordered, to_course, limit)
+        unreadable += [UnreadableTeam(contest, row.team, why) for row, why in others]
         if courses:  # else the worker took it on between the two queries
             by_contest.append(courses)
     # Whose first has waited longest comes first in each turn.
     by_contest.sort(key=lambda courses: (courses[0].due_at, courses[0].contest))
     turns = chain.from_iterable(zip_longest(*by_contest))
-    return tuple([course for course in turns if course is not None][:limit])
+    found = [course for course in turns if course is not None]
+    return tuple(found[:limit]), tuple(unreadable)
 
 
 def next_due(connection: Connection) -> datetime | None:
@@ -86,7 +96,8 @@ def list_courses(
     c = tables.courses.c
     all_ = select(tables.courses).where(c.contest == contest).order_by(c.team)
     parts = [all_] if teams is None else [all_.where(c.team.in_(some)) for some in in_chunks(teams)]
-    return {row.team: to_course(row) for wanted in parts for row in connection.execute(wanted)}
+    rows = (row for wanted in parts for row in connection.execute(wanted))
+    return {course.team: course for course in readable(rows, to_course)[0]}
 
 
 def find_course(connection: Connection, contest: str, team: str) -> Course | None:

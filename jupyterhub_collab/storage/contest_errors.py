@@ -6,7 +6,18 @@ from ..errors import PermanentError, RetryableError
 
 
 class UnreadableError(PermanentError):
-    """A row of a contest that cannot be read: another version's, or changed by hand."""
+    """A row of a contest, a team or a course that cannot be read: another version's, or changed by
+    hand.
+
+    Attributes
+    ----------
+    contest
+        Whose it is.
+    """
+
+    def __init__(self, text: str, *, contest: str) -> None:
+        super().__init__(text)
+        self.contest = contest
 
 
 class StaleError(PermanentError):

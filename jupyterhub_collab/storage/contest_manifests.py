@@ -24,9 +24,18 @@ from .contest_changes import (
     lock_teams,
     note_transitions,
 )
-from .contest_errors import StaleError, TakenError, UnreadableError
-from .contest_records import UnreadableContest
-from .contest_rows import contest_columns, hash_entry, in_chunks, team_columns, to_contest, to_team
+from .contest_errors import StaleError, TakenError
+from .contest_records import UnreadableContest, UnreadableTeam
+from .contest_rows import (
+    contest_columns,
+    first_readable,
+    hash_entry,
+    in_chunks,
+    readable,
+    team_columns,
+    to_contest,
+    to_team,
+)
 from .contest_teams import claim_members, has_registration, insert_members, insert_teams
 
 
@@ -35,21 +44,8 @@ def list_contests(
 ) -> tuple[tuple[ContestRecord, ...], tuple[UnreadableContest, ...]]:
     """By id: those that can be read, and the others."""
     wanted = select(tables.contests).order_by(tables.contests.c.id)
-    return _read_all(connection.execute(wanted))
-
-
-def _read_all(
-    rows: Iterable[Row[Any]],
-) -> tuple[tuple[ContestRecord, ...], tuple[UnreadableContest, ...]]:
-    """One that cannot be read costs no other its place."""
-    found: list[ContestRecord] = []
-    unreadable: list[UnreadableContest] = []
-    for row in rows:
-        try:
-            found.append(to_contest(row))
-        except UnreadableError as e:
-            unreadable.append(UnreadableContest(row.id, str(e)))
-    return tuple(found), tuple(unreadable)
+    found, others = readable(connection.execute(wanted), to_contest)
+    return tuple(found), tuple(UnreadableContest(row.id, why) for row, why in others)
 
 
 def is_registering(connection: Connection, contest: str) -> bool:
@@ -216,17 +212,15 @@ def _put_rosters(
 
 def unprojected(
     connection: Connection, limit: int
-) -> tuple[tuple[ContestRecord, ...], tuple[TeamRecord, ...]]:
-    """What the hub's groups are behind."""
+) -> tuple[tuple[ContestRecord, ...], tuple[TeamRecord, ...], tuple[UnreadableTeam, ...]]:
+    """What the hub's groups are behind; and teams of which that cannot be read."""
     c, t = tables.contests.c, tables.teams.c
     contests = select(tables.contests).where(c.generation != c.projected).order_by(c.id)
     teams = select(tables.teams).where(t.generation != t.projected).order_by(t.id)
-    # Contests are few; those that cannot be read must not fill the places of the others.
-    readable, _ = _read_all(connection.execute(contests))
-    return (
-        readable[:limit],
-        tuple(map(to_team, connection.execute(teams.limit(limit)))),
-    )
+    found, _ = first_readable(connection, contests, to_contest, limit)
+    behind, others = first_readable(connection, teams, to_team, limit)
+    unreadable = (UnreadableTeam(row.contest, row.id, why) for row, why in others)
+    return tuple(found), tuple(behind), tuple(unreadable)
 
 
 def list_behind(connection: Connection) -> dict[str, bool]:

@@ -65,6 +65,22 @@ class UnreadableContest:
 
 
 @dataclass(frozen=True)
+class UnreadableTeam:
+    """A team that stands still because its row, or that of what is under way with it, cannot be
+    read. An empty id: what is under way with the contest itself.
+
+    Attributes
+    ----------
+    why
+        In words for an admin.
+    """
+
+    contest: str
+    id: str
+    why: str
+
+
+@dataclass(frozen=True)
 class PastTransition:
     """A transition that happened; numbers grow over all contests, not always by one."""
 

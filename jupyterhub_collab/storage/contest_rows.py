@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row, Select
 
 from ..models import ContestManifest, Gate, Retention, RosterEntry, TierOverrides
 from ..models.contest_life import (
@@ -135,20 +135,67 @@ def to_contest(row: Row[Any]) -> ContestRecord:
             generation=row.generation,
             projected=row.projected,
         )
-    # What somebody wrote there by hand can be anything: all of these are the row's fault.
-    except (ValueError, TypeError, RecursionError) as e:
-        raise UnreadableError(
-            f"The row of the contest {row.id} in the registry cannot be read: {str(e)[:500]}. It"
-            " was written by another version, or changed by hand; run the version that wrote it,"
-            " or put back a copy of the database. Other contests are not touched by it."
-        ) from e
+    except _BROKEN as e:
+        raise _unreadable(f"the contest {row.id}", "Other contests", e, row.id) from e
+
+
+# What somebody wrote there by hand can be anything: all of these are the row's fault.
+_BROKEN: Final = (ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
+def _unreadable(what: str, others: str, why: Exception, contest: str) -> UnreadableError:
+    return UnreadableError(
+        f"The row of {what} in the registry cannot be read: {str(why)[:500]}. It was written by"
+        " another version, or changed by hand; run the version that wrote it, or put back a copy"
+        f" of the database. {others} are not touched by it.",
+        contest=contest,
+    )
+
+
+def readable(
+    rows: Iterable[Row[Any]], read: Callable[[Row[Any]], T]
+) -> tuple[list[T], list[tuple[Row[Any], str]]]:
+    """Those that can be read; the others, and why. One that cannot costs no other its place."""
+    found: list[T] = []
+    others: list[tuple[Row[Any], str]] = []
+    for row in rows:
+        try:
+            found.append(read(row))
+        except UnreadableError as e:
+            others.append((row, str(e)))
+    return found, others
+
+
+def first_readable(
+    connection: Connection, wanted: Select[Any], read: Callable[[Row[Any]], T], limit: int | None
+) -> tuple[list[T], list[tuple[Row[Any], str]]]:
+    """The first so many in their order that can be read, and the others that were come by."""
+    found: list[T] = []
+    others: list[tuple[Row[Any], str]] = []
+    offset = 0
+    while True:
+        left = None if limit is None else limit - len(found)
+        rows = connection.execute(wanted.limit(left).offset(offset or None)).all()
+        some, bad = readable(rows, read)
+        found += some
+        others += bad
+        if not bad or limit is None:
+            return found, others
+        offset += len(rows)
 
 
 _NO_OVERRIDES: Final = TierOverrides()
 
 
 def to_team(row: Row[Any]) -> TeamRecord:
-    """Of a whole row."""
+    """Of a whole row. Raises UnreadableError."""
+    try:
+        return _to_team(row)
+    except _BROKEN as e:
+        raise _unreadable(f"the team {row.id}", "Other teams", e, row.contest) from e
+
+
+def _to_team(row: Row[Any]) -> TeamRecord:
     overrides = json.loads(row.overrides)
     return TeamRecord(
         id=row.id,
@@ -256,7 +303,16 @@ def course_columns(course: Course) -> dict[str, Any]:
 
 
 def to_course(row: Row[Any]) -> Course:
-    """Of a whole row."""
+    """Of a whole row. Raises UnreadableError."""
+    try:
+        return _to_course(row)
+    except _BROKEN as e:
+        whose = f"team {row.team}" if row.team else f"contest {row.contest}"
+        what = f"what is under way with the {whose}"
+        raise _unreadable(what, "Other teams", e, row.contest) from e
+
+
+def _to_course(row: Row[Any]) -> Course:
     times = json.loads(row.times)
     return Course(
         contest=row.contest,

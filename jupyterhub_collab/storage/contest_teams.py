@@ -44,15 +44,18 @@ from .contest_changes import (
     note_transitions,
 )
 from .contest_errors import AlreadyInError, FullError, InvitationError, StaleError, TakenError
-from .contest_records import Merger, TeamInvitation
+from .contest_records import Merger, TeamInvitation, UnreadableTeam
 from .contest_rows import (
+    first_readable,
     from_us,
     from_us_or_none,
     hash_entry,
     in_chunks,
     member_columns,
+    readable,
     team_columns,
     to_contest,
+    to_course,
     to_member,
     to_team,
     to_team_columns,
@@ -83,14 +86,28 @@ def list_teams(
     wanted = select(tables.teams).where(t.contest == contest, t.id > after)
     if states:
         wanted = wanted.where(t.state.in_(sorted(s.value for s in states)))
-    return tuple(map(to_team, connection.execute(wanted.order_by(t.id).limit(limit))))
+    return tuple(first_readable(connection, wanted.order_by(t.id), to_team, limit)[0])
+
+
+def list_unreadable(connection: Connection, contest: str) -> tuple[UnreadableTeam, ...]:
+    """Teams of a contest of which a row cannot be read, by id, each once."""
+    t, c = tables.teams.c, tables.courses.c
+    _, teams = readable(
+        connection.execute(select(tables.teams).where(t.contest == contest)), to_team
+    )
+    _, courses = readable(
+        connection.execute(select(tables.courses).where(c.contest == contest)), to_course
+    )
+    found = {row.team: why for row, why in courses} | {row.id: why for row, why in teams}
+    return tuple(UnreadableTeam(contest, team, why) for team, why in sorted(found.items()))
 
 
 def count_teams(connection: Connection, contest: str) -> dict[TeamState, int]:
-    """By state."""
+    """By state; those of a state that this version does not know are left out."""
     t = tables.teams.c
     wanted = select(t.state, func.count()).where(t.contest == contest).group_by(t.state)
-    return {TeamState(state): count for state, count in connection.execute(wanted)}
+    known = {state.value: state for state in TeamState}
+    return {known[s]: count for s, count in connection.execute(wanted) if s in known}
 
 
 def find_team(connection: Connection, team: str) -> TeamRecord | None:
@@ -104,7 +121,7 @@ def find_teams(connection: Connection, teams: Iterable[str]) -> dict[str, TeamRe
     found: dict[str, TeamRecord] = {}
     for chunk in in_chunks(teams):
         rows = connection.execute(select(tables.teams).where(tables.teams.c.id.in_(chunk)))
-        found.update((row.id, to_team(row)) for row in rows)
+        found.update((team.id, team) for team in readable(rows, to_team)[0])
     return found
 
 
@@ -129,9 +146,13 @@ def list_members(
     return {team: tuple(members) for team, members in found.items()}
 
 
-def teams_of(connection: Connection, entry: RosterEntry) -> tuple[TeamRecord, ...]:
-    """By id, destroyed ones left out."""
-    return tuple(team for team, _ in teams_of_any(connection, [entry]))
+def teams_of(connection: Connection, entry: RosterEntry) -> tuple[str, ...]:
+    """Their ids, destroyed ones left out: whatever else stands in their rows."""
+    t, m = tables.teams.c, tables.members.c
+    joined = tables.teams.join(tables.members, m.team == t.id)
+    mine = select(t.id).select_from(joined)
+    mine = mine.where(m.entry_key == hash_entry(entry), t.state != DESTROYED)
+    return tuple(connection.execute(mine.order_by(t.id)).scalars())
 
 
 def teams_of_any(
@@ -146,7 +167,7 @@ def teams_of_any(
         wanted = select(tables.teams, m.entry_key).select_from(joined)
         mine = wanted.where(m.entry_key.in_(keys), t.state != DESTROYED)
         rows = connection.execute(mine.order_by(t.id, m.number))
-        found += [(to_team(row), by_key[row.entry_key]) for row in rows]
+        found += readable(rows, lambda row: (to_team(row), by_key[row.entry_key]))[0]
     return tuple(found)
 
 

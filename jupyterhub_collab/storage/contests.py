@@ -56,6 +56,7 @@ from .contest_records import (
     PastTransition,
     TeamInvitation,
     UnreadableContest,
+    UnreadableTeam,
 )
 from .contest_transactions import ContestTransactions
 from .database import TIMEOUT_S
@@ -77,6 +78,7 @@ __all__ = [
     "TeamInvitation",
     "UnreadableContest",
     "UnreadableError",
+    "UnreadableTeam",
 ]
 log = logging.getLogger(__name__)
 
@@ -91,6 +93,7 @@ class ContestStore:
         self._engine = engine
         self._db = ContestTransactions(engine, timeout_s=timeout_s)
         self._told: dict[str, str] = {}  # unreadable contests, so that each is said once
+        self._told_teams: dict[str, str] = {}  # likewise
 
     def fenced(self, term: Callable[[], int]) -> ContestStore:
         """The same registry for whoever works under the lease, in that term of it.
@@ -137,6 +140,18 @@ class ContestStore:
         """Those whose rows cannot be read, by id, and why. They stand still until they can."""
         return (await self._db.read(_manifests.list_contests))[1]
 
+    async def unreadable_teams(self, contest: str) -> tuple[UnreadableTeam, ...]:
+        """Those of a contest of which a row cannot be read, by id, and why. They stand still until
+        it can, and are in no answer but this one."""
+        return await self._db.read(_teams.list_unreadable, contest)
+
+    def _tell(self, unreadable: Iterable[UnreadableTeam]) -> None:
+        for one in unreadable:
+            where = f"{one.contest}/{one.id}"
+            if self._told_teams.get(where) != one.why:
+                self._told_teams[where] = one.why
+                log.error("A team stands still, the others go on: %s", one.why)
+
     async def contest(self, contest: str) -> ContestRecord | None:
         """One. Raises UnreadableError where its row cannot be read."""
         return await self._db.read(_manifests.find_contest, contest)
@@ -162,7 +177,7 @@ class ContestStore:
         return await self._db.read(_teams.count_teams, contest)
 
     async def team(self, team: str) -> TeamRecord | None:
-        """One, whatever its state."""
+        """One, whatever its state. Raises UnreadableError where its row cannot be read."""
         return await self._db.read(_teams.find_team, team)
 
     async def teams_by_id(self, teams: Iterable[str]) -> Mapping[str, TeamRecord]:
@@ -173,8 +188,9 @@ class ContestStore:
         """Rosters of these teams, each in the order in which people joined."""
         return await self._db.read(_teams.list_members, tuple(teams))
 
-    async def teams_of(self, entry: RosterEntry) -> tuple[TeamRecord, ...]:
-        """Teams in whose roster exactly this entry stands, destroyed ones left out."""
+    async def teams_of(self, entry: RosterEntry) -> tuple[str, ...]:
+        """Ids of teams in whose roster exactly this entry stands, destroyed ones left out, others
+        whatever stands in their rows."""
         return await self._db.read(_teams.teams_of, entry)
 
     async def teams_of_any(
@@ -227,7 +243,9 @@ class ContestStore:
         self, *, limit: int
     ) -> tuple[tuple[ContestRecord, ...], tuple[TeamRecord, ...]]:
         """Contests and teams whose generation is not the projected one."""
-        return await self._db.read(_manifests.unprojected, limit)
+        contests, teams, unreadable = await self._db.read(_manifests.unprojected, limit)
+        self._tell(unreadable)
+        return contests, teams
 
     async def behind(self) -> Mapping[str, bool]:
         """All teams whose generation is not the projected one, by id, and whether the hub had
@@ -342,7 +360,9 @@ class ContestStore:
 
     async def due_courses(self, now: datetime, *, limit: int) -> tuple[Course, ...]:
         """Those that are due, the longest due first, fair between contests."""
-        return await self._db.read(_courses.due_courses, now, limit)
+        due, unreadable = await self._db.read(_courses.due_courses, now, limit)
+        self._tell(unreadable)
+        return due
 
     async def next_due(self) -> datetime | None:
         """When the next one is due."""
@@ -357,7 +377,8 @@ class ContestStore:
         return await self._db.read(_courses.list_courses, contest, named)
 
     async def course(self, contest: str, team: str) -> Course | None:
-        """What is under way with one team; with the contest itself where `team` is empty."""
+        """What is under way with one team; with the contest itself where `team` is empty. Raises
+        UnreadableError."""
         return await self._db.read(_courses.find_course, contest, team)
 
     async def count_courses(self, contest: str) -> Mapping[tuple[CourseKind, Step], int]:

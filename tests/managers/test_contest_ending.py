@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from jupyterhub_collab import names
 from jupyterhub_collab.auditapi.client import DeniedError, NoAnswerError
 from jupyterhub_collab.constants import PROPERTIES_KEY
 from jupyterhub_collab.errors import CollabError
 from jupyterhub_collab.hubapi.errors import HubUnavailableError
+from jupyterhub_collab.managers import contest_ending
 from jupyterhub_collab.managers.contest_ending import Ending
 from jupyterhub_collab.managers.contest_steps import StepSettings
 from jupyterhub_collab.managers.team_archives import AT_ONCE
@@ -683,3 +686,16 @@ async def test_nothing_is_certified_unrecorded(world: EndingWorld) -> None:
     world.recorder.is_away = False
     await world.go()
     assert await world.store.certificate("sea") == first
+
+
+async def test_a_team_that_cannot_be_read_is_left_of_a_contest(world: EndingWorld) -> None:
+    """Between the wait for all teams and the look for what is left."""
+    await finished(world)
+    with world.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE contest_teams SET state = 'destroyed', datasets = '7' WHERE id = 'ocean'")
+        )
+    contest = await world.store.contest("sea")
+    work: Any = SimpleNamespace(contest=contest, store=world.store)
+    words = await contest_ending._in_the_registry(work, ["reef"])
+    assert "registry: a row of team ocean that cannot be read" in words

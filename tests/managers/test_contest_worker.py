@@ -390,6 +390,71 @@ async def test_a_contest_that_cannot_be_read_waits_and_says_so(world: World) -> 
     assert world.hub.gate_of("ocean") == "frozen"
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "spoilt"),
+    [("teams", "overrides", "{"), ("courses", "times", "[]")],
+)
+async def test_a_team_that_cannot_be_read_waits_alone(
+    world: World, table: str, column: str, spoilt: str
+) -> None:
+    sea = ContestRecord("sea", manifest(), state=ContestState.RUNNING, round=1)
+    await world.put(sea, [TeamRecord(t, "sea", tier="small") for t in ROSTERS], ROSTERS)
+    for team in ROSTERS:
+        await world.act("sea", Action.ADMIT, team=team)
+    mine = "id = 'ocean'" if table == "teams" else "team = 'ocean'"
+    where = f"contest_{table} WHERE {mine}"
+    with world.engine.begin() as connection:
+        kept = connection.execute(text(f"SELECT {column} FROM {where}")).scalar_one()
+        changed = text(f"UPDATE contest_{table} SET {column} = :v WHERE {mine}")
+        connection.execute(changed, {"v": spoilt})
+    worker, projection = world.parts()
+    for _ in range(20):
+        await worker.run_due()
+        await projection.sweep()
+        world.now += timedelta(seconds=30)
+    reef = await world.store.team("reef")
+    assert reef is not None
+    assert reef.state is TeamState.ACTIVE
+    (unreadable,) = await world.store.unreadable_teams("sea")
+    assert unreadable.id == "ocean"
+    if table == "teams":
+        course = (await courses_of(world))["ocean"]
+        assert "cannot be read" in course.error
+        assert 1 < course.attempts < 10, "ever more seldom"
+    with world.engine.begin() as connection:
+        connection.execute(changed, {"v": kept})
+    await projection.close()
+    await world.go()
+    ocean = await world.store.team("ocean")
+    assert ocean is not None
+    assert ocean.state is TeamState.ACTIVE
+
+
+async def test_no_contest_ends_while_a_team_of_it_cannot_be_read(world: World) -> None:
+    await end(world)
+    row = "UPDATE contest_teams SET state = :s WHERE id = 'ocean'"
+    with world.engine.begin() as connection:
+        kept = connection.execute(
+            text("SELECT state FROM contest_teams WHERE id = 'ocean'")
+        ).scalar_one()
+        connection.execute(text(row), {"s": "dreaming"})
+    worker, projection = world.parts()
+    for _ in range(40):
+        await worker.run_due()
+        await projection.sweep()
+        world.now += timedelta(minutes=5)
+    assert (await world.store.count_teams("sea"))[TeamState.DESTROYED] == 1, "the other"
+    course = (await courses_of(world))[""]
+    assert "rows of these teams can be read: ocean" in course.error
+    with world.engine.begin() as connection:
+        connection.execute(text(row), {"s": kept})
+    await projection.close()
+    await world.go()
+    contest = await world.store.contest("sea")
+    assert contest is not None
+    assert contest.state is ContestState.DESTROYED
+
+
 async def test_a_step_that_is_broken_says_so_and_tells_no_secret(world: World) -> None:
     await freeze(world)
 

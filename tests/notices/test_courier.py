@@ -399,6 +399,17 @@ async def test_a_contest_that_cannot_be_read_silences_no_other(
     assert sum("contest bad" in record.message for record in caplog.records) == 1
 
 
+async def test_a_team_that_cannot_be_read_holds_up_no_other(store: ContestStore) -> None:
+    with store._engine.begin() as connection:
+        broken = tables.teams.update().where(tables.teams.c.id == "ocean")
+        connection.execute(broken.values(datasets="7"))
+    for team in ("ocean", "river"):
+        await store.put_notice(Notice("sea", team, f"to {team}", AT))
+    mail = Channel("mail", is_per_team=True)
+    await courier(store, Clock(), mail).run_once()
+    assert mail.names == [(1, "ocean"), (2, "river")]
+
+
 async def test_the_loops_outlive_what_goes_wrong(
     store: ContestStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

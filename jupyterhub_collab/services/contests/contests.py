@@ -65,6 +65,10 @@ class ContestHandler(Handler):
             courses = await self.work.store.courses(found.id, teams=("",))
             answer["manifest"] = found.manifest.to_wire()
             answer["possible"] = [action.value for action in possible_actions(found, courses)]
+            answer["problems"] = [
+                {"team": one.id or None, "message": one.why}
+                for one in await self.work.store.unreadable_teams(found.id)
+            ]
             answer["projected"] = found.generation == found.projected
         self.send(answer)
 

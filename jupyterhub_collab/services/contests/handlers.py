@@ -144,7 +144,12 @@ class Handler(ServiceHandler):
 
     async def require_team(self, right: Right, team: str) -> tuple[TeamRecord, ContestRecord]:
         """The team and its contest, if whoever asks has this right. Raises HTTPError 403 or 404."""
-        found = await self.work.store.team(team) if names.is_team_id(team) else None
+        try:
+            found = await self.work.store.team(team) if names.is_team_id(team) else None
+        except UnreadableError as e:
+            if may(self.asker, Right.HOST, contest=e.contest):
+                raise HTTPError(502, str(e)) from e
+            found = None
         if found is None or not self.may_of_team(Right.SEE_TEAM, found):
             self.not_there("team", team)
         if not self.may_of_team(right, found):

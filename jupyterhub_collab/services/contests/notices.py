@@ -79,7 +79,7 @@ class NoticesHandler(Handler):
         if len(teams) > _TEAMS_MAX or not all(map(names.is_team_id, teams)):
             raise bad_field("team (query)", "something else", f"at most {_TEAMS_MAX} team ids")
         registered = await self.work.store.teams_of(user)
-        return frozenset(teams) | {team.id for team in registered}
+        return frozenset(teams).union(registered)
 
 
 class WriteNoticePage(PageHandler):

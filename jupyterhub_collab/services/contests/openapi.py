@@ -313,7 +313,13 @@ def _results() -> Json:
             },
             required=("contests", "problems"),
         ),
-        "Contest": summary,
+        "Contest": {
+            **summary,
+            "properties": {
+                **summary["properties"],
+                "problems": list_of(object_of({"team": _NAME, "message": TEXT})),
+            },
+        },
         "Difference": object_of(
             {"contest": _WORD, "changes": things, "gone": list_of(TEXT)},
             required=("contest", "changes", "gone"),

@@ -108,7 +108,8 @@ class StartPage(PageHandler):
         contests = await self.work.store.contests()
         unreadable = await self.work.store.unreadable_contests()
         hosted = [c for c in contests if may(self.asker, Right.HOST, contest=c.id)]
-        teams = [t for t in [await self.work.store.team(i) for i in sorted(self.asker.teams)] if t]
+        known = await self.work.store.teams_by_id(self.asker.teams)
+        teams = [team for _, team in sorted(known.items())]
         ranked = [c for c in contests if self.may(Right.RANK, c) and c not in hosted]
         counts = {c.id: await self.work.store.count_teams(c.id) for c in hosted}
         mine = {team.contest for team in teams if team.state.value != "destroyed"}

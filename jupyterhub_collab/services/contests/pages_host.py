@@ -96,6 +96,7 @@ class ContestPage(PageHandler):
             counts={state: count for state in TeamState if (count := counts.get(state, 0))},
             under_way=list(under_way(courses)),
             stuck=list(stuck_ones(courses))[:_STUCK_MAX],
+            unreadable=await store.unreadable_teams(contest),
             unwritten=await self._unwritten(record),
             deadlines=sorted(deadlines(record, courses, now), key=lambda d: d.at)[:_DEADLINES_MAX],
             waiting=await store.operations(contest, states=(OperationState.PROPOSED,)),

@@ -247,17 +247,18 @@ def test_a_host_elsewhere_does_not_learn_whose_a_team_is(
 
 
 @contextmanager
-def spoilt(service: ContestsService, contest: str) -> Iterator[None]:
+def spoilt(
+    service: ContestsService, name: str, table: str = "contests", column: str = "manifest"
+) -> Iterator[None]:
     """Its row cannot be read meanwhile."""
     file = service.folder / "state" / "contests.sqlite"
 
-    def write(manifest: str) -> str:
+    def write(text: str) -> str:
         with closing(sqlite3.connect(file, timeout=20)) as connection, connection:
-            wanted = "SELECT manifest FROM contest_contests WHERE id = ?"
-            (before,) = connection.execute(wanted, (contest,)).fetchone()
-            connection.execute(
-                "UPDATE contest_contests SET manifest = ? WHERE id = ?", (manifest, contest)
-            )
+            wanted = f"SELECT {column} FROM contest_{table} WHERE id = ?"
+            (before,) = connection.execute(wanted, (name,)).fetchone()
+            changed = f"UPDATE contest_{table} SET {column} = ? WHERE id = ?"
+            connection.execute(changed, (text, name))
         return str(before)
 
     before = write("{")
@@ -315,3 +316,47 @@ def test_who_runs_it_is_told_why_it_stands_still(contests: ContestsService, ther
         answer = contests.request("POST", "api/contests/hid-b/actions", json=body, key="o")
         assert answer.status_code == 202
     assert contests.request("GET", "api/contests/hid-a", token=host).status_code == 200
+
+
+def test_a_team_that_cannot_be_read_stands_still_alone(
+    contests: ContestsService, there: Names, strangers: dict[str, str]
+) -> None:
+    host = contests.issue_token("host-hid-a")
+    member = contests.issue_token("hid-member")
+    calls = [(m, p.removeprefix("/"), BODIES.get(p)) for m, p in CALLS if "{team}" in p]
+    calls += [("GET", page, None) for page in PAGES if "{team}" in page]
+    with spoilt(contests, there.team, "teams", "overrides"):
+        found = contests.request("GET", "api/contests/hid-a", token=host).json()
+        (problem,) = found["problems"]
+        assert problem["team"] == there.team
+        assert "cannot be read" in problem["message"]
+        assert (
+            f"{there.team} stands still."
+            in contests.request("GET", "contests/hid-a", token=host).text
+        )
+        answer = contests.request("GET", f"api/teams/{there.team}", token=host)
+        assert (answer.status_code, answer.json()["message"]) == (502, problem["message"])
+
+        def freeze(**more: str) -> tuple[int, str]:
+            body = {"action": "freeze", "dryRun": True, **more}
+            sent = contests.request(
+                "POST", "api/contests/hid-a/actions", json=body, token=host, key="f"
+            )
+            return sent.status_code, sent.text
+
+        assert freeze()[0] == 200
+        status, said = freeze(team=there.team)
+        assert (status, "cannot be read" in said) == (409, True)
+        assert contests.request("GET", "", token=member).status_code == 200
+        for method, path, body in calls:
+            seen = []
+            for names in (there, absent(there)):
+                more = {} if body is None else {"json": names.body(body)}
+                answer = contests.request(
+                    method, names.put(path), token=strangers["nobody"], key="k", **more
+                )
+                seen.append(shown(answer, names))
+            assert seen[0] == seen[1], path
+    assert contests.request("GET", f"api/teams/{there.team}", token=host).status_code == 200
+    found = contests.request("GET", "api/contests/hid-a", token=host).json()
+    assert found["problems"] == []
