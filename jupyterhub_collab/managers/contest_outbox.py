@@ -18,6 +18,7 @@ from ..auditapi import Recorder
 from ..errors import CollabError
 from ..models.audit import AuditEvent, Person, Verb
 from ..storage.contests import ContestStore, PastTransition
+from .contest_pause import Pause
 
 AT_ONCE: Final = 200
 LOOK_S: Final = 5.0  # between looks for what another process wrote
@@ -36,17 +37,17 @@ class TransitionOutbox:
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._store, self._recorder, self._sleep = store, recorder, sleep
-        self._woken = asyncio.Event()
+        self._store, self._recorder = store, recorder
+        self._pause = Pause(sleep)
 
     def wake(self) -> None:
         """Something was committed: look now."""
-        self._woken.set()
+        self._pause.cut()
 
     async def run(self) -> None:
         """Tell what is to be told, until cancelled."""
         while True:
-            self._woken.clear()
+            self._pause.begin()
             try:
                 if await self.tell_some():
                     continue
@@ -54,7 +55,7 @@ class TransitionOutbox:
                 log.warning("The audit log was not told of transitions yet: %s", error)
             except Exception:  # a defect: the service has other things to do as well
                 log.exception("The audit log was not told of transitions yet")
-            await self._wait()
+            await self._pause.wait(LOOK_S)
 
     async def tell_some(self) -> int:
         """Tell of the oldest ones. How many. Raises DatabaseError, NotHolderError."""
@@ -65,16 +66,6 @@ class TransitionOutbox:
         if kept < len(untold):
             log.warning("Transitions wait to be told: %d or more", len(untold) - kept)
         return kept
-
-    async def _wait(self) -> None:
-        sleeping = asyncio.ensure_future(self._sleep(LOOK_S))
-        waking = asyncio.ensure_future(self._woken.wait())
-        try:
-            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            waking.cancel()
-            await asyncio.gather(sleeping, waking, return_exceptions=True)
 
 
 def to_event(past: PastTransition) -> AuditEvent:

@@ -54,6 +54,7 @@ from ..policy.spec import merge_read, read_contest, to_team_properties
 from ..storage.contests import ContestStore
 from .contest import ContestManager, TeamRegistry
 from .contest_groups import GroupReader, Look
+from .contest_pause import Pause
 
 BATCH: Final = 100  # teams written together
 AT_ONCE: Final = 8  # the hub works on one call at a time; this only hides the way there and back
@@ -118,7 +119,7 @@ class Projection:
         self._troubles: dict[str, _Trouble] = {}
         self._decider: tuple[float, HubDecider | None] | None = None
         self._telling: asyncio.Task[None] | None = None
-        self._woken = asyncio.Event()
+        self._pause = Pause(sleep)
 
     # -- for steps ----------------------------------------------------------------------------
 
@@ -201,13 +202,13 @@ class Projection:
 
     def wake(self) -> None:
         """Something was committed."""
-        self._woken.set()
+        self._pause.cut()
 
     async def run(self) -> None:
         """Write what is dirty, until cancelled; what was a problem is then another's to say."""
         try:
             while True:
-                self._woken.clear()
+                self._pause.begin()
                 try:
                     is_more = await self.sweep()
                 except CollabError as error:
@@ -219,7 +220,7 @@ class Projection:
                     log.exception("The hub's groups could not be brought after the registry")
                     is_more = False
                 if not is_more:
-                    await self._wait()
+                    await self._pause.wait(SWEEP_S)
         finally:
             await self.close()
             self._troubles.clear()
@@ -230,16 +231,6 @@ class Projection:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-
-    async def _wait(self) -> None:
-        sleeping = asyncio.ensure_future(self._sleep(SWEEP_S))
-        waking = asyncio.ensure_future(self._woken.wait())
-        try:
-            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            waking.cancel()
-            await asyncio.gather(sleeping, waking, return_exceptions=True)
 
     async def sweep(self) -> bool:
         """Write what is dirty now, some of it. Whether something was written.

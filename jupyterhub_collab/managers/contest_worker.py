@@ -28,6 +28,7 @@ from ..models.contest_life import ContestRecord, Course, TeamRecord
 from ..policy.contest_courses import next_step, steps_of
 from ..reconcile.backoff import Backoff
 from ..storage.contests import ContestStore, StaleError, UnreadableError
+from .contest_pause import Pause
 from .contest_statuses import TeamStatuses
 from .contest_steps import GroupWriter, StepHandlers, StepResult, StepSettings, StepWork
 
@@ -100,21 +101,21 @@ class ContestWorker:
         self._settings, self._steps = settings or WorkerSettings(), steps or StepSettings()
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._failures: dict[Key, int] = {}  # in a row; a step's attempts count its waits as well
-        self._woken = asyncio.Event()
+        self._pause = Pause(sleep)
         self._crash: BaseException | None = None
 
     # -- the loop -----------------------------------------------------------------------------
 
     def wake(self) -> None:
         """Something was committed: look now."""
-        self._woken.set()
+        self._pause.cut()
 
     async def run(self) -> None:
         """Work until cancelled; what is being done then has some seconds to end."""
         failures = 0
         try:
             while True:
-                self._woken.clear()
+                self._pause.begin()
                 try:
                     await self._fill()
                     wait_s = await self._until_due()
@@ -127,7 +128,7 @@ class ContestWorker:
                     failures += 1
                     wait_s = self._settings.failing.delay_s(failures)
                     log.exception("Courses wait")
-                await self._wait(wait_s)
+                await self._pause.wait(wait_s)
         finally:
             await self._stop()
 
@@ -175,7 +176,7 @@ class ContestWorker:
         if not task.cancelled() and task.exception() is not None:
             self._crash = task.exception()
             log.error("A course could not be gone along", exc_info=self._crash)
-        self._woken.set()
+        self._pause.cut()
 
     async def _until_due(self) -> float:
         """Seconds until something is due, at most until the next look anyhow."""
@@ -185,16 +186,6 @@ class ContestWorker:
         wait_s = (due - self._now()).total_seconds()
         # What is due and was not begun waits for a place: its end wakes.
         return LOOK_S if wait_s <= 0 else min(LOOK_S, wait_s)
-
-    async def _wait(self, seconds: float) -> None:
-        sleeping = asyncio.ensure_future(self._sleep(seconds))
-        waking = asyncio.ensure_future(self._woken.wait())
-        try:
-            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            waking.cancel()
-            await asyncio.gather(sleeping, waking, return_exceptions=True)
 
     async def _stop(self) -> None:
         tasks = list(self._running.values())
