@@ -30,6 +30,7 @@ _SUFFIXES = {
     "Pi": Decimal(2) ** 50,
     "Ei": Decimal(2) ** 60,
 }
+_BINARY = tuple((suffix, int(_SUFFIXES[suffix])) for suffix in ("Ei", "Pi", "Ti", "Gi", "Mi", "Ki"))
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:([eE][+-]?[0-9]{1,2})|([a-zA-Z]{0,2}))")
 _MAX = Decimal(2) ** 63 - 1
 
@@ -70,8 +71,7 @@ def from_millicores(millicores: int) -> str:
 
 def from_bytes(size_bytes: int) -> str:
     """Canonical binary quantity, as the API server prints it: ``"4Gi"``, ``"1536Mi"``, ``"5"``."""
-    for suffix in ("Ei", "Pi", "Ti", "Gi", "Mi", "Ki"):
-        factor = int(_SUFFIXES[suffix])
+    for suffix, factor in _BINARY:
         if size_bytes and size_bytes % factor == 0:
             return f"{size_bytes // factor}{suffix}"
     return str(size_bytes)

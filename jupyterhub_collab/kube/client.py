@@ -21,6 +21,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -192,8 +193,9 @@ class KubeClient:
             headers["Content-Type"] = content_type
         elif body is not None:
             headers["Content-Type"] = _JSON
-        pairs = {k: _query_text(v) for k, v in (query or {}).items() if v is not None}
-        url = self._configuration.host + path + ("?" + urlencode(pairs) if pairs else "")
+        url = self._configuration.host + path
+        if query is not None:
+            url += _query_text(tuple(query.items()))
         try:
             await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
             response = await _session(self._api).request(
@@ -552,6 +554,7 @@ def _open(
             ssl=api.rest_client.ssl_context,
             socket_factory=new_socket,
         ),
+        cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         read_bufsize=_READ_BYTES,
     )
@@ -573,5 +576,11 @@ def _mark_of(configuration: Configuration) -> tuple[object, ...]:
     return (configuration.host, configuration.api_key.get("BearerToken"), *contents)
 
 
-def _query_text(value: str | int | bool | None) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+@lru_cache(maxsize=64)  # thousands of writes have the same
+def _query_text(query: tuple[tuple[str, str | int | bool | None], ...]) -> str:
+    pairs = {
+        key: str(value).lower() if isinstance(value, bool) else value
+        for key, value in query
+        if value is not None
+    }
+    return "?" + urlencode(pairs) if pairs else ""

@@ -221,3 +221,21 @@ def test_outside_a_pod_it_says_what_to_set() -> None:
 )
 def test_paths(kind: kinds.Kind, namespace: str | None, name: str | None, path: str) -> None:
     assert kind.path(namespace, name) == path
+
+
+async def test_no_cookie_is_kept(serve: Serve) -> None:
+    """No credentials but the configuration's are ever sent, a load balancer's neither."""
+    sent: list[str | None] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        sent.append(request.headers.get("Cookie"))
+        answer = web.json_response({"kind": "Namespace"})
+        answer.set_cookie("route", "1")
+        return answer
+
+    client = await serve(handle)
+    # By name: for addresses aiohttp keeps none in any case.
+    client._configuration.host = client._configuration.host.replace("127.0.0.1", "localhost")
+    await client.get(kinds.NAMESPACE, "ocean")
+    await client.get(kinds.NAMESPACE, "ocean")
+    assert sent == [None, None]
