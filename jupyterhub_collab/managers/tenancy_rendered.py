@@ -11,6 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from ..constants import ANNOTATION_SPEC_HASH
 from ..manifests.tenancy import make_tenancy
 from ..models import Platform, TeamSpec
 from ..reconcile.objects import Manifest
@@ -51,4 +52,7 @@ class RenderedTeams:
 
     def of_spec(self, spec: TeamSpec) -> Rendered:
         """As a spec says. Raises SpecError."""
-        return Rendered(spec, spec.hash(), make_tenancy(spec, self._platform))
+        manifests = make_tenancy(spec, self._platform)
+        (space, *_) = manifests  # it bears the hash, which need not be computed once more
+        annotations = space["metadata"]["annotations"]
+        return Rendered(spec, annotations[ANNOTATION_SPEC_HASH], manifests)

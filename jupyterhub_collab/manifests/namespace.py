@@ -10,6 +10,7 @@ from typing import Final
 from .. import names
 from ..constants import ANNOTATION_SPEC, ANNOTATION_SPEC_HASH
 from ..models import Platform, TeamSpec
+from ..models.document import hash_of
 from .allowances import make_allowances
 from .manifest import Manifest, make_object
 
@@ -22,6 +23,7 @@ POD_SECURITY_LABELS: Final = {
 
 def make_namespace(spec: TeamSpec, platform: Platform) -> Manifest:
     """Namespace of a team."""
+    text = spec.to_canonical_json()
     return make_object(
         "v1",
         "Namespace",
@@ -31,8 +33,8 @@ def make_namespace(spec: TeamSpec, platform: Platform) -> Manifest:
         namespace=None,
         labels=POD_SECURITY_LABELS,
         annotations={
-            ANNOTATION_SPEC: spec.to_canonical_json(),
-            ANNOTATION_SPEC_HASH: spec.hash(),
+            ANNOTATION_SPEC: text,
+            ANNOTATION_SPEC_HASH: hash_of(text),
             **make_allowances(spec, platform),
         },
     )

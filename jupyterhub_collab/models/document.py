@@ -114,4 +114,9 @@ class Document(BaseModel):
 
     def hash(self) -> str:
         """SHA-256 of the canonical JSON, 64 hex digits."""
-        return hashlib.sha256(self.to_canonical_json().encode()).hexdigest()
+        return hash_of(self.to_canonical_json())
+
+
+def hash_of(canonical_json: str) -> str:
+    """SHA-256 of a document's canonical JSON, 64 hex digits."""
+    return hashlib.sha256(canonical_json.encode()).hexdigest()

@@ -15,7 +15,9 @@ from jupyterhub_collab.kube import kinds
 from jupyterhub_collab.kube.informer import Change
 from jupyterhub_collab.managers.tenancy import TenancyManager, TenancySettings
 from jupyterhub_collab.managers.tenancy_brake import FightBrake
-from jupyterhub_collab.models import HubGroup
+from jupyterhub_collab.managers.tenancy_desired import DesiredTeams
+from jupyterhub_collab.managers.tenancy_rendered import RenderedTeams
+from jupyterhub_collab.models import HubGroup, TeamSpec
 from jupyterhub_collab.reconcile.engine import Engine, Outcome
 from jupyterhub_collab.reconcile.objects import Manifest, ObjectKey, Owner
 from tests.reconcile.fake_api import Cache, FakeApi
@@ -258,3 +260,17 @@ async def test_the_end_of_a_contest_goes_before_nobody(
     urgent = manager._queue.take(0.0, urgent_only=True)
     assert urgent == ("ocean" if is_urgent else None)
     assert is_urgent or manager._queue.take(0.0) == "ocean"
+
+
+def test_a_spec_is_written_out_once_to_be_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = DesiredTeams()
+    groups.replace_all(GROUPS.values(), asked_at=0.0)
+    spec = groups.spec_of("ocean")
+    written: list[TeamSpec] = []
+    write = TeamSpec.to_canonical_json
+    monkeypatch.setattr(
+        TeamSpec, "to_canonical_json", lambda one: written.append(one) or write(one)
+    )
+    rendered = RenderedTeams(groups, PLATFORM).of_spec(spec)
+    assert written == [spec]
+    assert rendered.hash == spec.hash()
