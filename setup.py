@@ -55,6 +55,7 @@ setup(
         "jupyterhub-kubespawner>=7.1,<8",
         "kubernetes>=37,<38",
         "ldap3>=2.9,<3",
+        "msgspec>=0.20,<1",
         "oauthenticator>=17.4,<18",
         "prometheus_client>=0.21,<1",
         "pydantic>=2.11,<3",
