@@ -8,9 +8,9 @@ It must not: do I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from .merkle import HASH_BYTES, Frontier, root_of
+from .merkle import HASH_BYTES, Frontier, fold, root_of
 from .tiles import TILE_WIDTH, Tile
 
 _BITS = TILE_WIDTH.bit_length() - 1
@@ -38,10 +38,21 @@ class TileTree:
 
     def append(self, leaf: bytes) -> list[tuple[Tile, bytes]]:
         """Add the hash of a leaf. Returns the tiles that are full by that, mostly none."""
-        self.size += 1
-        hashes = self._unfinished[0]
-        hashes.append(leaf)
-        return self._finish() if len(hashes) == TILE_WIDTH else []
+        return self.extend([leaf])
+
+    def extend(self, leaves: Sequence[bytes]) -> list[tuple[Tile, bytes]]:
+        """The same of several, in order."""
+        full: list[tuple[Tile, bytes]] = []
+        at = 0
+        while at < len(leaves):
+            hashes = self._unfinished[0]
+            some = leaves[at : at + TILE_WIDTH - len(hashes)]
+            hashes.extend(some)
+            self.size += len(some)
+            at += len(some)
+            if len(hashes) == TILE_WIDTH:
+                full += self._finish()
+        return full
 
     def fetch(self, tile: Tile, load: Callable[[int, int], bytes | None]) -> bytes | None:
         """Bytes of a tile that this tree has, or of a narrower one that it had.
@@ -82,7 +93,7 @@ class TileTree:
             level += 1
             if level == len(self._unfinished):
                 self._unfinished.append([])
-            self._unfinished[level].append(root_of(hashes))
+            self._unfinished[level].append(fold(hashes))
         return full
 
 

@@ -137,7 +137,7 @@ def retire_some(
     connection = transaction.connection
     columns = tables.events.c
     first = connection.execute(select(func.min(columns.sequence))).scalar()
-    last = min(until, transaction.tree.size) // TILE_WIDTH * TILE_WIDTH
+    last = min(until, transaction.size) // TILE_WIDTH * TILE_WIDTH
     if first is None or first > last:
         return None
     last = min(last, (first - 1) // TILE_WIDTH * TILE_WIDTH + RETIRED_AT_ONCE)

@@ -21,10 +21,9 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Engine, insert, select
 from sqlalchemy.exc import DataError, IntegrityError
@@ -37,7 +36,7 @@ from . import audit_tables as tables
 from .audit_behind import Behind
 from .audit_erasure import Erased, Retired, check_authorised, erase_some, retire_some
 from .audit_reading import find, read_range
-from .audit_writer import OWN_EMITTER, Transaction, Writer, load_tile
+from .audit_writer import OWN_EMITTER, EmitterKey, Transaction, Writer, load_tile
 from .database import TIMEOUT_S, Database, DatabaseError
 
 __all__ = ["Appended", "AuditLog", "Erased", "EventQuery", "Retired", "Scope", "StoredEvent"]
@@ -55,8 +54,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Appended:
+class Appended(NamedTuple):
     """What became of a batch.
 
     Attributes
@@ -76,16 +74,11 @@ class Appended:
     missing: range | None = None
 
 
-@dataclass(slots=True)
-class _Request:
-    """Work that waits for the thread, and who waits for it."""
+_Request = tuple[Callable[["Transaction"], Any], int, "asyncio.Future[Any]"]
+"""Work that waits for the thread, how many events it is, and who waits for it."""
 
-    work: Callable[[Transaction], Any]
-    weight: int
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
-    result: Any = None
-    error: BaseException | None = None
+_Answer = tuple["asyncio.Future[Any]", Any, "BaseException | None"]
+"""Who waits, what the work returned, what went wrong."""
 
 
 class _Waiters:
@@ -219,7 +212,8 @@ class AuditLog:
         """
         if emitter == OWN_EMITTER:
             raise ValueError(f"no emitter may be called {OWN_EMITTER}")
-        return await self._run(partial(_append, emitter, batch), len(batch.events))
+        appended: Appended = await self._ask(partial(_append, emitter, batch), len(batch.events))
+        return appended
 
     async def append_own(self, event: AuditEvent) -> int:
         """Store an event of the service itself. Returns its place. Raises DatabaseError."""
@@ -415,18 +409,22 @@ class AuditLog:
 
     async def _run(self, work: Callable[[Transaction], T], weight: int) -> T:
         """What `work` returns, once it is on disk."""
+        result: T = await self._ask(work, weight)
+        return result
+
+    def _ask(self, work: Callable[[Transaction], T], weight: int) -> asyncio.Future[T]:
+        """The same to be awaited, without another coroutine for each event."""
         loop = asyncio.get_running_loop()
-        request = _Request(work, weight, loop, loop.create_future())
+        future: asyncio.Future[T] = loop.create_future()
         with self._lock:
             if not self._is_open:
                 raise DatabaseError("The audit log is closed.")
             if self._waiting and self._waiting + weight > WAITING_MAX:
                 raise DatabaseError("Too many events wait for the audit log.")
             self._waiting += weight
-            self._requests.put(request)
-        self._waiters.add(loop, request.future)
-        result: T = await request.future
-        return result
+            self._requests.put((work, weight, future))
+        self._waiters.add(loop, future)
+        return future
 
     def _write(self) -> None:
         """The thread."""
@@ -434,10 +432,10 @@ class AuditLog:
         while not is_last:
             group, is_last = self._take()
             if group:
-                self._store(group)
+                answers = self._store(group)
                 with self._lock:
-                    self._waiting -= sum(request.weight for request in group)
-                _answer(group)
+                    self._waiting -= sum(weight for _, weight, _ in group)
+                _answer(answers)
             self._behind.write()
         self._behind.write_all()
 
@@ -451,7 +449,7 @@ class AuditLog:
         weight = 0
         while request is not None:
             group.append(request)
-            weight += request.weight
+            weight += request[1]
             if weight >= GROUP_MAX:
                 return group, False
             try:
@@ -460,30 +458,26 @@ class AuditLog:
                 return group, False
         return group, True
 
-    def _store(self, group: list[_Request]) -> None:
+    def _store(self, group: list[_Request]) -> list[_Answer]:
         """Do a group in one transaction. One that cannot be stored does not take the others."""
 
-        def work(transaction: Transaction) -> None:
-            for request in group:
-                request.result = request.work(transaction)
+        def work(transaction: Transaction) -> list[_Answer]:
+            return [(future, work(transaction), None) for work, _, future in group]
 
         try:
-            self._writer.run(work)
+            answers = self._writer.run(work)
         except Exception as e:
             away = isinstance(e, DatabaseError) and not isinstance(
                 e.__cause__, DataError | IntegrityError
             )
             if away or len(group) == 1:
                 self._tell_failure(e)
-                for request in group:
-                    request.error = e
-                return
-            for request in group:
-                self._store([request])
-        else:
-            if self._is_failing:
-                log.warning("Events are stored again")
-            self._is_failing = False
+                return [(future, None, e) for _, _, future in group]
+            return [answer for request in group for answer in self._store([request])]
+        if self._is_failing:
+            log.warning("Events are stored again")
+        self._is_failing = False
+        return answers
 
     def _tell_failure(self, error: Exception) -> None:
         """Once, until it goes well again: each event would be a line."""
@@ -494,13 +488,15 @@ class AuditLog:
 
 def _append(emitter: str, batch: SentBatch, transaction: Transaction) -> Appended:
     """One batch in a transaction."""
-    incarnation = batch.incarnation
-    last = transaction.last_sent(emitter, incarnation)
-    at = transaction.stored_at
+    key = (emitter, batch.incarnation)
+    last = transaction.last_sent(key)
+    events = batch.events
+    if len(events) == 1 and events[0].sequence == last + 1:
+        place = transaction.add(key, events[0])
+        return Appended(place, place, last + 1)
     places: list[int] = []
     missing: range | None = None
-    events = batch.events
-    for sent in events if len(events) == 1 else sorted(events, key=_number_of):
+    for sent in sorted(events, key=_number_of):
         number = sent.sequence
         if number <= last:
             continue
@@ -508,8 +504,8 @@ def _append(emitter: str, batch: SentBatch, transaction: Transaction) -> Appende
             if missing is not None:
                 break
             missing = range(last + 1, number)
-            places.append(transaction.add_own(_make_gap(emitter, incarnation, missing, at)))
-        places.append(transaction.add(emitter, incarnation, sent))
+            places.append(transaction.add_own(_make_gap(key, missing, transaction.stored_at)))
+        places.append(transaction.add(key, sent))
         last = number
     if not places:
         return Appended(None, None, last)
@@ -520,8 +516,8 @@ def _number_of(sent: SentEvent) -> int:
     return sent.sequence
 
 
-def _make_gap(emitter: str, incarnation: str, missing: range, at: datetime) -> AuditEvent:
-    details = {"emitter": emitter, "incarnation": incarnation}
+def _make_gap(key: EmitterKey, missing: range, at: datetime) -> AuditEvent:
+    details = {"emitter": key[0], "incarnation": key[1]}
     return AuditEvent(
         time=at,
         verb=Verb.AUDIT_GAP,
@@ -531,21 +527,21 @@ def _make_gap(emitter: str, incarnation: str, missing: range, at: datetime) -> A
     )
 
 
-def _answer(group: list[_Request]) -> None:
+def _answer(answers: list[_Answer]) -> None:
     """Wake each loop once for all who wait in it."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Request]] = {}
-    for request in group:
-        by_loop.setdefault(request.loop, []).append(request)
-    for loop, requests in by_loop.items():
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
+    for answer in answers:
+        by_loop.setdefault(answer[0].get_loop(), []).append(answer)
+    for loop, some in by_loop.items():
         with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
-            loop.call_soon_threadsafe(_resolve, requests)
+            loop.call_soon_threadsafe(_resolve, some)
 
 
-def _resolve(requests: list[_Request]) -> None:
-    for request in requests:
-        if request.future.done():
+def _resolve(answers: list[_Answer]) -> None:
+    for future, result, error in answers:
+        if future.done():
             continue  # given up
-        if request.error is None:
-            request.future.set_result(request.result)
+        if error is None:
+            future.set_result(result)
         else:
-            request.future.set_exception(request.error)
+            future.set_exception(error)

@@ -34,7 +34,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..errors import PermanentError
 from ..models.audit import PARTS, AuditEvent, SentEvent
-from ..policy.audit_leaf import SALT_BYTES, Origin, canonical_json, encode_leaf
+from ..policy.audit_leaf import SALT_BYTES, canonical_json, encode_leaf, to_time
 from ..policy.merkle import leaf_hash, root_of
 from ..policy.tile_tree import TileTree, count_hashes
 from ..policy.tiles import TILE_WIDTH, MissingTileError, Tile, TileHashes
@@ -51,7 +51,6 @@ _LOCK_KEY: Final = 0x636F6C61  # of our own, on PostgreSQL; the second key is th
 _BUSY_MS: Final = 5000
 _CACHE_KIB: Final = 65_536  # the indexes' ends of some thousand teams stay in memory
 _SALTS_BYTES: Final = SALT_BYTES * len(PARTS)
-_SALTS_AT_ONCE: Final = 32
 INDEXED_AT_ONCE: Final = 20_000  # events, where the mark lies far back
 _ROWS_AT_ONCE: Final = 1000
 _RAW_ERRORS: Final = (sqlite3.Error,)  # of what goes past SQLAlchemy
@@ -61,6 +60,8 @@ _TAKEN: Final = (
 )
 
 T = TypeVar("T")
+EmitterKey = tuple[str, str]
+"""An emitter and the incarnation of its spool."""
 
 
 @dataclass
@@ -72,10 +73,10 @@ class Known:
 
     tree: TileTree = field(default_factory=TileTree)
     stored_us: int = 0
-    last_sent: dict[tuple[str, str], int] = field(default_factory=dict)
+    last_sent: dict[EmitterKey, int] = field(default_factory=dict)
     own_incarnation: str = ""
     indexed: int = 0
-    behind: set[tuple[str, str]] = field(default_factory=set)
+    behind: set[EmitterKey] = field(default_factory=set)
 
 
 class Transaction:
@@ -93,61 +94,73 @@ class Transaction:
         self.tree = known.tree.copy()
         self.clears_journal = False  # what it deletes must not be left in SQLite's journal
         self._statements, self._known, self._draw = statements, known, draw
-        self._salts, self._salts_used = b"", 0
         self._stored_us = max(to_microseconds(now), known.stored_us)
         self.stored_at = from_microseconds(self._stored_us)
-        self._last_sent: dict[tuple[str, str], int] = {}
+        self.size = known.tree.size
+        self._last_sent: dict[EmitterKey, int] = {}
         self._indexed = known.indexed
-        self._events: list[tuple[Any, ...]] = []
-        self._tiles: list[tuple[Any, ...]] = []
+        self._added: list[tuple[EmitterKey, SentEvent]] = []
 
-    def last_sent(self, emitter: str, incarnation: str) -> int:
+    def last_sent(self, key: EmitterKey) -> int:
         """The newest of an emitter's numbers in the log; 0 for none."""
-        key = (emitter, incarnation)
         found = self._last_sent.get(key)
         return self._known.last_sent.get(key, 0) if found is None else found
 
-    def add(self, emitter: str, incarnation: str, sent: SentEvent) -> int:
+    def add(self, key: EmitterKey, sent: SentEvent) -> int:
         """Give an event its place. Returns it."""
-        event = sent.event
-        sequence = self.tree.size + 1
-        origin = Origin(
-            sequence, self.stored_at, emitter, incarnation, sent.sequence, late=sent.late
-        )
-        body, people = encode_leaf(event, origin, self._draw_salts())
-        for tile, hashes in self.tree.append(leaf_hash(body.encode())):
-            self._tiles.append((tile.level, tile.number, hashes))
-        contest, verb, outcome = event.contest, event.verb._value_, event.outcome._value_
-        row = (sequence, self._stored_us, contest, event.team, verb, outcome, body, people)
-        self._events.append(row)
-        self._last_sent[emitter, incarnation] = sent.sequence
-        return sequence
-
-    def _draw_salts(self) -> bytes:
-        """For one event; drawn for several at once."""
-        at = self._salts_used
-        if at == len(self._salts):
-            self._salts, at = self._draw(_SALTS_BYTES * _SALTS_AT_ONCE), 0
-        self._salts_used = at + _SALTS_BYTES
-        return self._salts[at : at + _SALTS_BYTES]
+        self._added.append((key, sent))
+        self._last_sent[key] = sent.sequence
+        self.size += 1
+        return self.size
 
     def add_own(self, event: AuditEvent) -> int:
         """Give an event of the service itself its place."""
-        incarnation = self._known.own_incarnation
-        number = self.last_sent(OWN_EMITTER, incarnation) + 1
-        sent = SentEvent.model_construct(sequence=number, late=False, event=event)
-        return self.add(OWN_EMITTER, incarnation, sent)
+        key = (OWN_EMITTER, self._known.own_incarnation)
+        number = self.last_sent(key) + 1
+        return self.add(key, SentEvent.model_construct(sequence=number, late=False, event=event))
 
     def flush(self) -> None:
         """Write what was added."""
-        self._statements.insert_events(self.connection, self._events)
-        self._statements.insert_tiles(self.connection, self._tiles)
-        self._events, self._tiles = [], []
+        if not self._added:
+            return
+        rows, hashes = self._encode()
+        tiles = [(tile.level, tile.number, full) for tile, full in self.tree.extend(hashes)]
+        self._statements.insert_events(self.connection, rows)
+        self._statements.insert_tiles(self.connection, tiles)
+        self._added = []
+
+    def _encode(self) -> tuple[list[tuple[Any, ...]], list[bytes]]:
+        """Rows and hashes of leaves of what was added."""
+        stored, stored_us = to_time(self.stored_at), self._stored_us
+        salts = self._draw(_SALTS_BYTES * len(self._added))
+        sequence, at = self.tree.size, 0
+        rows, hashes = [], []
+        for (emitter, incarnation), sent in self._added:
+            event = sent.event
+            sequence += 1
+            body, people = encode_leaf(
+                event,
+                salts[at : at + _SALTS_BYTES],
+                sequence,
+                stored,
+                emitter,
+                incarnation,
+                sent.sequence,
+                sent.late,
+            )
+            at += _SALTS_BYTES
+            hashes.append(leaf_hash(body))
+            verb, outcome = event.verb._value_, event.outcome._value_
+            text = body.decode()
+            rows.append(
+                (sequence, stored_us, event.contest, event.team, verb, outcome, text, people)
+            )
+        return rows, hashes
 
     def write_index(self, most: int | None = None) -> None:
         """Write what follows from events, of the next `most` or of all."""
         self.flush()
-        start, end = self._indexed, self.tree.size
+        start, end = self._indexed, self.size
         upto = end if most is None else min(end, start + most)
         if upto == start:
             return
@@ -155,7 +168,7 @@ class Transaction:
             raise _changed("searches go along tables up to another event than it wrote them")
         self._indexed = upto
         # Of all, also if not all events have rows yet: a larger number takes nothing back.
-        behind = {key: self.last_sent(*key) for key in (*self._known.behind, *self._last_sent)}
+        behind = {key: self.last_sent(key) for key in (*self._known.behind, *self._last_sent)}
         rows = [(*key, last) for key, last in behind.items()]
         self._statements.put_emitters(self.connection, rows)
 
@@ -413,7 +426,7 @@ def _load(connection: Connection, draw: Callable[[int], bytes]) -> Known:
 
 def _load_emitters(
     connection: Connection, indexed: int
-) -> tuple[dict[tuple[str, str], int], set[tuple[str, str]]]:
+) -> tuple[dict[EmitterKey, int], set[EmitterKey]]:
     """What each emitter sent last, and which have sent since the mark."""
     known = connection.execute(select(tables.emitters)).all()
     last_sent = {(row.emitter, row.incarnation): row.last_number for row in known}

@@ -19,6 +19,7 @@ from jupyterhub_collab.policy.audit_leaf import (
     Origin,
     canonical_json,
     commitment_of,
+    encode_leaf,
     is_committed,
     make_leaf,
 )
@@ -70,6 +71,7 @@ def test_one_text_for_one_event() -> None:
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
+DETAIL_TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 PEOPLE = st.none() | st.builds(
     Person,
     name=TEXTS,
@@ -92,7 +94,10 @@ EVENTS = st.builds(
     datasets=st.lists(st.sampled_from(["tides", "winds"]), max_size=3),
     details=st.dictionaries(
         st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True),
-        st.text() | st.integers(-(2**53), 2**53) | st.booleans() | st.lists(st.text(), max_size=3),
+        DETAIL_TEXTS
+        | st.integers(-(2**53), 2**53)
+        | st.booleans()
+        | st.lists(DETAIL_TEXTS, max_size=3),
         max_size=5,
     ),
     correlation=st.none() | st.just("a.b-c_1"),
@@ -102,24 +107,109 @@ EVENTS = st.builds(
 )
 
 
+def expected_leaf(event: AuditEvent, origin: Origin) -> tuple[bytes, bytes]:
+    """Body and people by the plain encoder, field by field as the log's format has them."""
+    people = event.people()
+    salts = {
+        part: SALTS[at * SALT_BYTES :][:SALT_BYTES].hex()
+        for at, part in enumerate(("actor", "recipient", "subject"))
+    }
+    kept = {part: {"salt": salts[part], "value": people[part]} for part in people}
+    fields = {
+        "blind": "" if people else salts["actor"],
+        "contest": event.contest,
+        "correlation": event.correlation,
+        "datasets": event.datasets,
+        "details": event.details,
+        "emitter": origin.emitter,
+        "emitterSequence": origin.emitter_sequence,
+        "incarnation": origin.incarnation,
+        "late": origin.late,
+        "outcome": event.outcome.value,
+        "people": {part: commitment_of(one) for part, one in kept.items()},
+        "reason": event.reason,
+        "schema": 1,
+        "sequence": origin.sequence,
+        "stored": origin.stored_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "team": event.team,
+        "thing": event.thing,
+        "time": event.time.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z",
+        "verb": event.verb.value,
+    }
+    return canonical_json({key: value for key, value in fields.items() if value}), (
+        canonical_json(kept) if kept else b""
+    )
+
+
 @given(event=EVENTS, is_late=st.booleans())
-def test_texts_put_together_by_hand_are_those_of_an_encoder(
+def test_texts_are_byte_by_byte_those_of_the_plain_encoder(
     event: AuditEvent, is_late: bool
 ) -> None:
-    leaf = make_leaf(event, ORIGIN._replace(late=is_late), SALTS)
-    body = json.loads(leaf.body)
-    assert canonical_json(body) == leaf.body
-    people = event.people()
-    assert {part: kept["value"] for part, kept in leaf.people.items()} == people
-    assert body.get("people", {}) == {p: commitment_of(kept) for p, kept in leaf.people.items()}
-    assert len({kept["salt"] for kept in leaf.people.values()}) == len(people)
+    origin = ORIGIN._replace(late=is_late)
+    stored = "2027-03-01T10:00:00.123456Z"
+    body, people = encode_leaf(event, SALTS, 7, stored, "hub", "0" * 32, 3, is_late)
+    assert (body, people.encode()) == expected_leaf(event, origin)
+    leaf = make_leaf(event, origin, SALTS)
+    assert leaf.body == body
+    assert {part: kept["value"] for part, kept in leaf.people.items()} == event.people()
+    assert len({kept["salt"] for kept in leaf.people.values()}) == len(leaf.people)
+    read = json.loads(body)
     wire = event.model_dump(mode="json", exclude_none=True)
     for field in ("verb", "outcome", "reason", "contest", "team", "thing", "correlation"):
-        assert body.get(field) == wire.get(field)
-    assert body.get("datasets", []) == wire["datasets"]
-    assert body.get("details", {}) == wire["details"]
-    assert body.get("late", False) is is_late
-    assert AuditEvent.model_validate({**wire, "time": body["time"]}).time == event.time
+        assert read.get(field) == wire.get(field)
+    assert read.get("datasets", []) == wire["datasets"]
+    assert read.get("details", {}) == wire["details"]
+    assert read.get("late", False) is is_late
+    assert AuditEvent.model_validate({**wire, "time": read["time"]}).time == event.time
+
+
+def test_every_character_is_written_as_the_plain_encoder_writes_it() -> None:
+    every = "".join(chr(code) for code in range(1, 0x110000) if not 0xD800 <= code < 0xE000)
+    event = AuditEvent(time=AT, verb=Verb.LOGIN, details={"every": every, "all": (every,)})
+    who = Person.model_construct(None, name=every, roles=(every, ""))
+    event = event.model_copy(update={"actor": who})
+    leaf = make_leaf(event, ORIGIN, SALTS)
+    assert (leaf.body, canonical_json(leaf.people)) == expected_leaf(event, ORIGIN)
+
+
+class Word(str):
+    """A text of another class."""
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"b": 2**53, "a": -(2**53), "c": 0, "a_": True, "a1": False},
+        {"outcome": Outcome.FAILED, "verb": Verb.LOGIN},
+        {"word": Word("x"), "words": (Word("y"), "z"), "none": ()},
+    ],
+)
+def test_values_of_all_kinds_are_written_as_the_plain_encoder_writes_them(
+    details: dict[str, Any],
+) -> None:
+    event = AuditEvent(time=AT, verb=Verb.LOGIN).model_copy(update={"details": details})
+    assert make_leaf(event, ORIGIN, SALTS).body == expected_leaf(event, ORIGIN)[0]
+
+
+def test_a_leaf_takes_no_other_values() -> None:
+    event = AuditEvent(time=AT, verb=Verb.LOGIN).model_copy(update={"details": {"x": object()}})
+    with pytest.raises(TypeError, match="a leaf has no object"):
+        make_leaf(event, ORIGIN, SALTS)
+
+
+@pytest.mark.parametrize(
+    ("at", "text"),
+    [
+        (AT, "2027-03-01T10:00:00.123456Z"),
+        (AT.replace(microsecond=0), "2027-03-01T10:00:00.000000Z"),
+        (AT.replace(microsecond=120000), "2027-03-01T10:00:00.120000Z"),
+        (AT.replace(microsecond=1), "2027-03-01T10:00:00.000001Z"),
+        (AT.replace(year=1), "0001-03-01T10:00:00.123456Z"),
+    ],
+)
+def test_times_have_six_digits_of_a_second(at: datetime, text: str) -> None:
+    event = AuditEvent(time=at, verb=Verb.LOGIN)
+    assert json.loads(make_leaf(event, ORIGIN, SALTS).body)["time"] == text
 
 
 def test_the_shortest_event_says_only_what_it_has() -> None:

@@ -51,6 +51,16 @@ def test_tiles_of_all_levels_and_heads_of_the_past():
     assert fetch(Tile(0, 257, 209)) is fetch(Tile(0, 257)) is fetch(Tile(3, 0, 1)) is None
 
 
+@pytest.mark.parametrize("step", [1, 7, 255, 256, 257, 1000, 70_000])
+def test_many_at_once_are_as_one_by_one(step):
+    alone, kept = grow(66_000)
+    tree, full = TileTree(), []
+    for at in range(0, 66_000, step):
+        full += tree.extend(LEAVES[at : at + step])
+    assert [((tile.level, tile.number), hashes) for tile, hashes in full] == list(kept.items())
+    assert (tree.size, tree.frontier().heads) == (66_000, alone.frontier().heads)
+
+
 def test_a_copy_goes_its_own_way():
     tree, _ = grow(300)
     other, _ = grow(600, tree.copy())
