@@ -7,12 +7,14 @@ by column, because each statement is a message to the server and back.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, String, Table, Text, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Compiled
+from sqlalchemy.exc import DBAPIError
 
 from . import audit_tables as tables
 
@@ -35,8 +37,20 @@ class Statements:
         self._emitters = compile_for(tables.emitters)
 
     def insert_events(self, connection: Connection, rows: Rows) -> None:
-        """Add events."""
-        self._execute(connection, self._events, rows)
+        """Add events. Raises DBAPIError as a connection does."""
+        if self._by_column:
+            self._execute(connection, self._events, rows)
+            return
+        # By the driver: what SQLAlchemy does around a statement takes longer than an event's row.
+        if not connection.in_transaction():
+            connection.begin()
+        driver: Any = connection.connection.dbapi_connection
+        try:
+            driver.executemany(self._events, rows)
+        except sqlite3.Error as e:
+            raise DBAPIError.instance(
+                None, None, e, sqlite3.Error, dialect=connection.dialect
+            ) from e
 
     def insert_tiles(self, connection: Connection, rows: Rows) -> None:
         """Add full tiles."""
