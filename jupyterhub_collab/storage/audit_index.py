@@ -11,6 +11,7 @@ It must not: read anything but the events. What was erased from them then comes 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -34,6 +35,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..models.audit import PARTS
 from .audit_tables import contests, datasets, events, indexed, people, teams, verbs
 
 INDEX_TABLES: Final = (contests, teams, verbs, people, datasets)
@@ -48,9 +50,9 @@ def write_index(connection: Connection, after: int, upto: int) -> bool:
 
     A row that is there already stays: only somebody else can have written it.
     """
+    span = {"after": after, "upto": upto}
     for table in INDEX_TABLES:
-        rows = select_rows(table, connection.dialect.name, after, upto)
-        connection.execute(_insert_new(table, rows, connection.dialect.name))
+        connection.execute(_insert_new(table, connection.dialect.name), span)
     moved = update(indexed).where(indexed.c.upto == after).values(upto=upto)
     return connection.execute(moved).rowcount == 1
 
@@ -64,7 +66,8 @@ def read_mark(connection: Connection) -> int | None:
 def delete_index(connection: Connection, upto: int) -> None:
     """Delete the rows of all events up to one, which must still be there."""
     for table in INDEX_TABLES:
-        rows = connection.execute(select_rows(table, connection.dialect.name, 0, upto)).all()
+        found = select_rows(table, connection.dialect.name)
+        rows = connection.execute(found, {"after": 0, "upto": upto}).all()
         if rows:
             columns = list(table.columns)
             same = (c == bindparam(f"value_{number}") for number, c in enumerate(columns))
@@ -72,12 +75,14 @@ def delete_index(connection: Connection, upto: int) -> None:
             connection.execute(delete(table).where(*same), values)
 
 
-def select_rows(table: Table, dialect: str, after: int, upto: int) -> Select[Any]:
-    """Rows of a table, in its order, as the events `after` + 1 to `upto` say they should be."""
+@cache  # made each time, they took a third of the time in which 1,000 events' rows are written
+def select_rows(table: Table, dialect: str) -> Select[Any]:
+    """Rows of a table, in its order, as the events `:after` + 1 to `:upto` say they should be."""
     wanted, where = _columns_of(table, dialect)
     row = events.c
     found = select(*wanted, row.sequence).select_from(events)  # before what looks into its texts
-    found = found.where(row.sequence > after, row.sequence <= upto, *where)
+    span = (row.sequence > bindparam("after"), row.sequence <= bindparam("upto"))
+    found = found.where(*span, *where)
     return found.order_by(*wanted, row.sequence)
 
 
@@ -137,8 +142,10 @@ def _names_in(kept: ColumnElement[str], dialect: str) -> tuple[FromClause, Colum
             "key", column("value", JSON), name="parts", joins_implicitly=True
         )
         return parts, func.json_extract_path_text(parts.c.value, "value", "name")
-    parts = func.json_each(text).table_valued("value", name="parts", joins_implicitly=True)
-    return parts, func.json_extract(parts.c.value, "$.value.name")
+    # All at once, so that the text is read once: it makes a list, with NULL for nobody.
+    found = func.json_each(func.json_extract(text, *(f"$.{part}.value.name" for part in PARTS)))
+    names = found.table_valued("value", name="names", joins_implicitly=True)
+    return names, names.c.value
 
 
 def _datasets_in(body: ColumnElement[str], dialect: str) -> tuple[FromClause, ColumnElement[str]]:
@@ -153,7 +160,9 @@ def _datasets_in(body: ColumnElement[str], dialect: str) -> tuple[FromClause, Co
     return listed, listed.c.value
 
 
-def _insert_new(table: Table, rows: Select[Any], dialect: str) -> Insert:
+@cache
+def _insert_new(table: Table, dialect: str) -> Insert:
+    """Add the rows that are not there."""
     insert_into = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    made = insert_into(table).from_select(list(table.columns), rows)
+    made = insert_into(table).from_select(list(table.columns), select_rows(table, dialect))
     return made.on_conflict_do_nothing()
