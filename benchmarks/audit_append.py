@@ -3,8 +3,9 @@
 1, 16 and 64 writers, each with one event under way, in turns. The peer has the same thread, queue
 and batch rule; it inserts body and people as they come, into one table with a number and nothing
 else: no leaf, no tree, no index. Both flush each commit (WAL, synchronous=FULL). Notes show the
-peer with one commit per event, the peer with the rows and indexes that ours writes, and our
-processor time for an event. Flushing may cost little on a machine measured: ratios count.
+peer with one commit per event, the peer with the rows and indexes that ours writes, and the
+processor time of both for an event, which others on the machine change less than the rates.
+Flushing may cost little on a machine measured: ratios count.
 """
 
 from __future__ import annotations
@@ -189,12 +190,14 @@ def main() -> None:
     results = []
     for writers in WRITERS:
         count = max(1000, EVENTS * min(writers, 16) // 16 // (1 if writers > 16 else 2))
-        ours, raw, single, same, cpu = [], [], [], [], []
+        ours, raw, single, same, cpu, raw_cpu = [], [], [], [], [], []
         for number in range(PAIRS):
             ours_found = in_folder(run_ours, writers, items[:count])
-            raw.append(in_folder(run_raw, writers, thin[:count])[0])
+            raw_found = in_folder(run_raw, writers, thin[:count])
             ours.append(ours_found[0])
             cpu.append(ours_found[1])
+            raw.append(raw_found[0])
+            raw_cpu.append(raw_found[1])
             if number % 3 == 0:
                 single.append(in_folder(run_raw, writers, thin[:count], group_max=1)[0])
                 same.append(in_folder(run_raw, writers, thick[:count], is_same_rows=True)[0])
@@ -209,7 +212,9 @@ def main() -> None:
                 at_most=False,
                 notes={
                     "events": count,
+                    "load_average": round(os.getloadavg()[0], 1),
                     "cpu_us_per_event": round(statistics.median(cpu), 1),
+                    "raw_cpu_us_per_event": round(statistics.median(raw_cpu), 1),
                     "raw_one_commit_per_event": round(statistics.median(single)),
                     "raw_with_the_same_rows_and_indexes": round(statistics.median(same)),
                     "ratio_to_that": round(statistics.median(ours) / statistics.median(same), 4),
