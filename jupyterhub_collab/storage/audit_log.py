@@ -77,8 +77,11 @@ class Appended(NamedTuple):
 _Request = tuple[Callable[["Transaction"], Any], int, "asyncio.Future[Any]"]
 """Work that waits for the thread, how many events it is, and who waits for it."""
 
-_Answer = tuple["asyncio.Future[Any]", Any, "BaseException | None"]
-"""Who waits, what the work returned, what went wrong."""
+
+class _Failed(NamedTuple):
+    """In place of what the work returns."""
+
+    error: BaseException
 
 
 class _Waiters:
@@ -432,10 +435,10 @@ class AuditLog:
         while not is_last:
             group, is_last = self._take()
             if group:
-                answers = self._store(group)
+                results = self._store(group)
                 with self._lock:
                     self._waiting -= sum(weight for _, weight, _ in group)
-                _answer(answers)
+                _answer(group, results)
             self._behind.write()
         self._behind.write_all()
 
@@ -458,26 +461,24 @@ class AuditLog:
                 return group, False
         return group, True
 
-    def _store(self, group: list[_Request]) -> list[_Answer]:
+    def _store(self, group: list[_Request]) -> list[Any]:
         """Do a group in one transaction. One that cannot be stored does not take the others."""
-
-        def work(transaction: Transaction) -> list[_Answer]:
-            return [(future, work(transaction), None) for work, _, future in group]
-
         try:
-            answers = self._writer.run(work)
+            results = self._writer.run(
+                lambda transaction: [work(transaction) for work, _, _ in group]
+            )
         except Exception as e:
             away = isinstance(e, DatabaseError) and not isinstance(
                 e.__cause__, DataError | IntegrityError
             )
             if away or len(group) == 1:
                 self._tell_failure(e)
-                return [(future, None, e) for _, _, future in group]
-            return [answer for request in group for answer in self._store([request])]
+                return [_Failed(e)] * len(group)
+            return [result for request in group for result in self._store([request])]
         if self._is_failing:
             log.warning("Events are stored again")
         self._is_failing = False
-        return answers
+        return results
 
     def _tell_failure(self, error: Exception) -> None:
         """Once, until it goes well again: each event would be a line."""
@@ -527,21 +528,18 @@ def _make_gap(key: EmitterKey, missing: range, at: datetime) -> AuditEvent:
     )
 
 
-def _answer(answers: list[_Answer]) -> None:
+def _answer(group: list[_Request], results: list[Any]) -> None:
     """Wake each loop once for all who wait in it."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
-    for answer in answers:
-        by_loop.setdefault(answer[0].get_loop(), []).append(answer)
-    for loop, some in by_loop.items():
+    for loop in {future.get_loop() for _, _, future in group}:
         with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
-            loop.call_soon_threadsafe(_resolve, some)
+            loop.call_soon_threadsafe(_resolve, loop, group, results)
 
 
-def _resolve(answers: list[_Answer]) -> None:
-    for future, result, error in answers:
-        if future.done():
-            continue  # given up
-        if error is None:
-            future.set_result(result)
+def _resolve(loop: asyncio.AbstractEventLoop, group: list[_Request], results: list[Any]) -> None:
+    for (_, _, future), result in zip(group, results, strict=True):
+        if future.get_loop() is not loop or future.done():
+            continue  # of another loop, or given up
+        if type(result) is _Failed:
+            future.set_exception(result.error)
         else:
-            future.set_exception(error)
+            future.set_result(result)
