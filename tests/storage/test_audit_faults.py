@@ -196,6 +196,43 @@ async def test_too_many_that_wait_are_refused_at_once(tmp_path, monkeypatch):
     engine.dispose()
 
 
+def test_who_waits_in_another_loop_is_answered_there(tmp_path):
+    engine = create_engine(f"sqlite:///{tmp_path}/audit.sqlite")
+    log = open_log(engine)
+    hog = sqlite3.connect(tmp_path / "audit.sqlite", isolation_level=None)
+    hog.execute("BEGIN IMMEDIATE")
+    asked, wrong, done = threading.Semaphore(0), [], []
+
+    async def ask(incarnation):
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: wrong.append(context))
+        tasks = [
+            asyncio.create_task(log.append("hub", make_batch([1], f"{incarnation}{n:031x}")))
+            for n in range(3)
+        ]
+        await asyncio.sleep(0)
+        asked.release()
+        done.extend(await asyncio.gather(*tasks))
+
+    # In its debug mode a loop refuses what another thread does to its futures.
+    threads = [
+        threading.Thread(target=lambda n=n: asyncio.run(ask(n), debug=True), daemon=True)
+        for n in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        assert asked.acquire(timeout=5)
+    hog.execute("ROLLBACK")
+    hog.close()
+    for thread in threads:
+        thread.join(10)
+    assert wrong == []
+    assert sorted(one.first for one in done) == [1, 2, 3, 4, 5, 6]
+    log.close()
+    engine.dispose()
+
+
 async def test_a_waiter_that_gives_up_hurts_nobody(log):
     waiting = [
         asyncio.create_task(log.append("hub", make_batch([1], f"{n:032x}"))) for n in range(20)
