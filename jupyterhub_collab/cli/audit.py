@@ -130,7 +130,7 @@ def _verify(
     url = _to_url(database or "")
     if processes is None:
         with OfflineLog(url) as log:
-            is_large = log.count >= PARALLEL_MIN_EVENTS
+            is_large = log.count(PARALLEL_MIN_EVENTS) >= PARALLEL_MIN_EVENTS
         processes = len(os.sched_getaffinity(0)) if is_large else 1
     return verify_database(url, evidence, processes=processes, progress=progress)
 

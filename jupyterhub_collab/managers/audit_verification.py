@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
-from threading import BrokenBarrierError
-from typing import Any, Final
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from itertools import chain, islice
+from multiprocessing.connection import Connection, wait
+from typing import Any, Final, NamedTuple
 
 from ..errors import PermanentError
 from ..policy.audit_align import Aligner, blocks_of
@@ -44,9 +45,10 @@ from ..storage.audit_files import Bundle
 from ..storage.audit_offline import OfflineLog
 
 SHARE_EVENTS: Final = 512 * BLOCK_EVENTS  # at most checked at once by a process; 16 MiB of hashes
+PART_BLOCKS: Final = 16  # told at once, so that what comes after is done meanwhile
 PARALLEL_MIN_EVENTS: Final = 50_000  # below, starting processes takes longer than it saves
 _HOLES_MAX: Final = 1_000_000  # sequences without events, for as many with: no log has more
-_START_S: Final = 60.0
+_WAITING_MAX: Final = SHARE_EVENTS // (PART_BLOCKS * BLOCK_EVENTS) + 1  # parts of a share
 
 Progress = Callable[[int, int], None]
 """Told events checked, and of how many."""
@@ -77,14 +79,12 @@ def verify_database(
             stack.callback(workers.close)
             workers.open()
         log = stack.enter_context(OfflineLog(url))
-        if log.last - log.first >= 2 * log.count + _HOLES_MAX:
-            raise CannotCheckError(
-                f"The database has {log.count} events, numbered up to {log.last}: this is no log."
-            )
+        _check_is_log(log)
+        parts = _check_parts(log, workers)
         check = LogCheck(log.shape(), evidence)
         check.add_findings(log.check_mark())
         done = 0
-        for reports, findings in _check_shares(log, workers):
+        for reports, findings in parts:
             for report in reports:
                 check.add(report)
                 done += report.count
@@ -93,114 +93,183 @@ def verify_database(
         return check.finish()
 
 
-def _check_shares(
-    log: OfflineLog, workers: _Workers | None
-) -> Iterator[tuple[list[BlockReport], Findings]]:
+def _check_is_log(log: OfflineLog) -> None:
+    """Raises CannotCheckError if there are far fewer events than numbers."""
+    needed = (log.last - log.first - _HOLES_MAX) // 2 + 1
+    if needed > 0 and (count := log.count(needed)) < needed:
+        raise CannotCheckError(
+            f"The database has {count} events, numbered up to {log.last}: this is no log."
+        )
+
+
+class _Share(NamedTuple):
+    """Events that are compared at once with what searches find.
+
+    Attributes
+    ----------
+    begins, ends
+        Whether it is the first, the last of the log.
+    """
+
+    first: int
+    last: int
+    begins: bool
+    ends: bool
+
+
+_Part = tuple[list[BlockReport], Findings]
+"""What was found in some blocks of a share."""
+
+
+def _check_parts(log: OfflineLog, workers: _Workers | None) -> Iterator[_Part]:
+    """Have the log checked, from now on."""
     if workers is None:
-        for first, last in _shares(log.first, log.last, 1):
-            yield _check_share(log, first, last)
-        return
+        return _check_shares(log, _shares(log.first, log.last, 1))
     # Whole blocks, up to the mark as they see it: what came after is compared with our own look.
     end = min(workers.indexed, log.last)
     if end < log.last:
         start = log.first - (log.first - 1) % TILE_WIDTH
         end = start + (end + 1 - start) // BLOCK_EVENTS * BLOCK_EVENTS - 1
-    end = max(end, log.first - 1)
-    asked = [workers.ask(*share) for share in _shares(log.first, end, workers.count)]
-    for future in asked:
-        yield workers.answer(future)
-    for first, last in _shares(end + 1, log.last, 1):
-        yield _check_share(log, first, last)
+    if end < log.first:
+        return _check_shares(log, _shares(log.first, log.last, 1))
+    workers.ask(list(_shares(log.first, end, workers.count, ends=end == log.last)))
+    rest = _shares(end + 1, log.last, 1, begins=False) if end < log.last else ()
+    return chain(workers.parts(), list(_check_shares(log, rest)))
 
 
-def _shares(first: int, last: int, processes: int) -> Iterator[tuple[int, int]]:
-    """First and last event of what is checked at once: as large as may be, as many for each."""
+def _shares(
+    first: int, last: int, processes: int, *, begins: bool = True, ends: bool = True
+) -> Iterator[_Share]:
+    """As large as may be, as many for each process; at least one."""
     events = last + 1 - first
-    if events <= 0:
-        return
-    rounds = -(-events // (SHARE_EVENTS * processes))
+    rounds = -(-events // (SHARE_EVENTS * processes)) or 1
     size = -(-events // (rounds * processes))
     start = first
     for at, count in blocks_of(first, last):
         end = at + count - 1
-        if end - start + 1 >= size or end == last:
-            yield start, end
+        if end - start + 1 >= size and end < last:
+            yield _Share(start, end, begins and start == first, ends=False)
             start = end + 1
+    yield _Share(start, last, begins and start == first, ends)
 
 
-def _check_share(log: OfflineLog, first: int, last: int) -> tuple[list[BlockReport], Findings]:
+def _check_shares(log: OfflineLog, shares: Iterable[_Share]) -> Iterator[_Part]:
+    for share in shares:
+        yield from _check_share(log, share)
+
+
+def _check_share(log: OfflineLog, share: _Share) -> Iterator[_Part]:
+    """Part by part; the last has nothing but what searches find."""
     index = SearchIndex()
-    reports = []
-    for at, count in blocks_of(first, last):
-        lines = log.lines(at, count)
-        report = None if lines is None else check_lines(lines, at, count, index)
-        reports.append(report or check_block(log.rows(at, count), at, count, index))
-    return reports, log.compare_index(index, first, last)
+    blocks = blocks_of(share.first, share.last)
+    while some := list(islice(blocks, PART_BLOCKS)):
+        yield [_check_block(log, at, count, index) for at, count in some], Findings()
+    first, last, begins, ends = share
+    yield [], log.compare_index(index, first, last, begins=begins, ends=ends)
+
+
+def _check_block(log: OfflineLog, first: int, count: int, index: SearchIndex) -> BlockReport:
+    lines = log.lines(first, count)
+    report = None if lines is None else check_lines(lines, first, count, index)
+    return report or check_block(log.rows(first, count), first, count, index)
 
 
 class _Workers:
-    """Processes that check shares of a database."""
+    """Processes that check shares of a database, each in its turn.
+
+    Raises
+    ------
+    PermanentError
+        One of them cannot look at the database, or ended. So do all methods.
+    """
 
     def __init__(self, url: str, count: int) -> None:
         self.count = count
+        self.indexed = 0  # up to which event all of them see what searches go along
+        self._asked = 0
+        self._ended: set[int] = set()
         # A copy of this process knows all programs already; one with threads cannot be copied.
         is_alone = threading.active_count() == 1 and sys.platform == "linux"
-        context = multiprocessing.get_context("fork" if is_alone else "spawn")
-        self._pool = ProcessPoolExecutor(
-            count,
-            mp_context=context,
-            initializer=_begin_work,
-            initargs=(url, context.Barrier(count)),
-        )
-        self.indexed = 0  # up to which event all of them see what searches go along
+        context: Any = multiprocessing.get_context("fork" if is_alone else "spawn")
+        self._pipes: list[Connection] = []
+        self._processes: list[Any] = []
+        self._waiting: list[deque[Any]] = [deque() for _ in range(count)]
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            self._pipes.append(ours)
+            work = (url, theirs, self._pipes)
+            process = context.Process(target=_work, args=work, daemon=True)
+            self._processes.append(process)
+            process.start()
+            theirs.close()
 
     def open(self) -> None:
-        """Have each look at the database. Raises PermanentError."""
-        asked = [self._pool.submit(_see) for _ in range(self.count)]
-        self.indexed = min(int(self.answer(future)) for future in asked)
+        """Wait until each has its look at the database."""
+        self.indexed = min(self._next(number) for number in range(self.count))
 
-    def ask(self, first: int, last: int) -> Future[tuple[list[BlockReport], Findings]]:
-        """Have a share checked."""
-        return self._pool.submit(_work, first, last)
+    def ask(self, shares: list[_Share]) -> None:
+        """Have shares checked, by one after the other."""
+        self._asked = len(shares)
+        for number, pipe in enumerate(self._pipes):
+            with suppress(OSError):  # it ended, which `parts` tells
+                pipe.send(shares[number :: self.count])
 
-    def answer(self, future: Future[Any]) -> Any:
-        """What it found. Raises PermanentError."""
-        try:
-            return future.result()
-        except BrokenProcessPool as e:
-            raise PermanentError("A process that checked the log ended; try --processes 1.") from e
-        except BrokenBarrierError as e:
-            raise PermanentError("A process that was to check the log did not start.") from e
+    def parts(self) -> Iterator[_Part]:
+        """What they find, in the order of the shares."""
+        for number in range(self._asked):
+            is_more = True
+            while is_more:
+                reports, findings = self._next(number % self.count)
+                is_more = bool(reports)
+                yield reports, findings
 
     def close(self) -> None:
         """End them."""
-        self._pool.shutdown(cancel_futures=True)
+        for process, pipe in zip(self._processes, self._pipes, strict=True):
+            pipe.close()
+            process.terminate()
+        for process in self._processes:
+            process.join()
+
+    def _next(self, number: int) -> Any:
+        """What a worker says next; what others say meanwhile is kept, so that they can go on."""
+        while not self._waiting[number]:
+            places: dict[Any, int] = {
+                pipe: at
+                for at, pipe in enumerate(self._pipes)
+                if at not in self._ended and (at == number or len(self._waiting[at]) < _WAITING_MAX)
+            }
+            pipes: list[Any] = wait(list(places))
+            for pipe in pipes:
+                at = places[pipe]
+                try:
+                    said = pipe.recv()
+                except (EOFError, OSError):
+                    self._ended.add(at)
+                    text = "A process that checked the log ended; try --processes 1."
+                    said = PermanentError(text)
+                self._waiting[at].append(said)
+        said = self._waiting[number].popleft()
+        if isinstance(said, Exception):
+            raise said
+        return said
 
 
-_work_log: OfflineLog | None = None
-_work_barrier: Any = None
-
-
-def _begin_work(url: str, barrier: Any) -> None:
-    """In a process of its own: it lives until the check is done, and so does its look."""
-    global _work_log, _work_barrier
+def _work(url: str, pipe: Connection, inherited: list[Connection]) -> None:
+    """In a process of its own: shares that come through the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked is told, and ends this
     gc.disable()  # nothing here goes round in circles, and there is much of it
-    _work_barrier = barrier
-    _work_log = OfflineLog(url)
-
-
-def _see() -> int:
-    _work_barrier.wait(_START_S)  # so that each process takes one
-    return int(_log_of_work().indexed)
-
-
-def _work(first: int, last: int) -> tuple[list[BlockReport], Findings]:
-    return _check_share(_log_of_work(), first, last)
-
-
-def _log_of_work() -> OfflineLog:
-    assert _work_log is not None
-    return _work_log
+    for other in inherited:
+        other.close()  # so that this ends when who asked is gone
+    with suppress(EOFError, OSError), pipe:
+        try:
+            with OfflineLog(url) as log:
+                pipe.send(log.indexed)
+                for part in _check_shares(log, pipe.recv()):
+                    pipe.send(part)
+                pipe.recv()
+        except PermanentError as e:
+            pipe.send(e)
 
 
 def verify_bundle(

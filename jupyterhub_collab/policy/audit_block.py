@@ -27,7 +27,7 @@ from .audit_finding import Findings, Kind
 from .audit_form import Facts, read_forms
 from .audit_index import SearchIndex
 from .audit_leaf import COMMITMENT_DOMAIN, SALT_BYTES, canonical_json, is_committed
-from .merkle import HASH_BYTES, fold
+from .merkle import HASH_BYTES, fold, leaf_hashes
 from .tiles import TILE_WIDTH
 
 BLOCK_EVENTS: Final = 4 * TILE_WIDTH  # a few MB when all events are as large as they may be
@@ -154,7 +154,7 @@ def check_block(
 
 def hash_leaves(report: BlockReport, sequences: Sequence[int], bodies: Sequence[bytes]) -> None:
     """Tell the hashes of events that are there, and which are not."""
-    leaves = [sha256(b"\x00" + body).digest() for body in bodies]
+    leaves = leaf_hashes(bodies)
     first, count = report.first, report.count
     if len(leaves) != count:
         there = dict(zip(sequences, leaves, strict=True))
@@ -191,11 +191,7 @@ def _check_facts(
     _check_people(report, rows, columns.people, index)
     if index is not None:
         _check_columns(report, rows, columns)
-        index.add_columns(sequences, columns)
-        if any(columns.datasets):
-            for row, fact in zip(rows, facts, strict=True):
-                if fact[1]:
-                    index.add_datasets(row[0], fact[0], fact[1])
+        index.add_columns([b"%d" % sequence for sequence in sequences], columns)
 
 
 _seconds: dict[bytes, int] = {}
@@ -295,7 +291,6 @@ def _check_people(
 ) -> None:
     """The value of each part against its commitment."""
     fitting = 0
-    names = None if index is None else index.names
     for row, committed in zip(rows, commitments, strict=True):
         text = row[2] or b""
         if not text and not committed:
@@ -310,8 +305,8 @@ def _check_people(
         ):
             fitting += 1
             at = text.find(_NAME, 62) + len(_NAME)
-            if names is not None and at >= len(_NAME) and text[at] != _QUOTE:
-                names[text[at : text.index(b'"', at)]].append(row[0])
+            if index is not None and at >= len(_NAME) and text[at] != _QUOTE:
+                index.add_name(row[0], text[at : text.index(b'"', at)])
         elif b"\\" in text or not _check_several(report, row[0], committed, text, index):
             _check_people_slowly(report, row[0], committed, text, index)
     report.people += fitting

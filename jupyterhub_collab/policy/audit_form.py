@@ -8,7 +8,7 @@ escaped characters, which are rare, are read slowly; both ways accept the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json, to_json
@@ -44,6 +44,7 @@ class FormError(ValueError):
 
 _PLAIN: Final = rb'[^"]'  # nor \\ and control characters, which are looked for before
 _ESCAPED: Final = b"\\" + bytes(set(range(32)) - {ord("\n")})
+_OTHERS: Final = bytes.maketrans(_ESCAPED, bytes(ord("x") for _ in _ESCAPED))
 _TIME: Final = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
 _NUMBER: Final = rb"[1-9][0-9]{0,18}"
 _LIST: Final = rb'\["' + _PLAIN + rb'*"(?:,"' + _PLAIN + rb'*")*\]'
@@ -77,9 +78,27 @@ _TEXT: Final = b"".join(
     )
 )
 _LINES: Final = re.compile(rb"^" + _TEXT + rb"$", re.MULTILINE)
-_COMMITMENTS: Final = _COMMITMENT + rb"(?:," + _COMMITMENT + rb")*"
-_LINES_BUT_PEOPLE: Final = re.compile(_LINES.pattern.replace(_COMMITMENTS, rb"[^}]+"), re.MULTILINE)
 _LINE: Final = re.compile(_TEXT)
+# The same with fields that may be anything up to their end: what they are is looked at afterwards,
+# for all events at once, or once for all that say the same.
+_LOOSE: Final = re.compile(
+    rb'^\{(?:"blind":"'
+    + _BLIND
+    + rb'",|)(?:"contest":"([^"]+)",|)(?:"correlation":"[^"]+",|)(?:"datasets":(\[[^]]*\]),|)'
+    rb'(?:"details":(\{[^}]*\}),|)"emitter":"([^"]+)","emitterSequence":([^,]+),'
+    rb'"incarnation":"([^"]+)",(?:"late":true,|)"outcome":"([^"]+)",(?:"people":(\{[^}]+\}),|)'
+    rb'(?:"reason":"[^"]+",|)"schema":%d,"sequence":([^,]+),"stored":"([^"]+)",'
+    rb'(?:"team":"([^"]+)",|)(?:"thing":"[^"]+",|)"time":"([^"]+)","verb":"([^"]+)"\}$'
+    % SCHEMA_VERSION,
+    re.MULTILINE,
+)
+_DATASETS: Final = re.compile(_LIST)
+_DETAILS: Final = re.compile(rb"\{" + _DETAIL + rb"(?:," + _DETAIL + rb")*\}")
+_INCARNATION: Final = re.compile(rb"[0-9a-f]{32}")
+_NUMBER_DIGITS_MAX: Final = 19
+_LETTERS: Final = bytes(range(ord("a"), ord("z") + 1))
+_DIGITS_TO_0: Final = bytes.maketrans(b"123456789", b"000000000")
+_TIME_OF_0: Final = b"0000-00-00T00:00:00.000000Z"
 _ONE_COMMITMENT: Final = len(b'{"subject":""}') + 64
 _TIME_TEXT: Final = re.compile(_TIME.decode())
 
@@ -89,7 +108,7 @@ NO_FACTS: Final = Facts(*[b""] * len(Facts._fields))
 
 def read_forms(bodies: Sequence[bytes]) -> tuple[list[Facts], dict[int, FormError]]:
     """Facts of each text; for what is no event's text `NO_FACTS`, and why, by its index."""
-    found = read_lines(b"\n".join(bodies), bodies)
+    found = _read_lines(bodies)
     if found is not None:
         return found, {}
     facts: list[Facts] = []
@@ -107,36 +126,75 @@ def read_forms(bodies: Sequence[bytes]) -> tuple[list[Facts], dict[int, FormErro
     return facts, errors
 
 
-def read_lines(
-    lines: bytes, bodies: Sequence[bytes], *, with_people: bool = True
-) -> list[Facts] | None:
-    """Facts of texts without escaped characters, given also as lines; None: look at each.
-
-    They come as plain tuples.
-
-    Parameters
-    ----------
-    with_people
-        False: `people` may be anything between braces. The caller knows what has to stand there.
-    """
+def _read_lines(bodies: Sequence[bytes]) -> list[Facts] | None:
+    """Facts of texts without escaped characters, as plain tuples. None: look at each."""
+    lines = b"\n".join(bodies)
     if max(map(len, bodies), default=0) > BODY_BYTES_MAX or not is_plain(lines):
         return None
     if lines.count(b"\n") != len(bodies) - 1:
         return None
-    form = _LINES if with_people else _LINES_BUT_PEOPLE
-    found: list[Facts] = form.findall(lines)
-    are_all = len(found) == len(bodies)
-    return found if are_all and _are_sorted(found, with_people=with_people) else None
+    found: list[Facts] = _LINES.findall(lines)
+    return found if len(found) == len(bodies) and _are_sorted(found) else None
 
 
-def _are_sorted(found: list[Facts], *, with_people: bool = True) -> bool:
+def read_columns(lines: bytes, bodies: Sequence[bytes]) -> Any:
+    """Facts of texts without escaped characters, each a column of all. None: look at each.
+
+    The caller knows what has to stand in `people`, here anything between braces, and in `sequence`.
+
+    Parameters
+    ----------
+    bodies
+        The texts that stand in `lines`, one a line.
+    """
+    if max(map(len, bodies), default=0) > BODY_BYTES_MAX or not is_plain(lines):
+        return None
+    found = _LOOSE.findall(lines)
+    if not found or len(found) != len(bodies):
+        return None
+    *facts, times, verbs = zip(*found, strict=True)
+    columns: Any = Facts._make((*facts, verbs))
+    are_right = (
+        _are_times(columns.stored)
+        and _are_times(times)
+        and _are_numbers(columns.emitter_sequence)
+        and all(map(_INCARNATION.fullmatch, set(columns.incarnation)))
+        and not b"".join(columns.outcome).translate(None, _LETTERS)
+        and not b"".join(verbs).translate(None, _LETTERS + b".-")
+        and all(map(_DATASETS.fullmatch, set(columns.datasets) - {b""}))
+        and _are_details(set(columns.details) - {b""})
+    )
+    return columns if are_right else None
+
+
+def _are_times(texts: Sequence[bytes]) -> bool:
+    lines = b"\n".join(texts).translate(_DIGITS_TO_0)
+    return lines == b"\n".join([_TIME_OF_0] * len(texts))
+
+
+def _are_numbers(texts: Sequence[bytes]) -> bool:
+    """Whether each is one of `_NUMBER`."""
+    lines = b"\n".join([b"", *texts])
+    return (
+        not lines.translate(None, b"\n0123456789")
+        and b"\n0" not in lines
+        and max(map(len, texts)) <= _NUMBER_DIGITS_MAX
+    )
+
+
+def _are_details(texts: Iterable[bytes]) -> bool:
+    return all(map(_DETAILS.fullmatch, texts)) and _are_objects_sorted(texts)
+
+
+def _are_sorted(found: Iterable[Facts]) -> bool:
     """Whether names in details and people are in their order, and none stands twice."""
     texts = {facts[2] for facts in found}
-    if with_people:
-        texts.update(facts[7] for facts in found if len(facts[7]) > _ONE_COMMITMENT)
+    texts.update(facts[7] for facts in found if len(facts[7]) > _ONE_COMMITMENT)
     texts.discard(b"")
-    if not texts:
-        return True
+    return _are_objects_sorted(texts)
+
+
+def _are_objects_sorted(texts: Iterable[bytes]) -> bool:
     # Each is one balanced object without escapes, so all can be read at once.
     listed = b"[" + b",".join(texts) + b"]"
     objects = from_json(listed)
@@ -149,7 +207,7 @@ def _is_blind(value: Any) -> bool:
 
 def is_plain(data: bytes) -> bool:
     """Whether this is UTF-8 without \\ and control characters but the ends of lines."""
-    if len(data.translate(None, _ESCAPED)) != len(data):
+    if data.translate(_OTHERS) != data:
         return False
     if data.isascii():
         return True
@@ -203,9 +261,10 @@ def _to_facts(body: dict[str, Any]) -> Facts:
     datasets, details, people = (body.get(key) for key in ("datasets", "details", "people"))
     blind = body.get("blind")
     is_right = (
-        body.get("late", True) is True
+        None not in body.values()
+        and body.get("late", True) is True
         and (datasets is None or (_is_texts(datasets) and bool(datasets)))
-        and (details is None or _are_details(details))
+        and (details is None or _is_details(details))
         and (people is None or _are_commitments(people))
         and (blind is None or _is_blind(blind))
     )
@@ -231,7 +290,7 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _are_details(value: Any) -> bool:
+def _is_details(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and bool(value)

@@ -55,12 +55,14 @@ def read_mark(found: Sequence[Any], last: int, findings: Findings) -> int:
 
 
 class SearchIndex:
-    """Collects what events say, then compares.
+    """Collects what events say, then compares. Events are told by rising sequence.
+
+    Sequences are kept in decimal digits, the form in which they are compared.
 
     Attributes
     ----------
     names
-        Of each name the events that name it, rising.
+        Of each name the sequences of events that name it.
     datasets
         Likewise, of each contest and data set.
     contests, teams, verbs
@@ -68,98 +70,131 @@ class SearchIndex:
     """
 
     def __init__(self) -> None:
-        self.names: defaultdict[bytes, list[int]] = defaultdict(list)
-        self.datasets: defaultdict[tuple[bytes, bytes], list[int]] = defaultdict(list)
-        self.contests: defaultdict[bytes, list[int]] = defaultdict(list)
-        self.teams: defaultdict[bytes, list[int]] = defaultdict(list)
-        self.verbs: defaultdict[tuple[bytes, bytes], list[int]] = defaultdict(list)
-        self._lists: dict[tuple[bytes, bytes], list[list[int]]] = {}  # most come again and again
+        self.names: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        self.datasets: defaultdict[tuple[bytes, bytes], list[bytes]] = defaultdict(list)
+        self.contests: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        self.teams: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        self.verbs: defaultdict[tuple[bytes, bytes], list[bytes]] = defaultdict(list)
+        self._lists: dict[tuple[bytes, bytes], list[list[bytes]]] = {}  # most come again and again
 
-    def add_columns(self, sequences: Iterable[int], columns: Any) -> None:
-        """Contests, teams, verbs and outcomes of events; `columns` are those of `Facts`."""
-        contests, teams, verbs = self.contests, self.teams, self.verbs
-        found = zip(
-            sequences,
-            columns.contest,
-            columns.team,
-            zip(columns.verb, columns.outcome, strict=True),
-            strict=True,
-        )
-        for sequence, contest, team, verb in found:
-            verbs[verb].append(sequence)
-            if contest:
-                contests[contest].append(sequence)
-            if team:
-                teams[team].append(sequence)
+    def add_columns(self, sequences: Sequence[bytes], columns: Any) -> None:
+        """Contests, teams, data sets, verbs and outcomes; `columns` are those of `Facts`."""
+        _collect(self.contests, columns.contest, sequences)
+        _collect(self.teams, columns.team, sequences)
+        verbs = self.verbs
+        for pair, sequence in zip(
+            zip(columns.verb, columns.outcome, strict=True), sequences, strict=True
+        ):
+            verbs[pair].append(sequence)
+        if any(columns.datasets):
+            found = zip(columns.contest, columns.datasets, strict=True)
+            for pair, sequence in zip(found, sequences, strict=True):
+                if pair[1]:
+                    for listed in self._lists_of(pair):
+                        listed.append(sequence)
 
     def add_name(self, sequence: int, name: bytes) -> None:
-        """An event names somebody. Sequences rise."""
-        self.names[name].append(sequence)
+        """An event names somebody."""
+        self.names[name].append(b"%d" % sequence)
 
-    def add_datasets(self, sequence: int, contest: bytes, datasets: bytes) -> None:
-        """An event is about data sets: a JSON list. Sequences rise."""
-        key = (contest, datasets)
-        found = self._lists.get(key)
-        if found is None:
-            found = [self.datasets[contest, dataset] for dataset in _to_names(datasets)]
-            if len(self._lists) < _LISTS_MAX:
-                self._lists[key] = found
-        for sequences in found:
-            sequences.append(sequence)
+    def add_names(self, sequences: Iterable[bytes], names: Iterable[bytes]) -> None:
+        """The name that each event names; empty for none. An event may stand there again."""
+        known = self.names
+        for sequence, name in zip(sequences, names, strict=True):
+            if name:
+                known[name].append(sequence)
 
     def cut(self, last: int) -> None:
         """Forget events after one."""
+        found: Any
         for found in (self.names, self.datasets, self.contests, self.teams, self.verbs):
-            lists: Iterable[list[int]] = found.values()
-            for sequences in lists:
-                while sequences and sequences[-1] > last:
+            for sequences in found.values():
+                while sequences and int(sequences[-1]) > last:
                     sequences.pop()
 
-    def compare(self, table: str, found: Iterable[tuple[Any, ...]]) -> Findings:
-        """What does not fit.
+    def is_fitting(self, table: str, found: Iterable[tuple[Any, ...]]) -> bool:
+        """Whether all fits, down to the form. If not, `compare` tells what does not.
 
         Parameters
         ----------
         table
             One of `SEARCHES`.
         found
-            For all that is searched for in it: that, and its events: ``b"ocean", b"1,5,9"``.
+            For all that is searched for in it: that, and its events as a JSON array.
         """
+        left = {key: sequences for key, sequences in self._wanted(table).items() if sequences}
+        for *key, array in found:
+            right = left.pop(tuple(key) if len(key) > 1 else key[0], None)
+            if right is None or array != b"[%b]" % b",".join(right):
+                return False
+        return not left
+
+    def compare(self, table: str, found: Iterable[tuple[Any, ...]]) -> Findings:
+        """What does not fit. Parameters as of `is_fitting`, but events as ``b"1,5,9"``."""
         findings = Findings()
-        what = SEARCHES[table]
-        if table in ("audit_datasets", "audit_verbs"):
-            pairs = self.datasets if table == "audit_datasets" else self.verbs
-            two = (((first, second), events) for first, second, events in found)
-            _compare(findings, pairs, two, what)
-            return findings
-        one = {"audit_people": self.names, "audit_contests": self.contests}.get(table, self.teams)
-        _compare(findings, one, found, what)
+        pairs = ((key[0] if len(key) == 1 else tuple(key), events) for *key, events in found)
+        _compare(findings, self._wanted(table), pairs, SEARCHES[table])
         return findings
+
+    def _wanted(self, table: str) -> Mapping[Any, list[bytes]]:
+        lists: dict[str, Mapping[Any, list[bytes]]] = {
+            "audit_people": self.names,
+            "audit_datasets": self.datasets,
+            "audit_contests": self.contests,
+            "audit_teams": self.teams,
+            "audit_verbs": self.verbs,
+        }
+        return lists[table]
+
+    def _lists_of(self, pair: tuple[bytes, bytes]) -> list[list[bytes]]:
+        """Where an event of a contest goes that is about data sets: a JSON list."""
+        found = self._lists.get(pair)
+        if found is None:
+            contest, datasets = pair
+            found = [self.datasets[contest, dataset] for dataset in _to_names(datasets)]
+            if len(self._lists) < _LISTS_MAX:
+                self._lists[pair] = found
+        return found
+
+
+def _collect(
+    lists: defaultdict[bytes, list[bytes]], keys: Sequence[bytes], sequences: Sequence[bytes]
+) -> None:
+    """Put each event where its key says; empty for nowhere."""
+    one = keys[0]
+    if one == keys[-1] and keys.count(one) == len(keys):
+        if one:
+            lists[one].extend(sequences)
+        return
+    for key, sequence in zip(keys, sequences, strict=True):
+        if key:
+            lists[key].append(sequence)
 
 
 def _compare(
-    findings: Findings, wanted: Mapping[Any, list[int]], found: Iterable[Any], what: str
+    findings: Findings, wanted: Mapping[Any, list[bytes]], found: Iterable[Any], what: str
 ) -> None:
     left = set(wanted)
     for key, text in found:
         right = wanted.get(key, [])
         left.discard(key)
-        if text == ",".join(map(str, right)).encode():
+        if text == b",".join(right):
             continue
         texts = text.split(b",")
         there = {int(sequence) for sequence in texts if sequence.isdigit()}
         if len(there) < len(texts):  # SQLite keeps fractions where whole numbers belong
             findings.add(Kind.INDEX, 0, f"Searches for {what} find what is no event.")
-        for sequence in sorted(set(right) - there):
+        named = set(map(int, right))
+        for sequence in sorted(named - there):
             _tell_hidden(findings, sequence, what)
-        for sequence in sorted(there - set(right)):
+        for sequence in sorted(there - named):
             findings.add(
                 Kind.INDEX,
                 sequence,
                 f"Searches for {what} find event {sequence}, which does not name it (any more).",
             )
     for key in left:
-        for sequence in wanted[key]:
+        for sequence in map(int, wanted[key]):
             _tell_hidden(findings, sequence, what)
 
 

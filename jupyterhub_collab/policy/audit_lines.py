@@ -11,8 +11,7 @@ It must not: accept what `audit_block` would not.
 from __future__ import annotations
 
 import re
-from binascii import unhexlify
-from bisect import insort
+from binascii import Error, hexlify, unhexlify
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,21 +19,21 @@ from typing import Any, Final, NamedTuple
 
 from ..models.audit import PARTS
 from .audit_block import MARKS, BlockReport, count_emitters, hash_leaves, to_microseconds
-from .audit_form import Facts, is_plain, read_lines
+from .audit_form import is_plain, read_columns
 from .audit_index import SearchIndex
 from .audit_leaf import COMMITMENT_DOMAIN, SALT_BYTES
+from .merkle import HASH_BYTES
 
-_SALT: Final = rb'"salt":"([0-9a-f]{%d})"' % (2 * SALT_BYTES)
 _TEXT: Final = rb'"[^"\n]*"'
 _NAMED: Final = b'"name":"'  # stands so in no string of a text without escapes
 # Nearly all events have one person, the subject. The name stands where the log writes it.
 _SUBJECT: Final = re.compile(
-    rb'^(?:\{"subject":\{' + _SALT + rb',"value":(\{'
+    rb'^(?:\{"subject":\{"salt":"([^"\n]+)","value":(\{'
     rb'(?:"address":' + _TEXT + rb",|)"
     rb'(?:"agent":' + _TEXT + rb",|)"
     rb'(?:"issuer":' + _TEXT + rb",|)"
     rb'(?:"name":"([^"\n]+)"|)'
-    rb"[^\n]*\})\}\}|.*)$",
+    rb".*\})\}\}|.*)$",
     re.MULTILINE,
 )
 # Of several, each has its fields in their order, none twice.
@@ -52,7 +51,9 @@ _FIELDS: Final = b"".join(
     )
 )
 _PART: Final = re.compile(
-    rb'"(%b)":\{%b,"value":(\{%b\})\}' % ("|".join(PARTS).encode(), _SALT, _FIELDS)
+    rb'(^\{|,)"(%b)":\{"salt":"([^"\n]+)","value":(\{%b\})\}(\}\n|(?=,))'
+    % ("|".join(PARTS).encode(), _FIELDS),
+    re.MULTILINE,
 )
 
 
@@ -90,14 +91,13 @@ def check_lines(lines: Lines, first: int, count: int, index: SearchIndex) -> Blo
         Collects what searches should find; left as it is where the answer is None.
     """
     bodies = lines.body.split(b"\n")
-    if len(bodies) != count:
+    columns: Any = read_columns(lines.body, bodies)  # each a tuple of all
+    if columns is None or len(bodies) != count:
         return None
-    found = read_lines(lines.body, bodies, with_people=False)
-    if found is None:
-        return None
-    columns: Any = Facts._make(zip(*found, strict=True))  # each a tuple of all
     sequences = range(first, first + count)
-    if not _are_columns_right(lines, columns, sequences) or not MARKS.isdisjoint(columns.verb):
+    if not _are_columns_right(lines, columns, sequences):
+        return None
+    if any(mark in lines.verb for mark in MARKS):
         return None
     people = _check_people(lines.people, columns.people)
     if people is None:
@@ -106,12 +106,8 @@ def check_lines(lines: Lines, first: int, count: int, index: SearchIndex) -> Blo
     report.stored = (columns.stored[0], columns.stored[-1])
     hash_leaves(report, sequences, bodies)
     count_emitters(report, sequences, columns)
-    _add_names(index, sequences, people)
-    index.add_columns(sequences, columns)
-    if any(columns.datasets):
-        for sequence, fact in zip(sequences, found, strict=True):
-            if fact[1]:
-                index.add_datasets(sequence, fact[0], fact[1])
+    _add_names(index, columns.sequence, people)
+    index.add_columns(columns.sequence, columns)
     return report
 
 
@@ -119,19 +115,25 @@ def _are_columns_right(lines: Lines, columns: Any, sequences: Iterable[int]) -> 
     """Whether what is kept beside the texts is what they say, and time does not go back."""
     join = b"\n".join
     try:
-        moments = {time: b"%d" % to_microseconds(time) for time in set(columns.stored)}
+        moments = _to_moments(columns.stored)
     except ValueError:
         return False
     return (
         lines.sequence == "\n".join(map(str, sequences)).encode()
         and lines.sequence == join(columns.sequence)
-        and lines.stored_us == join([moments[time] for time in columns.stored])
+        and lines.stored_us == join(moments)
         and lines.contest == join(columns.contest)
         and lines.team == join(columns.team)
         and lines.verb == join(columns.verb)
         and lines.outcome == join(columns.outcome)
         and sorted(columns.stored) == list(columns.stored)
     )
+
+
+def _to_moments(times: Sequence[bytes]) -> list[bytes]:
+    """Microseconds since 1970 in digits. Raises ValueError for no such moment, or one before."""
+    moments = {time: b"%d" % to_microseconds(time) for time in set(times)}
+    return [moments[time] for time in times]
 
 
 def _check_people(lines: bytes, commitments: Sequence[bytes]) -> _People | None:
@@ -142,70 +144,91 @@ def _check_people(lines: bytes, commitments: Sequence[bytes]) -> _People | None:
     if len(found) != len(commitments):
         return None
     salts, values, names = zip(*found, strict=True)
-    several: dict[int, set[bytes]] = {}
-    count = len(found)
+    several = None
     if not all(salts):
         texts = lines.split(b"\n")
         odd = [at for at, salt in enumerate(salts) if not salt]
-        for at in odd:
-            who = _read_several(texts[at], commitments[at])
-            if who is None:
-                return None
-            parts, several[at] = who
-            count += parts - 1
+        several = _check_several([texts[at] for at in odd], [commitments[at] for at in odd])
+        if several is None:
+            return None
         commitments = [text for text, salt in zip(commitments, salts, strict=True) if salt]
         salts, values = tuple(filter(None, salts)), tuple(filter(None, values))
-    if not _are_committed(salts, values, commitments):
+    digests = _commit(salts, values)
+    # None of the right texts has a line in it, so they are the same one by one.
+    right = b'{"subject":"%b"}' % b'"}\n{"subject":"'.join(digests or ()) if digests else b""
+    if digests is None or b"\n".join(commitments) != right:
         return None
     if not all(names) and any(
         _NAMED in value for _, value, name in found if not name
     ):  # not where the log writes it
         return None
-    return _People(count, names, several)
+    if several is None:
+        return _People(len(found), names, {})
+    return _People(len(salts) + several.people, names, dict(zip(odd, several.names, strict=True)))
 
 
-def _are_committed(
-    salts: Sequence[bytes], values: Sequence[bytes], commitments: Sequence[bytes]
-) -> bool:
-    """Whether each event has one person, the subject, and salt and value are those it was."""
-    raw = unhexlify(b"".join(salts))
-    digests = [
-        sha256(COMMITMENT_DOMAIN + raw[at : at + SALT_BYTES] + value).hexdigest()
-        for at, value in zip(range(0, len(raw), SALT_BYTES), values, strict=True)
+def _commit(salts: Sequence[bytes], values: Sequence[bytes]) -> list[bytes] | None:
+    """Commitments in digits. None: there is a salt that is none."""
+    digits = b"".join(salts)
+    try:
+        raw = unhexlify(digits)
+    except Error:
+        return None
+    if hexlify(raw) != digits or not {*map(len, salts)} <= {2 * SALT_BYTES}:
+        return None
+    begun = sha256(COMMITMENT_DOMAIN)
+    found = []
+    for at, value in zip(range(0, len(raw), SALT_BYTES), values, strict=True):
+        committed = begun.copy()
+        committed.update(raw[at : at + SALT_BYTES] + value)
+        found.append(committed.digest())
+    return hexlify(b"".join(found), b",", HASH_BYTES).split(b",") if found else []
+
+
+class _Several(NamedTuple):
+    """Who stands in events that do not have one person: how many, and each event's names."""
+
+    people: int
+    names: list[set[bytes]]
+
+
+def _check_several(texts: Sequence[bytes], commitments: Sequence[bytes]) -> _Several | None:
+    """Who stands in events, if all are kept and fit their commitments."""
+    lines = b"".join([text + b"\n" for text in texts if text])
+    found = _PART.findall(lines)
+    digests = _commit([part[2] for part in found], [part[3] for part in found])
+    if digests is None or not is_plain(lines):
+        return None
+    rebuilt = [b'%b"%b":{"salt":"%b","value":%b}%b' % (*p[:4], p[5]) for p in found]
+    right = [
+        b'%b"%b":"%b"%b' % (part[0], part[1], digest, part[5])
+        for part, digest in zip(found, digests, strict=True)
     ]
-    # None of the right texts has a line in it, so they are the same one by one.
-    right = '"}\n{"subject":"'.join(digests).encode()
-    return b"\n".join(commitments) == (b'{"subject":"%b"}' % right if digests else b"")
-
-
-def _read_several(text: bytes, committed: bytes) -> tuple[int, set[bytes]] | None:
-    """How many people stand in an event, and their names, if all are kept and fit."""
-    found = _PART.findall(text)
-    parts = [part for part, _, _, _ in found]
-    rebuilt = b",".join([b'"%b":{"salt":"%b","value":%b}' % part[:3] for part in found])
-    is_right = parts == sorted({*parts}) and is_plain(text)
-    if not is_right or text != (b"{%b}" % rebuilt if found else b""):
+    if lines != b"".join(rebuilt) or b"".join(right) != b"".join(
+        [text + b"\n" for text in commitments if text]
+    ):
         return None
-    right = b",".join(
-        [
-            b'"%b":"%b"' % (part, sha256(_salted(salt, value)).hexdigest().encode())
-            for part, salt, value, _ in found
-        ]
-    )
-    if committed != (b"{%b}" % right if found else b""):
+    if [not text for text in texts] != [not text for text in commitments]:
         return None
-    return len(found), {name for _, _, _, name in found if name}
+    people = iter(found)
+    names = []
+    for text in texts:
+        named, parts = set(), []
+        is_more = bool(text)
+        while is_more:
+            _, part, _, _, name, end = next(people)
+            parts.append(part)
+            named.add(name)
+            is_more = not end
+        if parts != sorted({*parts}):
+            return None
+        names.append(named - {b""})
+    return _Several(len(found), names)
 
 
-def _salted(salt: bytes, value: bytes) -> bytes:
-    return COMMITMENT_DOMAIN + unhexlify(salt) + value
-
-
-def _add_names(index: SearchIndex, sequences: Sequence[int], people: _People) -> None:
-    known = index.names
-    for sequence, name in zip(sequences, people.names, strict=True):
-        if name:
-            known[name].append(sequence)
-    for at, names in people.several.items():
-        for name in names:
-            insort(known[name], sequences[at])  # they rise, also among those just added
+def _add_names(index: SearchIndex, sequences: Sequence[bytes], people: _People) -> None:
+    places, names = list(sequences), list(people.names)
+    for at, several in sorted(people.several.items(), reverse=True):
+        places[at : at + 1] = [sequences[at]] * len(several)
+        names[at : at + 1] = several
+    index.add_names(places, names)

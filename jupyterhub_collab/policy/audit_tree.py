@@ -14,7 +14,7 @@ from typing import Final
 
 from .audit_difference import Differences
 from .audit_finding import Findings, Kind
-from .merkle import EMPTY_ROOT, HASH_BYTES, Frontier, fold
+from .merkle import EMPTY_ROOT, HASH_BYTES, Frontier, fold, root_over
 from .tiles import TILE_WIDTH, MissingTileError, Tile, TileHashes
 
 Fetch = Callable[[Tile], bytes | None]
@@ -295,13 +295,18 @@ class LogTree:
             upto = min(upto, self.broken_at - 1)
         if not self._wanted or self._wanted[-1] > upto:
             return
-        frontier = Frontier(self.size, self._frontier.heads)
-        for leaf in _split(leaves):
-            frontier.append(leaf)
-            if frontier.size == self._wanted[-1]:
-                self.roots[self._wanted.pop()] = frontier.root()
-                if not self._wanted or self._wanted[-1] > upto:
-                    return
+        hashes = _split(leaves)
+        known: dict[tuple[int, int], bytes] = {}  # heads over some of them
+        while self._wanted and self._wanted[-1] <= upto:
+            size = self._wanted.pop()
+            heads, at, end = list(self._frontier.heads), 0, size - self.size
+            while at < end:
+                width = 1 << ((end - at).bit_length() - 1)
+                if (at, width) not in known:
+                    known[at, width] = fold(hashes[at : at + width])
+                heads.append(known[at, width])
+                at += width
+            self.roots[size] = root_over(heads)
 
     def _grow(self, head: bytes) -> None:
         """A tile of level 0 is full: maybe one above it, too."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from operator import add
 from typing import Final
 
 HASH_BYTES: Final = 32
@@ -69,7 +70,7 @@ class Frontier:
 
     def root(self) -> bytes:
         """Head of the tree."""
-        return _fold(self._heads)
+        return root_over(self._heads)
 
     def copy(self) -> Frontier:
         """Another that goes on from here."""
@@ -84,15 +85,28 @@ def root_of(leaves: Iterable[bytes]) -> bytes:
     return frontier.root()
 
 
+def leaf_hashes(data: Iterable[bytes]) -> list[bytes]:
+    """Hashes of leaves, as `leaf_hash` has them. Quicker for many."""
+    return _hash_all(hashlib.sha256(b"\x00"), data)
+
+
 def fold(hashes: Sequence[bytes]) -> bytes:
     """Head over hashes, as many as a power of 2. Quicker than `root_of`."""
-    sha256 = hashlib.sha256
+    begun = hashlib.sha256(b"\x01")
     while len(hashes) > 1:
-        hashes = [
-            sha256(b"\x01" + left + right).digest()
-            for left, right in zip(hashes[::2], hashes[1::2], strict=True)
-        ]
+        hashes = _hash_all(begun, map(add, hashes[::2], hashes[1::2]))
     return hashes[0]
+
+
+def _hash_all(begun: hashlib._Hash, data: Iterable[bytes]) -> list[bytes]:
+    """Hash of each after what was begun: to copy that is quicker than to begin anew."""
+    found = []
+    copy = begun.copy
+    for each in data:
+        one = copy()
+        one.update(each)
+        found.append(one.digest())
+    return found
 
 
 def make_inclusion_proof(index: int, size: int, range_hash: RangeHash) -> list[bytes]:
@@ -202,10 +216,10 @@ def _hash_of(start: int, end: int, range_hash: RangeHash) -> bytes:
         size = 1 << ((end - start).bit_length() - 1)
         heads.append(range_hash(start, start + size))
         start += size
-    return _fold(heads)
+    return root_over(heads)
 
 
-def _fold(heads: Sequence[bytes]) -> bytes:
+def root_over(heads: Sequence[bytes]) -> bytes:
     """Head over complete subtrees, largest first."""
     if not heads:
         return EMPTY_ROOT

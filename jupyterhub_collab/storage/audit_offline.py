@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from sqlalchemy import create_engine
@@ -59,6 +59,33 @@ _LINES: Final = (
 )
 
 
+# Each row of a table is in one part of the log, also where SQLite keeps no number.
+_WITHIN: Final = {
+    (True, True): "TRUE",
+    (True, False): "sequence <= ?",
+    (False, True): "COALESCE(sequence > ?, TRUE)",
+    (False, False): "sequence > ? AND sequence <= ?",
+}
+
+
+class _Searched(NamedTuple):
+    """Statements about a table that searches go along.
+
+    Attributes
+    ----------
+    fitting
+        What is found along it, events as JSON arrays; lacks which part of the log.
+    found
+        The same of events between two, as digits with commas.
+    astray
+        Its rows for no event that is to have any; lacks which part of the log.
+    """
+
+    fitting: str
+    found: str
+    astray: str
+
+
 class OfflineLog:
     """A log's database at the moment of opening. Use as a context manager.
 
@@ -81,8 +108,8 @@ class OfflineLog:
                 "This is not the address of a database: sqlite:////path/audit.sqlite is one."
             ) from None
         self._close: list[Callable[[], Any]] = []
-        self._searched: dict[str, str] = {}  # by table: what is found along it
-        self._astray: dict[str, str] = {}  # rows of it for no event that is to have any
+        self._searched: dict[str, _Searched] = {}
+        self._last_tile: tuple[tuple[int, int], bytes | None] = (-1, -1), None
         self._limit: Callable[[int], AbstractContextManager[None]] | None = None
         try:
             if self._name == "sqlite":
@@ -91,9 +118,10 @@ class OfflineLog:
                 self._open_postgresql(url)
             else:
                 raise PermanentError("Audit logs are kept in SQLite and in PostgreSQL only.")
-            self.first, self.last, self.count = self._one(
-                "SELECT COALESCE(MIN(sequence), 1), COALESCE(MAX(sequence), 0), COUNT(*)"
-                " FROM audit_events"
+            # One of them alone is found without a look at all events.
+            self.first, self.last = self._one(
+                "SELECT COALESCE((SELECT MIN(sequence) FROM audit_events), 1),"
+                " COALESCE((SELECT MAX(sequence) FROM audit_events), 0)"
             )
             self._read_mark()
         except BaseException as e:
@@ -111,6 +139,11 @@ class OfflineLog:
         while self._close:
             with suppress(sqlite3.Error, SQLAlchemyError, *_driver_errors()):
                 self._close.pop()()
+
+    def count(self, most: int) -> int:
+        """How many events there are, or `most` if there are more. Raises PermanentError."""
+        counted = "SELECT COUNT(*) FROM (SELECT 1 FROM audit_events LIMIT ?) AS counted"
+        return int(self._one(counted, (most,))[0])
 
     def shape(self) -> LogShape:
         """All that a check needs beside blocks of events."""
@@ -161,31 +194,57 @@ class OfflineLog:
 
     def full_tile(self, level: int, number: int) -> bytes | None:
         """A full tile. Raises PermanentError."""
-        wanted = "SELECT hashes FROM audit_tiles WHERE level = ? AND number = ?"
-        found = self._all(wanted, (level, number))
-        return bytes(found[0][0]) if found and isinstance(found[0][0], bytes | memoryview) else None
+        if self._last_tile[0] != (level, number):  # a check asks twice
+            wanted = "SELECT hashes FROM audit_tiles WHERE level = ? AND number = ?"
+            found = self._all(wanted, (level, number))
+            is_right = found and isinstance(found[0][0], bytes | memoryview)
+            self._last_tile = (level, number), bytes(found[0][0]) if is_right else None
+        return self._last_tile[1]
 
-    def compare_index(self, index: SearchIndex, first: int, last: int) -> Findings:
+    def compare_index(
+        self,
+        index: SearchIndex,
+        first: int,
+        last: int,
+        *,
+        begins: bool = True,
+        ends: bool = True,
+    ) -> Findings:
         """What searches find of events `first` to `last` beside what they should find.
 
-        Both as far as the mark goes; what stands in the tables after it `check_mark` tells.
+        Both as far as the mark goes: no row may be for an event after it.
+
+        Parameters
+        ----------
+        begins, ends
+            Whether rows for what is no event are told, too, before `first` and after `last`.
         """
         findings = Findings()
         if last > self.indexed:
             index.cut(self.indexed)
-        for table, statement in self._searched.items():
-            found = self._all(statement, (first, min(last, self.indexed)))
+        within = _WITHIN[begins, ends]
+        bounds = (*(() if begins else (first - 1,)), *(() if ends else (last,)))
+        known = (self.first, self.indexed)
+        for table, (fitting, wanted, astray) in self._searched.items():
+            if self._is_fitting(index, table, fitting % within, bounds):
+                continue
+            found = self._all(wanted, (first, min(last, self.indexed)))
             findings.merge(index.compare(table, found))
+            for (sequence,) in self._all(astray % within, (*bounds, *known)):
+                tell_astray(findings, table, sequence, *known)
         return findings
 
+    def _is_fitting(
+        self, index: SearchIndex, table: str, statement: str, bounds: tuple[int, ...]
+    ) -> bool:
+        try:
+            return index.is_fitting(table, self._all(statement, bounds))
+        except PermanentError:  # SQLite's arrays do not take bytes; else the next look fails, too
+            return False
+
     def check_mark(self) -> Findings:
-        """What is wrong with the mark, and with rows that are for no event up to it."""
-        findings = Findings()
-        findings.merge(self._mark_findings)
-        for table in self._searched:
-            for (sequence,) in self._all(self._astray[table], (self.first, self.indexed)):
-                tell_astray(findings, table, sequence, self.first, self.indexed)
-        return findings
+        """What is wrong with the mark up to which searches go along tables."""
+        return self._mark_findings
 
     def _read_mark(self) -> None:
         """Which tables there are, and up to which event they are written."""
@@ -234,7 +293,13 @@ class OfflineLog:
         self._cursor: Any = connection.cursor()
         self._cursor.execute("BEGIN")
         self._has_table = "SELECT COUNT(*) FROM sqlite_master WHERE name = ?"
-        self._prepare("length(CAST(%s AS BLOB))", "group_concat(sequence)", str, _typed)
+        arrays = "json_group_array(sequence)"
+        try:
+            connection.execute(f"SELECT {arrays} FROM (SELECT 1 AS sequence)")  # noqa: S608
+        except sqlite3.DatabaseError:  # before 3.38 it may lack JSON
+            arrays = "'[' || group_concat(quote(sequence)) || ']'"
+        joined = (arrays, "group_concat(sequence)")
+        self._prepare("length(CAST(%s AS BLOB))", joined, str, _typed)
         if hasattr(connection, "setlimit"):  # Python 3.11
             setlimit: Any = getattr(connection, "setlimit")  # noqa: B009 - mypy knows 3.10
 
@@ -259,16 +324,17 @@ class OfflineLog:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         self._cursor = cursor
         self._has_table = "SELECT to_regclass(CAST(? AS text)) IS NOT NULL"
+        joined = "string_agg(sequence::text, ',' ORDER BY sequence)"
         self._prepare(
             "octet_length(%s)",
-            "string_agg(sequence::text, ',' ORDER BY sequence)",
+            (f"'[' || {joined} || ']'", joined),
             lambda text: f"convert_to({text}, 'UTF8')",
         )
 
     def _prepare(
         self,
         length: str,
-        joined: str,
+        joined: tuple[str, str],
         text: Callable[[str], str],
         typed: Callable[[str], str] = lambda column: column,
     ) -> None:
@@ -300,13 +366,13 @@ class OfflineLog:
         odd = " OR typeof(sequence) <> 'integer'" if self._name == "sqlite" else ""
         for table, names in _SEARCHED.items():
             whats = ", ".join(text(typed(name)) for name in names)
-            self._searched[table] = (
-                f"SELECT {whats}, {text(joined)} FROM {table} WHERE sequence BETWEEN ? AND ?"  # noqa: S608
-                f" GROUP BY {', '.join(names)}"
-            )
-            self._astray[table] = (
-                f"SELECT DISTINCT sequence FROM {table} WHERE sequence < ? OR sequence > ?{odd}"  # noqa: S608
-                f" ORDER BY sequence LIMIT {_ASTRAY_MAX}"
+            arrays, digits = (f"SELECT {whats}, {text(one)} FROM {table}" for one in joined)  # noqa: S608
+            grouped = f"GROUP BY {', '.join(names)}"
+            self._searched[table] = _Searched(
+                f"{arrays} WHERE %s {grouped}",
+                f"{digits} WHERE sequence BETWEEN ? AND ? {grouped}",
+                f"SELECT DISTINCT sequence FROM {table} WHERE %s"  # noqa: S608
+                f" AND (sequence < ? OR sequence > ?{odd}) ORDER BY sequence LIMIT {_ASTRAY_MAX}",
             )
 
     def _all(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
@@ -318,8 +384,8 @@ class OfflineLog:
         except Exception as e:
             raise _to_error(e) from e
 
-    def _one(self, statement: str) -> Any:
-        return self._all(statement)[0]
+    def _one(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
+        return self._all(statement, values)[0]
 
 
 def _driver_errors() -> tuple[type[Exception], ...]:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jupyterhub_collab.policy import merkle
+from jupyterhub_collab.policy.audit_tree import LogTree
 
 LEAVES = [merkle.leaf_hash(bytes([n])) for n in range(70)]
 
@@ -83,3 +84,23 @@ def test_no_proof_from_nothing_or_backward(old: int, new: int) -> None:
     with pytest.raises(ValueError, match="no proof"):
         merkle.make_consistency_proof(old, new, range_hash)
     assert not merkle.is_consistent(old, new, LEAVES[0], LEAVES[0], [])
+
+
+def test_many_at_once_are_hashed_as_one_by_one() -> None:
+    data = [b"%d" % number for number in range(64)]
+    leaves = [merkle.leaf_hash(each) for each in data]
+    assert merkle.leaf_hashes(data) == leaves
+    assert merkle.leaf_hashes([]) == []
+    for width in (1, 2, 4, 64):
+        assert merkle.fold(leaves[:width]) == merkle.root_of(leaves[:width])
+
+
+def test_heads_of_all_sizes_that_a_log_is_asked_for() -> None:
+    """In the middle of a tile, at its end, several in one."""
+    leaves = merkle.leaf_hashes(b"%d" % number for number in range(700))
+    for sizes in ([*range(701)], [1], [256], [255, 256, 257], [512, 699], [700]):
+        tree = LogTree([], None, sizes)
+        tree.add(b"".join(leaves[:512]))
+        tree.add(b"".join(leaves[512:]))
+        tree.finish()
+        assert tree.roots == {size: merkle.root_of(leaves[:size]) for size in sizes}

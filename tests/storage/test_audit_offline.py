@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import sqlite3
 import sys
 import tempfile
 import tracemalloc
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
@@ -28,6 +31,7 @@ from jupyterhub_collab.policy.audit_lines import Lines
 from jupyterhub_collab.policy.audit_verify import CannotCheckError, Evidence, Verdict
 from jupyterhub_collab.policy.merkle import make_inclusion_proof
 from jupyterhub_collab.policy.tiles import Tile
+from jupyterhub_collab.storage import audit_offline
 from jupyterhub_collab.storage import audit_tables as tables
 from jupyterhub_collab.storage.audit_files import Bundle, TileFiles
 from jupyterhub_collab.storage.audit_log import AuditLog
@@ -348,6 +352,98 @@ def test_several_processes_find_the_same(written: Written, monkeypatch: pytest.M
     verdict = written.verify(processes=2)
     assert verdict == written.verify()
     assert {found.first for found in verdict.findings} >= {303, 1101}
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_rows_for_no_event_are_told_once(
+    written: Written, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    """Of each table before the log, between two shares of it, and after it."""
+    monkeypatch.setattr(audit_verification, "SHARE_EVENTS", 1024)
+    move_mark(written, 1290)
+    for name, values in (("people", "'eve'"), ("teams", "'ocean'"), ("verbs", "'a', 'b'")):
+        for sequence in (-3, 0, 1295, 1301):
+            written.execute(f"INSERT INTO audit_{name} VALUES ({values}, {sequence})")
+    found = written.verify(processes=processes)
+    assert Counter(one.first for one in found.findings) == {0: 6, 1295: 3, 1301: 3}
+    assert found.counts == {"index": 12}
+
+
+@pytest.mark.parametrize("with_json", [True, False])
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(
+    ("kept", "event"), [("CAST(sequence AS BLOB)", 1299), ("sequence + 0.5", 0), ("'soon'", 0)]
+)
+def test_a_row_whose_number_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str, event: int, *,
+    with_json: bool, processes: int
+) -> None:  # fmt: skip
+    """Bytes read like the number that they stand for, and no search finds the event by them."""
+    written = Written(f"sqlite:///{tmp_path}/log.sqlite", tmp_path)
+    connect = sqlite3.connect
+
+    def without_json(*args: Any, **named: Any) -> sqlite3.Connection:
+        connection = connect(*args, **named)
+        connection.set_authorizer(
+            lambda action, _, name, *__: int(action == 31 and name == "json_group_array")
+        )
+        return connection
+
+    if not with_json:
+        monkeypatch.setattr(audit_offline.sqlite3, "connect", without_json)
+    try:
+        assert written.verify(processes=processes).findings == ()
+        last = "(SELECT MAX(sequence) FROM audit_people WHERE name = 'user-9')"
+        written.execute(
+            f"UPDATE audit_people SET sequence = {kept} WHERE name = 'user-9' AND sequence = {last}"
+        )
+        told = {found.first for found in written.verify(processes=processes).findings}
+        assert 0 in told
+        assert len(told) == 2
+    finally:
+        written.engine.dispose()
+
+
+def test_only_as_many_events_as_needed_are_counted(written: Written) -> None:
+    with OfflineLog(written.url) as log:
+        assert (log.first, log.last) == (1, SIZE)
+        assert [log.count(most) for most in (1, SIZE - 1, SIZE, SIZE + 1)] == [
+            1,
+            SIZE - 1,
+            SIZE,
+            SIZE,
+        ]
+
+
+def test_workers_wait_for_one_another(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they tell is bounded, also where one is far ahead."""
+    whole = written.verify()
+    monkeypatch.setattr(audit_verification, "SHARE_EVENTS", 1)  # so that each block is one
+    monkeypatch.setattr(audit_verification, "_WAITING_MAX", 1)
+    for processes in (2, 3):
+        assert written.verify(processes=processes) == whole
+
+
+@pytest.mark.parametrize("when", ["open", "ask"])
+def test_a_worker_that_ends(written: Written, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    workers = audit_verification._Workers
+    go_on = getattr(workers, when)
+
+    def kill(self: Any, *args: Any) -> Any:
+        self._processes[1].kill()
+        self._processes[1].join()
+        return go_on(self, *args)
+
+    monkeypatch.setattr(workers, when, kill)
+    with pytest.raises(PermanentError, match="--processes 1"):
+        written.verify(processes=2)
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_cannot_read() -> None:
+    with pytest.raises(PermanentError, match="no database"):
+        verify_database("sqlite:////nowhere/audit.sqlite", Evidence(SIGNER.verifier), processes=2)
+    assert not multiprocessing.active_children()
 
 
 def test_a_service_that_writes_is_not_disturbed(written: Written) -> None:
