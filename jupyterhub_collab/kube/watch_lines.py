@@ -49,8 +49,8 @@ async def gather_lines(
 ) -> AsyncIterator[list[bytes]]:
     """Lines of any length as they come; an incomplete last one is dropped: the connection was cut.
 
-    `gather_s`: seconds at most after some lines in which nothing is read. The first after a silence
-    do not wait.
+    `gather_s`: seconds after some lines in which nothing is read. The first after a silence do not
+    wait.
 
     Notes
     -----
@@ -67,15 +67,7 @@ async def gather_lines(
             await _look_away(response, gather_s)
 
 
-def wait_s(now_s: float, gather_s: float) -> float:
-    """Seconds until the next multiple of `gather_s`.
-
-    All watches look at the same moments, so that the process is woken up once for all of them.
-    """
-    return gather_s - now_s % gather_s
-
-
-async def _look_away(response: aiohttp.ClientResponse, gather_s: float) -> None:
+async def _look_away(response: aiohttp.ClientResponse, seconds: float) -> None:
     """Have what comes wait in the kernel, which wakes nobody up below the low-water mark.
 
     To pause the transport would not do: over TLS it goes on reading, and only keeps what it read.
@@ -88,7 +80,7 @@ async def _look_away(response: aiohttp.ClientResponse, gather_s: float) -> None:
     with suppress(OSError):  # it ends at this moment
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _GATHER_BYTES)
     try:
-        await asyncio.sleep(wait_s(asyncio.get_running_loop().time(), gather_s))
+        await asyncio.sleep(seconds)
     finally:
         with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)

@@ -35,11 +35,8 @@ _IN_NAMESPACE: Final = (
     kinds.PERSISTENT_VOLUME_CLAIM,
 )
 # While teams are made, the watches tell of hundreds of writes a second, most of them ours: read so
-# much later, the answers were first. Drift that nothing came before is seen at once. Teams wait for
-# their quota to be in force, so that watch is read sooner; 0.25 is a multiple, so in step with the
-# others.
-_GATHER_S: Final = 0.25
-_GATHER_QUOTA_S: Final = 0.05
+# much later, the answers were first. Drift that nothing came before is seen at once.
+_GATHER_S: Final = 0.05
 _trim = without("status")
 
 
@@ -106,7 +103,6 @@ class ClusterView:
         self._hub_id, self._prefix, self._on_drift = hub_id, namespace_prefix, on_drift
         selector = label_selector({LABEL_MANAGED_BY: MANAGED_BY, LABEL_HUB: hub_id})
         options = {"gather_s": _GATHER_S, **(informer_options or {})}
-        quota_options = {"gather_s": _GATHER_QUOTA_S, **(informer_options or {})}
 
         def make(kind: kinds.Kind) -> Informer:
             return Informer(
@@ -116,7 +112,7 @@ class ClusterView:
                 label_selector=selector,
                 transform=_TRIMS.get(kind, _trim),
                 may_be_absent=kind in former_kinds,
-                **(quota_options if kind is kinds.RESOURCE_QUOTA else options),
+                **options,
             )
 
         self._namespaces = Informer(

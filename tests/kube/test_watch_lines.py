@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from jupyterhub_collab.kube.errors import GoneError, RetryableKubeError, Target
-from jupyterhub_collab.kube.watch_lines import IsKnown, WatchEvent, gather_lines, to_events, wait_s
+from jupyterhub_collab.kube.watch_lines import IsKnown, WatchEvent, gather_lines, to_events
 
 WATCH = Target("watch", "ResourceQuota")
 
@@ -93,14 +93,6 @@ def test_errors_come_in_their_turn() -> None:
         next(events)
     with pytest.raises(RetryableKubeError):
         told([b"{"])
-
-
-@pytest.mark.parametrize("now", [1000.001, 1000.01, 1000.1249, 1000.24])
-def test_all_watches_look_again_at_the_same_moments(now: float) -> None:
-    """So that a process with many of them is woken up once for all."""
-    assert now + wait_s(now, 0.25) == pytest.approx(1000.25)
-    sooner = [0.05 * n for n in range(1, 6)]
-    assert any(now + wait_s(now, 0.05) == pytest.approx(1000 + moment) for moment in sooner)
 
 
 async def test_lines_after_some_are_gathered_and_the_first_are_not() -> None:
