@@ -135,8 +135,9 @@ async def look_at_start(ours: Ours, cluster: Cluster) -> list[Check]:
     asked = await ours.requests()
     lists = Counter({key[1]: n for key, n in asked.items() if key[0] == "list"})
     there = await count_objects(cluster, ours.teams.platform.hub_id)
-    # A page that ends with the last one does not tell so: an empty one may follow.
-    more = lists - Counter({kind: n // PAGE + 1 for kind, n in there.items()})
+    # A page that ends with the last one does not tell so: an empty one may follow. Routes to teams'
+    # names, of which there are none here, are one empty page a kind.
+    more = lists - Counter({kind: there.get(kind, 0) // PAGE + 1 for kind in lists})
     rest = Counter({key: n for key, n in asked.items() if key[0] not in ("list", "watch")})
     say(f"a second start listed {dict(lists)} for {there}, and asked {dict(rest)}")
     return [
