@@ -53,7 +53,7 @@ KIND: Manifest = {
 
 
 @pytest.fixture(scope="module")
-def platform(ground: Ground) -> Iterator[Platform]:
+def platform(ground: Ground, ocean: tuple[TeamSpec, str]) -> Iterator[Platform]:
     """The platform has names by a Gateway while these tests run."""
     found = ground.platform.model_copy(update={"names": names_of(GATEWAY).names})
     ground.admin.apply(KIND)
@@ -62,6 +62,8 @@ def platform(ground: Ground) -> Iterator[Platform]:
     ground.admin.apply(*make_guard(found))
     yield found
     ground.admin.apply(*make_guard(ground.platform))
+    standing = route_of_team(ocean[0], ground.platform)
+    until(lambda: "already exists" in ground.provisioner.create(standing))
     ground.admin.kubectl("delete", which, "--wait=true")
 
 

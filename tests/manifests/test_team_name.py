@@ -182,8 +182,8 @@ def test_a_taken_over_provisioner_takes_no_other_name(
         inside = {**mine["spec"], "rules": [rule], "tls": [tls or {"hosts": [host]}], **spec}
         return ground.provisioner.create({**mine, "metadata": meta, "spec": inside})
 
-    until(lambda: changed(host="hub.example.com") != "")
-    assert "already exists" in ground.provisioner.create(mine)
+    until(lambda: "already exists" in ground.provisioner.create(mine))
+    until(lambda: "for their team's name" in changed(host="hub.example.com"))
     assert changed() == ""
     for other in ("hub.example.com", f"ice.{DOMAIN}", f"oceanic.{DOMAIN}", "ocean.evil.example"):
         assert "for their team's name" in changed(host=other)
