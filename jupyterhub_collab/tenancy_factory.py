@@ -11,7 +11,8 @@ from .auditapi import NoRecorder, Recorder
 from .kube.client import KubeClient
 from .kube.informer import Change
 from .kube.kinds import kind_named
-from .managers.tenancy import GroupReader, TenancyManager, TenancySettings
+from .managers.group_reader import Groups
+from .managers.tenancy import TenancyManager, TenancySettings
 from .managers.tenancy_audit import TenancyTeller
 from .managers.tenancy_status import TeamStatus
 from .manifests.team_name import former_kinds_of_names, kinds_of_names
@@ -49,7 +50,7 @@ class Tenancy:
 
 def make_tenancy(
     kube: KubeClient,
-    groups: GroupReader,
+    groups: Groups,
     platform: Platform,
     *,
     settings: TenancySettings | None = None,

@@ -9,7 +9,7 @@ Who asks for one team (`bring_team`) waits for the next batch with all others wh
 moment: rosters, acceptances and the hub's word to its decider are then one call for many teams.
 
 Where thousands are behind, as after a rebuild or an action on a whole contest, they are taken as
-they stand in the hub's list, so that few pages show what is to be written (`contest_groups`).
+they stand in the hub's list, so that few pages show what is to be written (`group_reader`).
 
 A contest's group comes before its teams'. Where it takes away what teams name (a tier, a data set),
 `ContestManager` writes it and its dirty teams in the order that leaves no team without valid
@@ -53,8 +53,8 @@ from ..policy.contest_projection import (
 from ..policy.spec import merge_read, read_contest, to_team_properties
 from ..storage.contests import ContestStore
 from .contest import ContestManager, TeamRegistry
-from .contest_groups import GroupReader, Look
 from .contest_pause import Pause
+from .group_reader import GroupReader, Look
 
 BATCH: Final = 100  # teams written together
 AT_ONCE: Final = 8  # the hub works on one call at a time; this only hides the way there and back

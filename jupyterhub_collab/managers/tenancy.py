@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -37,6 +37,7 @@ from ..reconcile.plan import Plan
 from ..reconcile.queue import Lane, WorkQueue
 from ..reconcile.volumes import GROWTH_REFUSED
 from ..timeouts import TIMED_OUT, timeout
+from .group_reader import GroupReader, Groups
 from .tenancy_brake import FightBrake
 from .tenancy_desired import DesiredTeams, Properties, contest_of, says_destroy
 from .tenancy_removal import TeamRemoval
@@ -47,16 +48,6 @@ log = logging.getLogger(__name__)
 
 _REFUSED_DELAY_S: Final = 5.0  # shortest wait where time alone heals nothing
 _FIGHT_DELAY_S: Final = 10.0  # nothing, not even drift, is answered before
-
-
-class GroupReader(Protocol):
-    """Where the hub's groups are read. `hubapi.HubClient` is one."""
-
-    async def list_groups(self) -> Mapping[str, HubGroup]:
-        """All groups by name."""
-
-    async def read_group(self, name: str) -> HubGroup | None:
-        """One group, None when there is none."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +104,7 @@ class TenancyManager:
         self,
         engine: Engine,
         view: ClusterView,
-        groups: GroupReader,
+        groups: Groups,
         platform: Platform,
         *,
         settings: TenancySettings | None = None,
@@ -124,6 +115,7 @@ class TenancyManager:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._engine, self._view, self._groups = engine, view, groups
+        self._reader = GroupReader(groups, clock=clock)
         self._platform = platform
         self._settings = settings or TenancySettings()
         self._on_ready, self._on_pass = on_ready, on_pass
@@ -226,14 +218,19 @@ class TenancyManager:
 
     async def refresh_groups(self, group_names: list[str]) -> set[str]:
         """Read these groups now. Returns the teams that changed, all of which are queued."""
+        look = self._reader.look(group_names)
         changed: set[str] = set()
         for name in group_names:
-            changed |= await self._reread(name, is_urgent=False)
+            changed |= self._take(name, *await look.ask(name))
         return changed
 
-    async def _reread(self, name: str, *, is_urgent: bool = True) -> set[str]:
+    async def _reread(self, name: str) -> None:
         asked_at = self._clock()
-        group = await self._groups.read_group(name)
+        self._take(name, asked_at, await self._groups.read_group(name), is_urgent=True)
+
+    def _take(
+        self, name: str, asked_at: float, group: HubGroup | None, *, is_urgent: bool = False
+    ) -> set[str]:
         properties = group.properties if group is not None else None
         changed = self._desired.replace_one(name, properties, asked_at=asked_at)
         for team in changed:
@@ -284,6 +281,7 @@ class TenancyManager:
             await self._sleep(max(asked_s or 0.0, min(2.0, self._settings.poll_s)))
             return False
         self.hub_error = None
+        self._reader.learn(groups)
         changed, gone = self._desired.replace_all(groups.values(), asked_at=asked_at)
         self._has_groups = True
         for team in changed | gone:

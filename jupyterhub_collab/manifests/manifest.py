@@ -7,9 +7,10 @@ server has filled in: an object whose hash annotation differs was rendered from 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from ..constants import (
     ANNOTATION_OBJECT_HASH,
@@ -22,6 +23,7 @@ from ..constants import (
 from ..models import Platform, TeamSpec
 
 Manifest = dict[str, Any]
+_encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 def ownership_labels(spec: TeamSpec, platform: Platform) -> dict[str, str]:
@@ -62,7 +64,7 @@ def make_object(
         "metadata": metadata,
         **(body or {}),
     }
-    metadata["annotations"][ANNOTATION_OBJECT_HASH] = object_hash(manifest)
+    metadata["annotations"][ANNOTATION_OBJECT_HASH] = _hash(manifest)
     return manifest
 
 
@@ -72,5 +74,8 @@ def object_hash(manifest: Mapping[str, Any]) -> str:
     annotations = dict(metadata.get("annotations", {}))
     annotations.pop(ANNOTATION_OBJECT_HASH, None)
     metadata["annotations"] = annotations
-    text = json.dumps({**manifest, "metadata": metadata}, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _hash({**manifest, "metadata": metadata})
+
+
+def _hash(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_encode(manifest)).hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from datetime import datetime
 from typing import Annotated, Any
@@ -110,7 +109,7 @@ class Document(BaseModel):
 
         The order of mappings is kept: the first image and the first profile are the defaults.
         """
-        return json.dumps(self.to_wire(), separators=(",", ":"), ensure_ascii=False)
+        return self.model_dump_json(by_alias=True, exclude_none=True)
 
     def hash(self) -> str:
         """SHA-256 of the canonical JSON, 64 hex digits."""

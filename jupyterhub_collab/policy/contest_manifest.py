@@ -424,7 +424,10 @@ def _entries_besides(group: HubGroup | None, other: HubGroup | None) -> tuple[Ro
 
 
 def _diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[FieldChange, ...]:
-    old, new = _flatten(before, ()), _flatten(after, ())
+    same = {key for key, value in before.items() if key in after and after[key] == value}
+    old, new = (
+        _flatten({k: v for k, v in x.items() if k not in same}, ()) for x in (before, after)
+    )
     changed = [
         FieldChange(to_field(path), old.get(path), new.get(path))
         for path in {**new, **old}

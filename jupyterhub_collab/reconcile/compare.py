@@ -50,8 +50,9 @@ def find_deviations(desired: Mapping[str, Any], observed: Mapping[str, Any]) -> 
     found: list[Deviation] = []
     theirs = observed["metadata"]
     for part in ("labels", "annotations"):
-        mine = desired["metadata"].get(part) or {}
-        found += _dicts(mine, theirs.get(part) or {}, ("metadata", part), is_exact=False)
+        mine, its = desired["metadata"].get(part) or {}, theirs.get(part) or {}
+        if not mine.items() <= its.items():
+            found += _dicts(mine, its, ("metadata", part), is_exact=False)
     is_exact = desired["kind"] in _EXACT_KINDS
     found += _dicts(_body(desired), _body(observed), (), is_exact=is_exact)
     return found
@@ -70,7 +71,10 @@ def _dicts(
     desired: Mapping[str, Any], observed: Mapping[str, Any], path: Path, *, is_exact: bool
 ) -> Iterator[Deviation]:
     for key, wanted in desired.items():
-        here, found = (*path, key), observed.get(key)
+        found = observed.get(key)
+        if wanted == found and type(wanted) is type(found):
+            continue  # whole trees of them, most of the time
+        here = (*path, key)
         if isinstance(wanted, Mapping) and isinstance(found, Mapping):
             yield from _dicts(wanted, found, here, is_exact=is_exact)
         elif not _is_same(wanted, found, here, is_exact=is_exact):

@@ -80,6 +80,9 @@ class Observed(Protocol):
     def objects_of(self, team: str) -> Mapping[ObjectKey, Manifest]:
         """All that is there of a team, others' objects in its way among them."""
 
+    def find(self, key: ObjectKey) -> Manifest | None:
+        """One of these objects."""
+
     def note(self, obj: Manifest) -> Manifest | None:
         """This is how an object was a moment ago. Returns how it is now, as far as is known."""
 
@@ -318,7 +321,7 @@ class Engine:
 
     async def _create(self, step: Step, owner: Owner) -> bool:
         is_mark = step.action is Action.MARK_READY
-        if is_mark and step.key in self._observed.objects_of(owner.team):  # made a moment ago
+        if is_mark and self._observed.find(step.key) is not None:  # made a moment ago
             return await self._write(step, owner)
         try:
             answer = await self._client.apply_new(step.manifest)
@@ -355,7 +358,7 @@ class Engine:
 
     async def _write(self, step: Step, owner: Owner) -> bool:
         """Apply to the object as it is known now, if it is still the one, and still ours."""
-        known = self._observed.objects_of(owner.team).get(step.key)
+        known = self._observed.find(step.key)
         if known is None or not owner.owns(known) or step.uid not in (None, uid_of(known)):
             raise _PlanAnew
         try:
@@ -415,7 +418,7 @@ class Engine:
 
     async def _unmark(self, bearer: Manifest, owner: Owner) -> int:
         """Take the ready mark away, as well as can be: the tenancy does not stand."""
-        known = self._observed.objects_of(owner.team).get(key_of(bearer))
+        known = self._observed.find(key_of(bearer))
         if known is None or not owner.owns(known) or is_terminating(known):
             return 0
         if ANNOTATION_READY_HASH not in (known["metadata"].get("annotations") or {}):

@@ -197,6 +197,11 @@ class ClusterView:
                 found.append(volume)
         return {key_of(obj): obj for obj in found}
 
+    def find(self, key: ObjectKey) -> Manifest | None:
+        """One object, whosever it is."""
+        informer = self._by_kind.get(key.kind)
+        return None if informer is None else informer.get(key.name, key.namespace or None)
+
     def note(self, obj: Manifest) -> Manifest | None:
         """Take in the answer to a write of ours, or a read. Returns what is known now."""
         informer = self._by_kind[obj["kind"]]

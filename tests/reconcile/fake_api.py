@@ -343,6 +343,9 @@ class Cache:
 
         return {key: obj for key, obj in self._known.items() if is_theirs(key, obj)}
 
+    def find(self, key: ObjectKey) -> Manifest | None:
+        return self._known.get(key)
+
     def show(self, obj: Manifest) -> None:
         """A watch tells it."""
         self._known[key_of(obj)] = obj

@@ -13,6 +13,7 @@ import pytest
 
 from jupyterhub_collab import tenancy_factory
 from jupyterhub_collab.constants import POLICY_DENY_ALL
+from jupyterhub_collab.hubapi.client import GroupPage
 from jupyterhub_collab.kube import kinds
 from jupyterhub_collab.kube.client import KubeClient
 from jupyterhub_collab.kube.errors import NotFoundError
@@ -41,6 +42,10 @@ class Groups:
 
     async def read_group(self, name: str) -> HubGroup | None:
         return self.groups.get(name)
+
+    async def read_page(self, offset: int, limit: int) -> GroupPage:
+        items = list(self.groups.values())[offset : offset + limit]
+        return GroupPage(tuple(items), len(self.groups), None)
 
 
 @pytest.fixture(scope="module")

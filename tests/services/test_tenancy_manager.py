@@ -11,6 +11,7 @@ import pytest
 
 from jupyterhub_collab.constants import ANNOTATION_READY_HASH
 from jupyterhub_collab.errors import PermanentError
+from jupyterhub_collab.hubapi.client import GroupPage
 from jupyterhub_collab.kube import kinds
 from jupyterhub_collab.kube.informer import Change
 from jupyterhub_collab.managers.tenancy import TenancyManager, TenancySettings
@@ -79,6 +80,7 @@ class Groups:
     def __init__(self) -> None:
         self.fault: Exception | None = None
         self.lists = 0
+        self.asked: list[str] = []
         self.groups = dict(GROUPS)
 
     async def list_groups(self) -> Mapping[str, HubGroup]:
@@ -88,7 +90,13 @@ class Groups:
         return dict(self.groups)
 
     async def read_group(self, name: str) -> HubGroup | None:
+        self.asked.append(name)
         return self.groups.get(name)
+
+    async def read_page(self, offset: int, limit: int) -> GroupPage:
+        self.asked.append(f"{offset}+{limit}")
+        items = list(self.groups.values())[offset : offset + limit]
+        return GroupPage(tuple(items), len(self.groups), None)
 
 
 class World:
@@ -158,6 +166,29 @@ async def test_a_bug_in_the_poller_ends_the_run_and_comes_out(world: World) -> N
         world.may_poll.set()
         with pytest.raises(AttributeError, match="a bug"):
             await asyncio.wait_for(run, LONG_S)
+
+
+async def test_many_groups_are_looked_at_by_small_pages(world: World) -> None:
+    """Each alone would cost the hub four times as much, while others write there."""
+    many = [f"t{n:02}" for n in range(60)]
+    before = {name: HubGroup(name, team(tier="none"), ()) for name in many}
+    world.groups.groups = {**before, **GROUPS}
+    async with world.working():
+        await world.until(world.knows)
+        assert world.groups.asked == []
+        after = {name: HubGroup(name, team(tier="no"), ()) for name in many[:40]}
+        world.groups.groups.update(after)
+        assert await world.manager.refresh_groups(many[:40]) == set(many[:40])
+        assert world.groups.asked == ["0+20", "20+20"]
+        # What moved since, or is gone, is read alone.
+        world.groups.asked.clear()
+        for name in ("t00", "t39"):
+            del world.groups.groups[name]
+        after = {name: HubGroup(name, team(tier="nor"), ()) for name in many[20:39]}
+        world.groups.groups.update(after)
+        changed = await world.manager.refresh_groups(["t00", *many[20:40]])
+        assert changed == {"t00", *many[20:40]}
+        assert world.groups.asked == ["t00", "20+20", "t20", "t39"]
 
 
 async def test_a_hub_that_answers_nonsense_is_asked_again(world: World) -> None:

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import event
 
 from jupyterhub_collab.hubapi.errors import HubUnavailableError
-from jupyterhub_collab.managers.contest_groups import FRESH_S, MANY, PAGE, WORTH, GroupReader
 from jupyterhub_collab.managers.contest_projection import Projection
+from jupyterhub_collab.managers.group_reader import FRESH_S, MANY, PAGE, WORTH, GroupReader
 from jupyterhub_collab.models import Gate, HubGroup
 from jupyterhub_collab.models.contest_life import ContestRecord, ContestState, TeamRecord, TeamState
 from tests.managers.contest_hub import FakeHub
@@ -53,7 +53,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 async def located(hub: FakeHub, clock: Clock) -> GroupReader:
     """Knows where all are, and read it long ago."""
-    reader = GroupReader(hub, clock=clock)  # type: ignore[arg-type]
+    reader = GroupReader(hub, clock=clock)
     while await reader.discover():
         pass
     clock.at += 60.0

@@ -1,13 +1,13 @@
-"""How the hub's groups are looked at before they are written: one alone, many by small pages.
+"""How some of the hub's groups are looked at: one alone, many by small pages.
 
-A group has to be looked at, because `PUT properties` replaces what others keep beside our corner,
-and the hub compares nothing. To read one costs the hub almost what writing it does, on a page of
-its list a quarter of that or less. So where it is known who stands together, a page is read for all
-of them at once, right before they are written; and where it is not known, what is read to find out
-is used as well.
+To read a group costs the hub almost what writing it does, on a page of its list a quarter of that
+or less. So where it is known who stands together, a page is read for all of them at once; and where
+it is not known, what is read to find out is used as well.
 
-What is read by a page may be a moment older than what is read alone. So it is used at once or not
-at all, and never for a group in which somebody else keeps something: that one is read alone.
+Who writes a group looks at it right before, because `PUT properties` replaces what others keep
+beside our corner, and the hub compares nothing. What is read by a page may be a moment older than
+what is read alone. So it is used at once or not at all, and never for a group in which somebody
+else keeps something: that one is read alone.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from ..constants import PROPERTIES_KEY
 from ..errors import CollabError
-from ..hubapi.client import GroupPage, HubClient
+from ..hubapi.client import GroupPage
 from ..models import HubGroup
 
 PAGE: Final = 20  # groups; written in 0.1 s, by a busy hub in half a second
@@ -31,6 +31,19 @@ MANY: Final = 50  # groups whose place is not known; also a page where they are 
 FRESH_S: Final = 5.0  # how old a group on a page may be when it is written, by a very busy hub
 
 log = logging.getLogger(__name__)
+
+
+class Groups(Protocol):
+    """Where the hub's groups are read. `hubapi.HubClient` is one."""
+
+    async def list_groups(self) -> Mapping[str, HubGroup]:
+        """All groups by name, in the order of the hub's list."""
+
+    async def read_group(self, name: str) -> HubGroup | None:
+        """One group, None when there is none."""
+
+    async def read_page(self, offset: int, limit: int) -> GroupPage:
+        """Some groups from a position in the list on."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +66,8 @@ class GroupReader:
         Seconds that only go forward.
     """
 
-    def __init__(self, hub: HubClient, *, clock: Callable[[], float]) -> None:
-        self.hub, self._clock = hub, clock
+    def __init__(self, hub: Groups, *, clock: Callable[[], float]) -> None:
+        self.hub, self.clock = hub, clock
         self._places: dict[str, int] = {}  # names alone: thousands of groups are not kept
         self._known_to = 0  # position in the list
         self._total = 0
@@ -63,6 +76,11 @@ class GroupReader:
     def knows(self, groups: Iterable[str]) -> bool:
         """Whether the places of nearly all of these are known; it is not worth to look for few."""
         return sum(group not in self._places for group in groups) < MANY
+
+    def learn(self, groups: Iterable[str]) -> None:
+        """All groups, as the hub's list has just named them."""
+        self._places = {group: at for at, group in enumerate(groups)}
+        self._known_to = self._total = len(self._places)
 
     async def discover(self) -> Collection[str]:
         """Read on in the list from where it is not known. Which groups are there; none: its end.
@@ -79,7 +97,7 @@ class GroupReader:
 
     async def _read(self, offset: int, limit: int) -> _Seen:
         """Where the hub does not say: nothing, and each group is read alone."""
-        asked_at = self._clock()
+        asked_at = self.clock()
         try:
             page = await self.hub.read_page(offset, limit)
         except CollabError as error:
@@ -115,7 +133,7 @@ class GroupReader:
     def usable(self, seen: _Seen, group: str) -> HubGroup | None:
         """What was seen of a group, if that can be relied on."""
         found = seen.groups.get(group)
-        if found is None or self._clock() - seen.asked_at > FRESH_S:
+        if found is None or self.clock() - seen.asked_at > FRESH_S:
             return None
         return None if found.properties.keys() - {PROPERTIES_KEY} else found
 
@@ -140,20 +158,28 @@ class Look:
         PermanentError, RetryableError
             The hub does not say.
         """
-        found = self._reader.usable(self._before, group)
-        if found is None:
-            found = await self._on_its_page(group)
-        return await self._reader.hub.read_group(group) if found is None else found
+        return (await self.ask(group))[1]
 
-    async def _on_its_page(self, group: str) -> HubGroup | None:
-        """If that can be relied on."""
+    async def ask(self, group: str) -> tuple[float, HubGroup | None]:
+        """As `read`, and when the hub was asked, by the reader's clock."""
+        seen, found = self._before, self._reader.usable(self._before, group)
+        if found is None:
+            seen = await self._page_with(group)
+            found = self._reader.usable(seen, group)
+        if found is not None:
+            return seen.asked_at, found
+        asked_at = self._reader.clock()
+        return asked_at, await self._reader.hub.read_group(group)
+
+    async def _page_with(self, group: str) -> _Seen:
+        """The page that it stands on; nothing where that is not known or not worth it."""
         page = self._reader.page_of(group)
         if page is None or page not in self._worth:
-            return None
+            return _Seen()
         async with self._reading[page]:  # whoever comes first reads it for all
             if page not in self._read:
                 self._read[page] = await self._reader.page(page)
         seen = self._read[page]
         if group not in seen.groups:
             self._reader.forget(group)
-        return self._reader.usable(seen, group)
+        return seen
