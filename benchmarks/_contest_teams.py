@@ -16,6 +16,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
 from benchmarks._teams import DRIVER, SEA, Order, Teams
@@ -179,7 +180,7 @@ class WritableHub(StubHub):
 
     async def _read(self, request: web.Request) -> web.Response:
         group = self._by_name.get(request.match_info["name"])
-        return web.json_response(group or {"message": "none"}, status=200 if group else 404)
+        return _answer(group or {"message": "none"}, status=200 if group else 404)
 
     async def _create(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
@@ -188,7 +189,7 @@ class WritableHub(StubHub):
         group = {"kind": "group", "name": name, "properties": {}, "users": [], "roles": []}
         self._by_name[name] = group
         self._changed()
-        return web.json_response(group, status=201)
+        return _answer(group, status=201)
 
     async def _delete(self, request: web.Request) -> web.Response:
         self._by_name.pop(request.match_info["name"], None)
@@ -197,15 +198,21 @@ class WritableHub(StubHub):
 
     async def _put(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        self._by_name[name] = {**self._by_name[name], "properties": await request.json()}
-        self._changed()
-        return web.json_response(self._by_name[name])
+        properties = msgspec.json.decode(await request.read())
+        self._by_name[name]["properties"] = properties
+        self._encoded.clear()
+        return _answer(self._by_name[name])
 
     async def _decider(self, _request: web.Request) -> web.Response:
         return web.json_response({"decider": "hub", "sources": []})
 
     async def _project(self, _request: web.Request) -> web.Response:
         return web.json_response({})
+
+
+def _answer(what: Any, *, status: int = 200) -> web.Response:
+    body = msgspec.json.encode(what)
+    return web.Response(body=body, status=status, content_type="application/json")
 
 
 def total(counts: Mapping[Any, int], *, without: Iterable[str] = ("watch",)) -> int:

@@ -54,6 +54,7 @@ from benchmarks.measure import Result, finish
 from jupyterhub_collab.hubapi.client import HubClient
 from jupyterhub_collab.hubapi.provisioner import ProvisionerClient
 from jupyterhub_collab.managers.contest_projection import Projection
+from jupyterhub_collab.managers.tenancy import TenancySettings
 from jupyterhub_collab.storage.contests import ContestStore
 from tests.cluster.cluster import Cluster
 from tests.cluster.pins import kubernetes_version
@@ -128,7 +129,8 @@ async def registry(teams: RegisteredTeams, hub: WritableHub, ours: Ours) -> Asyn
 async def run_ours(teams: RegisteredTeams, server: ServerCpu) -> dict[Stage, Run]:
     hub = WritableHub()
     found: dict[Stage, Run] = {}
-    async with hub.running(), Ours(teams, hub) as ours, registry(teams, hub, ours) as rows:
+    theirs = Ours(teams, hub, poll_s=TenancySettings().poll_s)
+    async with hub.running(), theirs as ours, registry(teams, hub, ours) as rows:
         await ours.start()
         for stage in Stage:
             if stage is Stage.DESTROYED:

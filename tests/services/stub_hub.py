@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from tests.real_hub import find_free_port
@@ -60,7 +60,7 @@ class StubHub:
                 "next": following,
             }
             page = {"items": self._groups[offset:after], "_pagination": pagination}
-            self._encoded[key] = json.dumps(page).encode()
+            self._encoded[key] = msgspec.json.encode(page)
         return web.Response(body=self._encoded[key], content_type="application/json")
 
     async def _who(self, _request: web.Request) -> web.Response:
