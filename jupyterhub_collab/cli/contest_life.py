@@ -10,35 +10,28 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
-from urllib.parse import quote
+from typing import Annotated, Final
 
 import typer
 
 from .. import names
 from ..errors import UserError
-from ..hubapi.contests import ContestsClient
+from ..hubapi.contests import ContestsClient, ContestsRefusedError
 from ..models.contest_life import Action
-from ..policy import teardown_certificate
-from ..policy.checkpoint import KeyTextError, LogVerifier
 from ..policy.contest_actions import CONTEST_ACTIONS, TEAM_ACTIONS
-from . import contests_service
+from .contest_asking import AsJson, Contest, Json, Wait, ask, say, show, to_id
+from .contest_looking import contests
 from .contest_tables import (
     make_action_notes,
     make_action_tables,
-    make_archives_table,
-    make_contests_table,
     make_job_line,
+    make_notice_line,
     make_operation_line,
-    make_status_tables,
-    make_teams_table,
 )
 from .contests_service import ContestsUrl, HubUrl, TokenFile, make_console
 
-T = TypeVar("T")
-Json = dict[str, Any]
 LOOK_S: Final = 1.0
 _TIME: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -59,14 +52,12 @@ _SAID: Final = {
     Action.RESTORE: "Take a team in again, after an appeal.",
 }
 
-contests = typer.Typer(
-    help="The life of a contest: rounds, freezing, destruction, approvals, certificate.",
-    no_args_is_help=True,
-)
-
-Contest = Annotated[str, typer.Argument(metavar="CONTEST", help="The contest's id.")]
-AsJson = Annotated[bool, typer.Option("--json", help="The service's answer, for programs.")]
-Team = Annotated[str | None, typer.Option(metavar="TEAM", help="One team; else the contest.")]
+Teams = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--team", metavar="TEAM", help="One team, or several: once for each; else the contest."
+    ),
+]
 Keep = Annotated[
     str | None,
     typer.Option(metavar="FILE|top:N", help="Of advance: who goes on, one a line; or by ranking."),
@@ -77,7 +68,6 @@ Notice = Annotated[
 Reason = Annotated[str, typer.Option(help="For the record, and for the teams.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Until it is done.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -90,7 +80,7 @@ def register(app: typer.Typer) -> None:
 def _add_action(action: Action) -> None:
     def command(
         contest: Contest,
-        team: Team = None,
+        team: Teams = None,
         keep: Keep = None,
         notice: Notice = None,
         reason: Reason = "",
@@ -102,116 +92,103 @@ def _add_action(action: Action) -> None:
         token_file: TokenFile = None,
         as_json: AsJson = False,
     ) -> None:
-        body = _to_body(action, team, keep, notice, reason)
-        path = f"contests/{_id(contest)}/actions"
+        wish = _Wish(f"contests/{to_id(contest)}/actions", as_json=as_json)
+        bodies = _to_bodies(action, team, keep, notice, reason)
 
         async def work(client: ContestsClient) -> None:
-            plan = await client.post(path, {**body, "dryRun": True})
-            if not as_json:
-                _show_plan(plan)
+            plans = await wish.plan(client, bodies)
+            if not as_json and plans:
+                _show_plan(_together(plans))
             elif dry_run:
-                print(json.dumps(plan, indent=2))
-            if dry_run:
+                print(json.dumps(plans if len(bodies) > 1 else plans[0], indent=2))
+            if dry_run or not plans:
                 return
             _make_sure(yes)
-            done = await client.post(path, {**body, "planHash": plan["planHash"]})
-            operation = done["operation"]
-            if wait and operation["state"] != "proposed":
-                operation = await _until_done(client, operation["number"])
-            _show(operation, make_operation_line, as_json=as_json)
-            if not as_json and operation["state"] == "proposed":
-                _say(f"Another host: jupyterhub-collab contest approve {operation['number']}")
+            done = await wish.carry_out(client, bodies, plans, wait=wait)
+            if as_json and len(bodies) > 1:
+                print(json.dumps(done, indent=2))
+                return
+            for operation in done:
+                show(operation, make_operation_line, as_json=as_json)
+                if not as_json and operation["state"] == "proposed":
+                    say(f"Another host: jupyterhub-collab contest approve {operation['number']}")
 
-        _ask(hub_url, contests_url, token_file, work)
+        ask(hub_url, contests_url, token_file, work)
+        if wish.refused:
+            raise typer.Exit(1)
 
     contests.command(action.value, help=_SAID[action])(command)
 
 
-def _to_body(
-    action: Action, team: str | None, keep: str | None, notice: str | None, reason: str
-) -> Json:
-    """What is asked for. Raises UserError."""
-    if action not in CONTEST_ACTIONS and not team:
+class _Wish:
+    """One action, of a contest or of some teams. What one of several is refused stops no other."""
+
+    def __init__(self, path: str, *, as_json: bool) -> None:
+        self._path, self._as_json = path, as_json
+        self.refused: set[str] = set()
+
+    async def plan(self, client: ContestsClient, bodies: Sequence[Json]) -> list[Json]:
+        """What would happen, of each that may be done."""
+        found = [await self._post(client, b, {"dryRun": True}, len(bodies)) for b in bodies]
+        return [plan for plan in found if plan is not None]
+
+    async def carry_out(
+        self,
+        client: ContestsClient,
+        bodies: Sequence[Json],
+        plans: Iterable[Json],
+        *,
+        wait: bool,
+    ) -> list[Json]:
+        """Do what was shown: the operations, and with `wait` how they ended."""
+        shown = {plan["request"].get("team"): plan["planHash"] for plan in plans}
+        done = []
+        for body in bodies:
+            if body.get("team") in shown:
+                more = {"planHash": shown[body.get("team")]}
+                done.append(await self._post(client, body, more, len(bodies)))
+        operations = [one["operation"] for one in done if one is not None]
+        if not wait:
+            return operations
+        return [
+            o if o["state"] == "proposed" else await _until_done(client, o["number"])
+            for o in operations
+        ]
+
+    async def _post(
+        self, client: ContestsClient, body: Json, more: Json, count: int
+    ) -> Json | None:
+        try:
+            return await client.post(self._path, {**body, **more})
+        except ContestsRefusedError as error:
+            if count == 1:
+                raise
+            self.refused.add(body["team"])
+            typer.echo(f"{body['team']}: {error}", err=True)
+            return None
+
+
+def _together(plans: Sequence[Json]) -> Json:
+    """Plans of the same action for several teams, as one to be shown."""
+    lists = {
+        key: [item for plan in plans for item in plan[key]]
+        for key in ("transitions", "courses", "irreversible")
+    }
+    return {**plans[0], **lists, "needsSecond": any(plan["needsSecond"] for plan in plans)}
+
+
+def _to_bodies(
+    action: Action, teams: list[str] | None, keep: str | None, notice: str | None, reason: str
+) -> list[Json]:
+    """What is asked for, team by team. Raises UserError."""
+    if action not in CONTEST_ACTIONS and not teams:
         raise UserError(f"{action.value} is of one team: say which with --team TEAM")
-    if action not in TEAM_ACTIONS and team:
+    if action not in TEAM_ACTIONS and teams:
         raise UserError(f"{action.value} is of a whole contest: leave --team out")
     body: Json = {"action": action.value, "reason": reason, **_read_keep(keep)}
-    if team:
-        body["team"] = _id(team)
     if notice is not None:
         body["noticeSeconds"] = _read_time(notice)
-    return body
-
-
-@contests.command("list")
-def list_(
-    hub_url: HubUrl = None,
-    contests_url: ContestsUrl = None,
-    token_file: TokenFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """All contests that you may see."""
-    found = _ask(hub_url, contests_url, token_file, lambda c: c.get("contests"))
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        make_console().print(make_contests_table(found["contests"]))
-
-
-@contests.command()
-def status(
-    contest: Contest,
-    hub_url: HubUrl = None,
-    contests_url: ContestsUrl = None,
-    token_file: TokenFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Where a contest is: teams by state, what is stuck and why, what comes when."""
-
-    async def work(client: ContestsClient) -> tuple[Json, Json]:
-        path = f"contests/{_id(contest)}"
-        waiting = await client.get(f"{path}/operations?state=proposed")
-        return await client.get(f"{path}/progress"), waiting
-
-    found, waiting = _ask(hub_url, contests_url, token_file, work)
-    if as_json:
-        print(json.dumps({**found, "proposed": waiting["operations"]}, indent=2))
-        return
-    console = make_console()
-    console.print(make_contests_table([found["contest"]]))
-    for table in make_status_tables(found):
-        console.print("")
-        console.print(table)
-    for operation in waiting["operations"]:
-        _say(f"Waits for a second host. {make_operation_line(operation)}")
-
-
-@contests.command()
-def teams(
-    contest: Contest,
-    state: Annotated[list[str] | None, typer.Option(help="Only of this state.")] = None,
-    hub_url: HubUrl = None,
-    contests_url: ContestsUrl = None,
-    token_file: TokenFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """All teams of a contest."""
-    wanted = "".join(f"&state={quote(s, safe='')}" for s in state or ())
-
-    async def work(client: ContestsClient) -> list[Json]:
-        found: list[Json] = []
-        after: str | None = ""
-        while after is not None:
-            page = await client.get(f"contests/{_id(contest)}/teams?after={after}{wanted}")
-            found += page["teams"]
-            after = page["next"]
-        return found
-
-    found = _ask(hub_url, contests_url, token_file, work)
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        make_console().print(make_teams_table(found))
+    return [{**body, "team": to_id(team)} for team in dict.fromkeys(teams or ())] or [body]
 
 
 @contests.command()
@@ -224,9 +201,9 @@ def rank(
 ) -> None:
     """Say how the teams rank now; `advance --keep top:N` goes by it."""
     body = {"ranking": _read_teams(file)}
-    path = f"contests/{_id(contest)}/ranking"
-    _ask(hub_url, contests_url, token_file, lambda c: c.put(path, body))
-    _say(f"{len(body['ranking'])} teams ranked.")
+    path = f"contests/{to_id(contest)}/ranking"
+    ask(hub_url, contests_url, token_file, lambda c: c.put(path, body))
+    say(f"{len(body['ranking'])} teams ranked.")
 
 
 Number = Annotated[int, typer.Argument(metavar="OPERATION", min=1, help="Its number.")]
@@ -246,15 +223,15 @@ def approve(
     async def work(client: ContestsClient) -> Json:
         found = (await client.get(f"operations/{number}"))["operation"]
         if not as_json:
-            _say(make_operation_line(found))
+            say(make_operation_line(found))
             body = {**found["request"], "dryRun": True}
-            _show_plan(await client.post(f"contests/{_id(found['contest'])}/actions", body))
+            _show_plan(await client.post(f"contests/{to_id(found['contest'])}/actions", body))
         _make_sure(yes)
         done: Json = (await client.post(f"operations/{number}/approve", {}))["operation"]
         return done
 
-    done = _ask(hub_url, contests_url, token_file, work)
-    _show(done, make_operation_line, as_json=as_json)
+    done = ask(hub_url, contests_url, token_file, work)
+    show(done, make_operation_line, as_json=as_json)
 
 
 @contests.command()
@@ -267,8 +244,28 @@ def decline(
 ) -> None:
     """Decline what another host proposed, or take back what you did."""
     path = f"operations/{number}/decline"
-    done = _ask(hub_url, contests_url, token_file, lambda c: c.post(path, {}))
-    _show(done["operation"], make_operation_line, as_json=as_json)
+    done = ask(hub_url, contests_url, token_file, lambda c: c.post(path, {}))
+    show(done["operation"], make_operation_line, as_json=as_json)
+
+
+@contests.command()
+def notify(
+    contest: Contest,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say; - reads it.")],
+    team: Annotated[str | None, typer.Option(metavar="TEAM", help="To one team; else all.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=366, help="For so long it is shown.")] = 14,
+    hub_url: HubUrl = None,
+    contests_url: ContestsUrl = None,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell a team, or all teams of a contest, something: on the hub, in JupyterLab, by mail."""
+    body: Json = {"text": (sys.stdin.read() if text == "-" else text).strip(), "days": days}
+    if team is not None:
+        body["team"] = to_id(team)
+    path = f"contests/{to_id(contest)}/notices"
+    done = ask(hub_url, contests_url, token_file, lambda c: c.post(path, body))
+    show(done["notice"], make_notice_line, as_json=as_json)
 
 
 @contests.command()
@@ -279,48 +276,9 @@ def rebuild(
     token_file: TokenFile = None,
 ) -> None:
     """Write the hub's groups anew after the registry."""
-    body = {} if contest is None else {"contest": _id(contest)}
-    _ask(hub_url, contests_url, token_file, lambda c: c.post("rebuild", body))
-    _say("The service brings the hub's groups after the registry; `contest status` says how far.")
-
-
-@contests.command()
-def certificate(
-    contest: Contest,
-    hub_url: HubUrl = None,
-    contests_url: ContestsUrl = None,
-    token_file: TokenFile = None,
-) -> None:
-    """Print the signed certificate that nothing is left of a contest."""
-    path = f"contests/{_id(contest)}/certificate"
-    print(_ask(hub_url, contests_url, token_file, lambda c: c.get_text(path)), end="")
-
-
-@contests.command()
-def archives(
-    contest: Contest,
-    hub_url: HubUrl = None,
-    contests_url: ContestsUrl = None,
-    token_file: TokenFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the copies of a contest's volumes."""
-
-    async def work(client: ContestsClient) -> list[Json]:
-        found: list[Json] = []
-        after: str | None = ""
-        while after is not None:
-            path = f"contests/{_id(contest)}/archives?after={quote(after, safe='')}"
-            page = await client.get(path)
-            found += page["archives"]
-            after = page["next"]
-        return found
-
-    found = _ask(hub_url, contests_url, token_file, work)
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        make_console().print(make_archives_table(found))
+    body = {} if contest is None else {"contest": to_id(contest)}
+    ask(hub_url, contests_url, token_file, lambda c: c.post("rebuild", body))
+    say("The service brings the hub's groups after the registry; `contest status` says how far.")
 
 
 @contests.command(name="restore-archive")
@@ -337,7 +295,7 @@ def restore_archive(
     as_json: AsJson = False,
 ) -> None:
     """Bring a copy back into a team's volume. Nothing that is in it is overwritten."""
-    path = f"teams/{_id(team)}/archives"
+    path = f"teams/{to_id(team)}/archives"
     body = {"archive": archive} | ({} if volume is None else {"volume": volume})
 
     async def work(client: ContestsClient) -> Json:
@@ -351,38 +309,10 @@ def restore_archive(
             # What has no place yet begins when it is asked for again.
             found = await (client.get(path) if jobs else client.post(f"{path}/restore", body))
 
-    job = _ask(hub_url, contests_url, token_file, work)
-    _show(job, make_job_line, as_json=as_json)
+    job = ask(hub_url, contests_url, token_file, work)
+    show(job, make_job_line, as_json=as_json)
     if job["state"] == "failed":
         raise UserError("It could not be brought back. The Job's log in the namespace says why.")
-
-
-@contests.command(name="verify-certificate")
-def verify_certificate(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The certificate.")],
-    key: Annotated[
-        Path, typer.Option("--key", help="The public key of the contests service that signed it.")
-    ],
-) -> None:
-    """Check a certificate, offline: what it says, or why it is none."""
-    try:
-        verifier = LogVerifier.from_text(key.read_text(encoding="utf-8"))
-        found = teardown_certificate.verify_certificate(file.read_text("utf-8"), verifier)
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"The certificate or its key cannot be read: {e}") from e
-    except (KeyTextError, teardown_certificate.CertificateError) as e:
-        raise UserError(f"This certificate is not good. {e}") from e
-    for line in teardown_certificate.tell_certificate(found):
-        print(line)
-
-
-def _ask(
-    hub_url: str | None,
-    contests_url: str | None,
-    token_file: Path | None,
-    use: Callable[[ContestsClient], Awaitable[T]],
-) -> T:
-    return contests_service.run(hub_url, contests_url, token_file, use)
 
 
 async def _until_done(client: ContestsClient, number: int) -> Json:
@@ -410,25 +340,7 @@ def _show_plan(plan: Json) -> None:
         console.print(table)
         console.print("")
     for note in make_action_notes(plan):
-        _say(note)
-
-
-def _show(found: Json, to_line: Callable[[Json], str], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        _say(to_line(found))
-
-
-def _say(text: str) -> None:
-    make_console().print(text, markup=False)
-
-
-def _id(text: str) -> str:
-    """Raises UserError: no contest can be called so."""
-    if not names.is_team_id(text):
-        raise UserError(f"{text!r} is no id: {names.TEAM_ID_RULE}")
-    return text
+        say(note)
 
 
 def _read_time(text: str) -> int:

@@ -38,6 +38,65 @@ def make_archives_table(archives: Iterable[Json]) -> Table:
     return table
 
 
+def make_team_tables(team: Json) -> list[Table]:
+    """One team: itself, who is in it, what is under way, what could be done."""
+    found = [make_teams_table([team])]
+    members = _table("member", "captain", "joined (UTC)", "agreed")
+    for m in team["members"]:
+        _add(members, _who(m["entry"]), m["captain"], m["joinedAt"], m["agreed"])
+    if team["members"]:
+        found.append(members)
+    course = team.get("course")
+    if course is not None:
+        way = _table("under way", "at step", "due (UTC)", "tried", "why it waits")
+        _add(
+            *(way, course["kind"], course["step"], course["dueAt"], course["attempts"]),
+            course["why"],
+        )
+        found.append(way)
+    if team.get("possible"):
+        possible = _table("could be done")
+        _add(possible, ", ".join(team["possible"]))
+        found.append(possible)
+    return found
+
+
+def make_history_table(transitions: Iterable[Json]) -> Table:
+    """One row a transition."""
+    table = _table("when (UTC)", "what", "was", "is", "by", "why")
+    for t in transitions:
+        what = t["team"] or "the contest"
+        _add(table, t["at"], what, t["before"], t["after"], t["by"], t["reason"])
+    return table
+
+
+def make_operations_table(operations: Iterable[Json]) -> Table:
+    """One row an operation."""
+    table = _table("number", "asked (UTC)", "what", "team", "state", "asked by", "approved by")
+    for o in operations:
+        what = o["request"]
+        _add(
+            *(table, o["number"], o["askedAt"], what["action"], what.get("team"), o["state"]),
+            *(o["askedBy"], o["approvedBy"]),
+        )
+    return table
+
+
+def make_notices_table(notices: Iterable[Json]) -> Table:
+    """One row a notice."""
+    table = _table("since (UTC)", "until (UTC)", "to", "text", "could not be brought")
+    for n in notices:
+        failed = Counter(f"{u['channel']}: {u['why']}" for u in n["undelivered"] if u["why"])
+        why = "; ".join(f"{text} ({count})" for text, count in failed.most_common(_SHOWN))
+        _add(table, n["at"], n["until"], n["team"] or "all", _one_line(n["text"]), why)
+    return table
+
+
+def make_notice_line(notice: Json) -> str:
+    """One notice that was written."""
+    return f"Told {notice['team'] or 'all teams'}, until {notice['until']}."
+
+
 def make_job_line(job: Json) -> str:
     """One archive Job."""
     said = f": {job['message']}" if job["message"] else ""
@@ -157,6 +216,17 @@ def _table(*titles: str) -> Table:
 
 def _add(table: Table, *cells: object) -> None:
     table.add_row(*(Text(_printable(_plain(cell))) for cell in cells))
+
+
+def _who(entry: object) -> str:
+    """Somebody on a roster: a user's name, or what an identity is known by."""
+    if isinstance(entry, dict):
+        return " ".join(f"{key}={value}" for key, value in entry.items())
+    return str(entry)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _plain(value: object) -> str:

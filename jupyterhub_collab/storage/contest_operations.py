@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from ..models.contest_life import (
     ActionPlan,
@@ -246,24 +246,27 @@ def end_operation(
 
 
 def list_transitions(
-    connection: Connection, contest: str, after: int, limit: int
+    connection: Connection, contest: str, team: str | None, after: int, limit: int
 ) -> tuple[PastTransition, ...]:
     """Those after that number, in order."""
-    t = tables.transitions.c
-    wanted = select(tables.transitions).where(t.contest == contest, t.number > after)
-    return tuple(map(_to_past, connection.execute(wanted.order_by(t.number).limit(limit))))
+    number = tables.transitions.c.number
+    wanted = _transitions_of(contest, team).where(number > after)
+    return tuple(map(_to_past, connection.execute(wanted.order_by(number).limit(limit))))
 
 
 def newest_transitions(
     connection: Connection, contest: str, team: str | None, limit: int
 ) -> tuple[PastTransition, ...]:
     """The newest first."""
+    number = tables.transitions.c.number
+    newest = _transitions_of(contest, team).order_by(number.desc()).limit(limit)
+    return tuple(map(_to_past, connection.execute(newest)))
+
+
+def _transitions_of(contest: str, team: str | None) -> Select[Any]:
     t = tables.transitions.c
     wanted = select(tables.transitions).where(t.contest == contest)
-    if team is not None:
-        wanted = wanted.where(t.team == team)
-    newest = wanted.order_by(t.number.desc()).limit(limit)
-    return tuple(map(_to_past, connection.execute(newest)))
+    return wanted if team is None else wanted.where(t.team == team)
 
 
 def list_untold(connection: Connection, limit: int) -> tuple[PastTransition, ...]:

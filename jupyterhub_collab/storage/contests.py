@@ -337,10 +337,10 @@ class ContestStore:
         await self._db.write(_operations.end_operation, number, state, at=at, report=report)
 
     async def transitions(
-        self, contest: str, *, after: int = 0, limit: int = 200
+        self, contest: str, *, team: str | None = None, after: int = 0, limit: int = 200
     ) -> tuple[PastTransition, ...]:
-        """Those after that number, in order."""
-        return await self._db.read(_operations.list_transitions, contest, after, limit)
+        """Those after that number, in order; of one team if it is named."""
+        return await self._db.read(_operations.list_transitions, contest, team, after, limit)
 
     async def newest_transitions(
         self, contest: str, *, team: str | None = None, limit: int = 50

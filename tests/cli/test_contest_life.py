@@ -154,6 +154,56 @@ def test_rebuild_and_list(run: Run, contests: ContestsService) -> None:
     assert "takes: admin of the hub" in refused.stderr
 
 
+def test_several_teams_at_once(run: Run, contests: ContestsService) -> None:
+    """What one of them is refused stops no other, and is said."""
+    put(contests, "many", "many-a", "many-b", "many-c")
+    assert run("start", "many", "--yes", "--wait").returncode == 0
+    chosen = [word for team in ("many-a", "many-x", "many-b") for word in ("--team", team)]
+    dry = run("eliminate", "many", *chosen, "--notice", "0", "--dry-run")
+    assert dry.returncode == 1
+    assert "many-x: " in dry.stderr
+    assert "many-a, many-b" in dry.stdout
+    done = run("eliminate", "many", *chosen, "--notice", "0", "--yes")
+    assert done.returncode == 1
+    assert done.stdout.count("is running, asked for by") == 2
+    again = run("freeze", "many", "--team", "many-c", "--yes", "--json")
+    assert json.loads(again.stdout)["request"]["team"] == "many-c"
+    both = ["--team", "many-a", "--team", "many-b", "--yes", "--json"]
+    restored = json.loads(run("restore", "many", *both).stdout)
+    assert [operation["request"]["team"] for operation in restored] == ["many-a", "many-b"]
+
+
+def test_what_the_hosts_page_shows(run: Run, contests: ContestsService) -> None:
+    """One team, what happened, what was asked for, what was said to teams."""
+    put(contests, "shown", "shown-a", "shown-b")
+    assert run("start", "shown", "--yes", "--wait").returncode == 0
+    assert run("freeze", "shown", "--team", "shown-a", "--notice", "1h", "--yes").returncode == 0
+    team = run("team", "shown-a").stdout
+    assert "shown-a-m" in team
+    assert "freeze" in team
+    assert "could be done" in team
+    assert json.loads(run("team", "shown-b", "--json").stdout)["members"]
+    history = run("history", "shown").stdout
+    assert "the contest" in history
+    assert "service:manager" in history
+    mine = json.loads(run("history", "shown", "--team", "shown-b", "--json").stdout)["transitions"]
+    assert {one["team"] for one in mine} == {"shown-b"}
+    assert "start" in run("operations", "shown", "--limit", "500").stdout
+    assert len(json.loads(run("operations", "shown", "--limit", "1", "--json").stdout)) == 1
+
+    told = run("notify", "shown", "The round closes\non Friday.", "--days", "3")
+    assert told.stdout.startswith("Told all teams, until ")
+    one = run("notify", "shown", "[bold]You[/bold]", "--team", "shown-b", "--json")
+    assert json.loads(one.stdout)["team"] == "shown-b"
+    notices = run("notices", "shown").stdout
+    assert "The round closes on Friday." in notices
+    assert "[bold]You[/bold]" in notices
+    refused = run("notify", "shown", "  ")
+    assert refused.returncode == 1
+    assert "text" in refused.stderr
+    assert run("notify", "shown", "x", "--team", "nobody").returncode == 1
+
+
 def test_what_others_wrote_is_shown_as_text() -> None:
     """Neither markup nor terminal codes of titles and reasons have any effect."""
     team = {"id": "a", "title": "[red]x\x1b[2J", "state": "active", "round": 0, "gate": "open"}

@@ -154,7 +154,7 @@ _CALLS: Final = (
         "get",
         "What happened: the newest first, or in order after a number",
         (200, "Transitions"),
-        queries=("afterNumber", "limit"),
+        queries=("afterNumber", "team", "limit"),
     ),
     _Call(
         f"{_CONTEST}/teams",
@@ -239,6 +239,7 @@ _QUERIES: Final[dict[str, Json]] = {
         "description": "`next` of the page before.",
     },
     "afterNumber": {"name": "after", "schema": _NUMBER},
+    "team": {"schema": _WORD, "description": "Of this team alone."},
     "user": {"schema": {"type": "string", "minLength": 1, "maxLength": 255}},
     "teams": {
         "name": "team",

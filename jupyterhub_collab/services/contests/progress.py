@@ -15,11 +15,13 @@ from jupyterhub.services.auth import UserNotAllowed
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
 
+from ... import names
 from ...errors import CollabError
 from ...models.contest_life import ContestRecord
 from ...policy.contest_access import Right
 from ...timeouts import TIMED_OUT, timeout
 from ..slots import Slots, TooManyError
+from .bodies import bad_field
 from .handlers import PAGE_MAX, Handler, Route
 from .wire import progress_wire, to_text
 
@@ -128,17 +130,20 @@ class EventsHandler(ProgressHandler):
 
 
 class TransitionsHandler(Handler):
-    """What happened, in order or the newest first."""
+    """What happened, in order or the newest first; of one team if it is named."""
 
     async def get(self, contest: str) -> None:
         found = await self.require(Right.HOST, contest)
         after = self.read_number("after", -1, 2**53)
         limit = self.read_number("limit", 100, PAGE_MAX, least=1)
+        team = self.get_query_argument("team", "")
+        if team and not names.is_team_id(team):
+            raise bad_field("team (query)", repr(team[:60]), names.TEAM_ID_RULE)
         store = self.work.store
         if after < 0:
-            past = await store.newest_transitions(found.id, limit=limit)
+            past = await store.newest_transitions(found.id, team=team or None, limit=limit)
         else:
-            past = await store.transitions(found.id, after=after, limit=limit)
+            past = await store.transitions(found.id, team=team or None, after=after, limit=limit)
         self.send(
             {
                 "transitions": [
