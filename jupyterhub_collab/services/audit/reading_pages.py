@@ -16,13 +16,14 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from tornado.template import Loader
-from tornado.web import HTTPError, StaticFileHandler
+from tornado.web import HTTPError
 
 from ... import names
 from ...errors import CollabError
 from ...managers.audit_reading import SURVEY_MAX, Hours, NotYetError, Page
 from ...models.audit import PARTS, Outcome, Verb
 from ...policy.audit_reading import Reader, ShownEvent
+from .. import static_files
 from .handlers import Route
 from .reading import NO_EVENT, ReadingHandler
 from .reading_query import Asked, BadQueryError, read_query, to_sequence
@@ -230,15 +231,10 @@ class EventPage(PageHandler):
         self.show("event.html", event=event, proof=proof, rows=list(_rows(event)))
 
 
-class StaticHandler(StaticFileHandler):
-    """Style and script, the same for all."""
+class StaticHandler(static_files.StaticHandler):
+    """This service's."""
 
-    def initialize(self, work: Any) -> None:  # type: ignore[override]
-        super().initialize(path=str(STATIC))
-
-    def set_extra_headers(self, path: str) -> None:
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Cache-Control", "max-age=300")
+    folder = STATIC
 
 
 def datasets_of(reader: Reader) -> list[tuple[str, str]]:

@@ -15,10 +15,11 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tornado.template import Loader
-from tornado.web import HTTPError, StaticFileHandler
+from tornado.web import HTTPError
 
 from ...models.contest_life import ContestRecord, TeamRecord
 from ...policy.contest_access import Right, may
+from .. import static_files
 from .handlers import Handler, Route
 
 _HERE: Final = Path(__file__).parent
@@ -127,15 +128,10 @@ class StartPage(PageHandler):
         )
 
 
-class StaticHandler(StaticFileHandler):
-    """Style and script, the same for all."""
+class StaticHandler(static_files.StaticHandler):
+    """This service's."""
 
-    def initialize(self, work: Any) -> None:  # type: ignore[override]
-        super().initialize(path=str(STATIC))
-
-    def set_extra_headers(self, path: str) -> None:
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Cache-Control", "max-age=300")
+    folder = STATIC
 
 
 def is_registering(contest: ContestRecord) -> bool:
