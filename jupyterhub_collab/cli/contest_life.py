@@ -7,10 +7,8 @@ what may be done: the service does.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -18,21 +16,19 @@ import typer
 
 from .. import names
 from ..errors import UserError
-from ..hubapi.contests import ContestsClient, ContestsRefusedError
+from ..hubapi.contests import ContestsClient
 from ..models.contest_life import Action
 from ..policy.contest_actions import CONTEST_ACTIONS, TEAM_ACTIONS
+from .contest_acting import LOOK_S, Acting, show_plan
 from .contest_asking import AsJson, Contest, Json, Wait, ask, say, show, to_id
 from .contest_looking import contests
 from .contest_tables import (
-    make_action_notes,
-    make_action_tables,
     make_job_line,
     make_notice_line,
     make_operation_line,
 )
-from .contests_service import ContestsUrl, HubUrl, TokenFile, make_console
+from .contests_service import ContestsUrl, HubUrl, TokenFile
 
-LOOK_S: Final = 1.0
 _TIME: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SAID: Final = {
@@ -92,89 +88,29 @@ def _add_action(action: Action) -> None:
         token_file: TokenFile = None,
         as_json: AsJson = False,
     ) -> None:
-        wish = _Wish(f"contests/{to_id(contest)}/actions", as_json=as_json)
+        path = f"contests/{to_id(contest)}/actions"
         bodies = _to_bodies(action, team, keep, notice, reason)
+        if as_json and not dry_run:
+            _need_yes(yes)
 
-        async def work(client: ContestsClient) -> None:
-            plans = await wish.plan(client, bodies)
-            if not as_json and plans:
-                _show_plan(_together(plans))
-            elif dry_run:
-                print(json.dumps(plans if len(bodies) > 1 else plans[0], indent=2))
-            if dry_run or not plans:
-                return
-            _make_sure(yes)
-            done = await wish.carry_out(client, bodies, plans, wait=wait)
-            if as_json and len(bodies) > 1:
-                print(json.dumps(done, indent=2))
-                return
-            for operation in done:
-                show(operation, make_operation_line, as_json=as_json)
-                if not as_json and operation["state"] == "proposed":
-                    say(f"Another host: jupyterhub-collab contest approve {operation['number']}")
+        async def work(client: ContestsClient) -> bool:
+            acting = Acting(client, path, bodies, as_json=as_json)
+            try:
+                may = await acting.plan()
+                if not as_json:
+                    acting.show_plan()
+                if may and not dry_run:
+                    _make_sure(yes)
+                    await acting.carry_out(wait=wait)
+            finally:  # what was begun is told, whatever went wrong after it
+                if as_json:
+                    acting.print_json(is_plan=dry_run)
+            return not acting.refused
 
-        ask(hub_url, contests_url, token_file, work)
-        if wish.refused:
+        if not ask(hub_url, contests_url, token_file, work):
             raise typer.Exit(1)
 
     contests.command(action.value, help=_SAID[action])(command)
-
-
-class _Wish:
-    """One action, of a contest or of some teams. What one of several is refused stops no other."""
-
-    def __init__(self, path: str, *, as_json: bool) -> None:
-        self._path, self._as_json = path, as_json
-        self.refused: set[str] = set()
-
-    async def plan(self, client: ContestsClient, bodies: Sequence[Json]) -> list[Json]:
-        """What would happen, of each that may be done."""
-        found = [await self._post(client, b, {"dryRun": True}, len(bodies)) for b in bodies]
-        return [plan for plan in found if plan is not None]
-
-    async def carry_out(
-        self,
-        client: ContestsClient,
-        bodies: Sequence[Json],
-        plans: Iterable[Json],
-        *,
-        wait: bool,
-    ) -> list[Json]:
-        """Do what was shown: the operations, and with `wait` how they ended."""
-        shown = {plan["request"].get("team"): plan["planHash"] for plan in plans}
-        done = []
-        for body in bodies:
-            if body.get("team") in shown:
-                more = {"planHash": shown[body.get("team")]}
-                done.append(await self._post(client, body, more, len(bodies)))
-        operations = [one["operation"] for one in done if one is not None]
-        if not wait:
-            return operations
-        return [
-            o if o["state"] == "proposed" else await _until_done(client, o["number"])
-            for o in operations
-        ]
-
-    async def _post(
-        self, client: ContestsClient, body: Json, more: Json, count: int
-    ) -> Json | None:
-        try:
-            return await client.post(self._path, {**body, **more})
-        except ContestsRefusedError as error:
-            if count == 1:
-                raise
-            self.refused.add(body["team"])
-            typer.echo(f"{body['team']}: {error}", err=True)
-            return None
-
-
-def _together(plans: Sequence[Json]) -> Json:
-    """Plans of the same action for several teams, as one to be shown."""
-    lists = {
-        key: [item for plan in plans for item in plan[key]]
-        for key in ("transitions", "courses", "irreversible")
-    }
-    return {**plans[0], **lists, "needsSecond": any(plan["needsSecond"] for plan in plans)}
 
 
 def _to_bodies(
@@ -220,12 +156,15 @@ def approve(
 ) -> None:
     """Approve what another host proposed, after looking at what it would do now."""
 
+    if as_json:
+        _need_yes(yes)
+
     async def work(client: ContestsClient) -> Json:
         found = (await client.get(f"operations/{number}"))["operation"]
         if not as_json:
             say(make_operation_line(found))
             body = {**found["request"], "dryRun": True}
-            _show_plan(await client.post(f"contests/{to_id(found['contest'])}/actions", body))
+            show_plan(await client.post(f"contests/{to_id(found['contest'])}/actions", body))
         _make_sure(yes)
         done: Json = (await client.post(f"operations/{number}/approve", {}))["operation"]
         return done
@@ -252,7 +191,9 @@ def decline(
 def notify(
     contest: Contest,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say; - reads it.")],
-    team: Annotated[str | None, typer.Option(metavar="TEAM", help="To one team; else all.")] = None,
+    team: Annotated[
+        list[str] | None, typer.Option(metavar="TEAM", help="To one team, or several; else all.")
+    ] = None,
     days: Annotated[int, typer.Option(min=1, max=366, help="For so long it is shown.")] = 14,
     hub_url: HubUrl = None,
     contests_url: ContestsUrl = None,
@@ -260,12 +201,16 @@ def notify(
     as_json: AsJson = False,
 ) -> None:
     """Tell a team, or all teams of a contest, something: on the hub, in JupyterLab, by mail."""
-    body: Json = {"text": (sys.stdin.read() if text == "-" else text).strip(), "days": days}
-    if team is not None:
-        body["team"] = to_id(team)
+    body: Json = {"text": _read_text(text), "days": days}
     path = f"contests/{to_id(contest)}/notices"
-    done = ask(hub_url, contests_url, token_file, lambda c: c.post(path, body))
-    show(done["notice"], make_notice_line, as_json=as_json)
+    chosen = [{**body, "team": to_id(one)} for one in dict.fromkeys(team or ())] or [body]
+
+    async def work(client: ContestsClient) -> None:
+        for said in chosen:
+            done = await client.post(path, said)
+            show(done["notice"], make_notice_line, as_json=as_json)
+
+    ask(hub_url, contests_url, token_file, work)
 
 
 @contests.command()
@@ -315,13 +260,10 @@ def restore_archive(
         raise UserError("It could not be brought back. The Job's log in the namespace says why.")
 
 
-async def _until_done(client: ContestsClient, number: int) -> Json:
-    """The operation, once it has ended."""
-    while True:
-        found: Json = (await client.get(f"operations/{number}"))["operation"]
-        if found["state"] not in ("running", "proposed"):
-            return found
-        await asyncio.sleep(LOOK_S)
+def _need_yes(yes: bool) -> None:
+    """Raises UserError: a program cannot be asked."""
+    if not yes:
+        raise UserError("nothing was done: with --json nobody is asked; add --yes, or --dry-run")
 
 
 def _make_sure(yes: bool) -> None:
@@ -332,15 +274,6 @@ def _make_sure(yes: bool) -> None:
         raise UserError("nothing was done: add --yes to do it where nobody can be asked")
     if not typer.confirm("Do this?"):
         raise typer.Exit(1)
-
-
-def _show_plan(plan: Json) -> None:
-    console = make_console()
-    for table in make_action_tables(plan):
-        console.print(table)
-        console.print("")
-    for note in make_action_notes(plan):
-        say(note)
 
 
 def _read_time(text: str) -> int:
@@ -361,6 +294,16 @@ def _read_keep(text: str | None) -> Json:
             raise UserError(f"--keep {text!r}: write top:N with a number, such as top:10")
         return {"top": int(number)}
     return {"keep": _read_teams(Path(text))}
+
+
+def _read_text(text: str) -> str:
+    """What to say; ``-`` is what comes in. Raises UserError."""
+    if text != "-":
+        return text.strip()
+    try:
+        return sys.stdin.read().strip()
+    except UnicodeDecodeError as e:
+        raise UserError(f"what comes in is no text: {e}") from e
 
 
 def _read_teams(file: Path) -> list[str]:

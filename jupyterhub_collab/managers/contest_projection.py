@@ -362,7 +362,7 @@ class Projection:
         if present:
             projected = await self._projected(contest, present)
             decider = await self._read_decider()
-            look = self._reader.look([team.id for team in present])
+            look = self._reader.look([team.id for team in present], to_write=True)
             changes: list[GroupChange] = []
 
             async def write(team: TeamRecord) -> None:
@@ -373,7 +373,7 @@ class Projection:
             if decider is not None and any(c.joining or c.leaving for c in changes):
                 await self._registry.tell(changes)
             await self._mark(written)
-            # It reads them one by one: the next batch is written meanwhile.
+            # It reads them first: the next batch is written meanwhile.
             await self._told()
             nudge = self._nudge([c.group for c in changes if c.properties is not None])
             self._telling = asyncio.create_task(nudge)

@@ -28,7 +28,7 @@ from ..models import HubGroup
 PAGE: Final = 20  # groups; written in 0.1 s, by a busy hub in half a second
 WORTH: Final = 6  # a hub that was started anew takes six times as long for a page as for one group
 MANY: Final = 50  # groups whose place is not known; also a page where they are looked for
-FRESH_S: Final = 5.0  # how old a group on a page may be when it is written, by a very busy hub
+FRESH_S: Final = 5.0  # how old a group on a page may be when it is used, by a very busy hub
 
 log = logging.getLogger(__name__)
 
@@ -126,29 +126,23 @@ class GroupReader:
         """As they stand in the list, so that those of one page come together; then all others."""
         return sorted(groups, key=lambda group: self._places.get(group, math.inf))
 
-    def look(self, groups: Iterable[str]) -> Look:
-        """For a batch that is written now."""
-        return Look(self, groups)
-
-    def usable(self, seen: _Seen, group: str) -> HubGroup | None:
-        """What was seen of a group, if that can be relied on."""
-        found = seen.groups.get(group)
-        if found is None or self.clock() - seen.asked_at > FRESH_S:
-            return None
-        return None if found.properties.keys() - {PROPERTIES_KEY} else found
+    def look(self, groups: Iterable[str], *, to_write: bool = False) -> Look:
+        """For a batch that is worked on now. `to_write`: each is written after it was read."""
+        return Look(self, groups, to_write=to_write)
 
 
 class Look:
     """Groups of one batch, each read when it is asked for. Ends with the batch."""
 
-    def __init__(self, reader: GroupReader, groups: Iterable[str]) -> None:
-        self._reader = reader
+    def __init__(self, reader: GroupReader, groups: Iterable[str], *, to_write: bool) -> None:
+        self._reader, self._to_write = reader, to_write
         pages = (reader.page_of(group) for group in groups)
         counts = Counter(page for page in pages if page is not None)
         self._worth = frozenset(page for page, count in counts.items() if count >= WORTH)
         self._read: dict[int, _Seen] = {}
         self._reading: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._before = reader.seen
+        self._is_failing = False  # the hub did not give a page: it is not asked for more
 
     async def read(self, group: str) -> HubGroup | None:
         """The group as it is; None: there is none of that name.
@@ -162,14 +156,22 @@ class Look:
 
     async def ask(self, group: str) -> tuple[float, HubGroup | None]:
         """As `read`, and when the hub was asked, by the reader's clock."""
-        seen, found = self._before, self._reader.usable(self._before, group)
+        seen, found = self._before, self._usable(self._before, group)
         if found is None:
             seen = await self._page_with(group)
-            found = self._reader.usable(seen, group)
+            found = self._usable(seen, group)
         if found is not None:
             return seen.asked_at, found
         asked_at = self._reader.clock()
         return asked_at, await self._reader.hub.read_group(group)
+
+    def _usable(self, seen: _Seen, group: str) -> HubGroup | None:
+        """What was seen of a group, if that can be relied on."""
+        found = seen.groups.get(group)
+        if found is None or self._reader.clock() - seen.asked_at > FRESH_S:
+            return None
+        is_shared = bool(found.properties.keys() - {PROPERTIES_KEY})
+        return None if is_shared and self._to_write else found
 
     async def _page_with(self, group: str) -> _Seen:
         """The page that it stands on; nothing where that is not known or not worth it."""
@@ -177,9 +179,10 @@ class Look:
         if page is None or page not in self._worth:
             return _Seen()
         async with self._reading[page]:  # whoever comes first reads it for all
-            if page not in self._read:
+            if page not in self._read and not self._is_failing:
                 self._read[page] = await self._reader.page(page)
-        seen = self._read[page]
-        if group not in seen.groups:
+                self._is_failing = not self._read[page].groups
+        seen = self._read.get(page, _Seen())
+        if group not in seen.groups and not self._is_failing:
             self._reader.forget(group)
         return seen

@@ -220,7 +220,7 @@ class TenancyManager:
         """Read these groups now. Returns the teams that changed, all of which are queued."""
         look = self._reader.look(group_names)
         changed: set[str] = set()
-        for name in group_names:
+        for name in self._reader.in_order(group_names):  # those of a page right after it was read
             changed |= self._take(name, *await look.ask(name))
         return changed
 

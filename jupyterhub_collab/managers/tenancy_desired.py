@@ -7,6 +7,7 @@ and contests as they were read. It does no I/O.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -39,6 +40,7 @@ class DesiredTeams:
         self._contests: dict[str, Properties] = {}
         self._read_contests: dict[str, ReadContest] = {}  # those that are valid, when asked for
         self._read_at: dict[str, float] = {}
+        self._listed_at = -math.inf  # the last complete list was asked for
         self._missing: set[str] = set()  # not in the last list; believed when it happens again
 
     def __len__(self) -> int:
@@ -94,6 +96,7 @@ class DesiredTeams:
             Teams that are new or not what they were, and teams whose group is gone. Pages shift
             when a group is deleted between them, so a team is gone when two lists miss it.
         """
+        self._listed_at = max(asked_at, self._listed_at)
         seen: set[str] = set()
         changed: set[str] = set()
         for group in groups:
@@ -109,8 +112,10 @@ class DesiredTeams:
 
     def replace_one(self, name: str, properties: Properties | None, *, asked_at: float) -> set[str]:
         """Take in one group, or that there is none of that name. Returns teams that changed."""
+        if asked_at < self._listed_at:
+            return set()
         changed = self._take(name, properties, asked_at)
-        self._read_at[name] = asked_at
+        self._read_at[name] = max(asked_at, self._read_at.get(name, asked_at))
         return changed
 
     def _take(self, name: str, properties: Properties | None, asked_at: float) -> set[str]:

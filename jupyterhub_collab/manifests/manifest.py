@@ -64,18 +64,5 @@ def make_object(
         "metadata": metadata,
         **(body or {}),
     }
-    metadata["annotations"][ANNOTATION_OBJECT_HASH] = _hash(manifest)
+    metadata["annotations"][ANNOTATION_OBJECT_HASH] = hashlib.sha256(_encode(manifest)).hexdigest()
     return manifest
-
-
-def object_hash(manifest: Mapping[str, Any]) -> str:
-    """SHA-256, 64 hex digits, of a manifest without its own hash annotation."""
-    metadata = dict(manifest["metadata"])
-    annotations = dict(metadata.get("annotations", {}))
-    annotations.pop(ANNOTATION_OBJECT_HASH, None)
-    metadata["annotations"] = annotations
-    return _hash({**manifest, "metadata": metadata})
-
-
-def _hash(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_encode(manifest)).hexdigest()

@@ -424,7 +424,9 @@ def _entries_besides(group: HubGroup | None, other: HubGroup | None) -> tuple[Ro
 
 
 def _diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[FieldChange, ...]:
-    same = {key for key, value in before.items() if key in after and after[key] == value}
+    same = {
+        key for key in before.keys() & after.keys() if _to_json(before[key]) == _to_json(after[key])
+    }
     old, new = (
         _flatten({k: v for k, v in x.items() if k not in same}, ()) for x in (before, after)
     )
@@ -440,6 +442,10 @@ def _diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[FieldCha
     return tuple(changed)
 
 
+def _to_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _flatten(value: object, path: Path) -> dict[Path, str]:
     """Leaves of a JSON value by path. Lists of plain values are leaves."""
     if isinstance(value, Mapping) and value:
@@ -448,7 +454,7 @@ def _flatten(value: object, path: Path) -> dict[Path, str]:
         parts = [_flatten(item, (*path, i)) for i, item in enumerate(value)]
     else:
         empty = isinstance(value, (Mapping, list)) and not value
-        return {} if empty or not path else {path: json.dumps(value, ensure_ascii=False)}
+        return {} if empty or not path else {path: _to_json(value)}
     return {key: leaf for part in parts for key, leaf in part.items()}
 
 

@@ -73,7 +73,7 @@ def _dicts(
     for key, wanted in desired.items():
         found = observed.get(key)
         if wanted == found and type(wanted) is type(found):
-            continue  # whole trees of them, most of the time
+            continue  # whole trees, most of the time; no field of ours is a number here, true there
         here = (*path, key)
         if isinstance(wanted, Mapping) and isinstance(found, Mapping):
             yield from _dicts(wanted, found, here, is_exact=is_exact)

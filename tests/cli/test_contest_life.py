@@ -168,9 +168,23 @@ def test_several_teams_at_once(run: Run, contests: ContestsService) -> None:
     assert done.stdout.count("is running, asked for by") == 2
     again = run("freeze", "many", "--team", "many-c", "--yes", "--json")
     assert json.loads(again.stdout)["request"]["team"] == "many-c"
-    both = ["--team", "many-a", "--team", "many-b", "--yes", "--json"]
-    restored = json.loads(run("restore", "many", *both).stdout)
-    assert [operation["request"]["team"] for operation in restored] == ["many-a", "many-b"]
+    three = ["--team", "many-a", "--team", "many-x", "--team", "many-b", "--json"]
+    unsure = run("restore", "many", *three)
+    assert unsure.returncode == 1
+    assert unsure.stdout == ""
+    assert "with --json nobody is asked" in unsure.stderr
+    restored = json.loads(run("restore", "many", *three, "--yes").stdout)
+    assert restored[0]["request"]["team"] == "many-a"
+    assert restored[1]["team"] == "many-x"
+    assert "many-x" in restored[1]["refused"]
+    assert restored[2]["request"]["team"] == "many-b"
+    none = run("lift", "many", "--team", "many-x", "--team", "many-y", "--dry-run")
+    assert (none.returncode, none.stdout) == (1, "")
+    nobody = run("lift", "many", *three[2:4], "--team", "many-y", "--json", "--dry-run")
+    assert [one["team"] for one in json.loads(nobody.stdout)] == ["many-x", "many-y"]
+    stranger = run("lift", "many", *three, "--yes", token="nobody-s")
+    assert stranger.returncode == 1
+    assert stranger.stderr.count("many-x") == 0
 
 
 def test_what_the_hosts_page_shows(run: Run, contests: ContestsService) -> None:
@@ -189,7 +203,8 @@ def test_what_the_hosts_page_shows(run: Run, contests: ContestsService) -> None:
     mine = json.loads(run("history", "shown", "--team", "shown-b", "--json").stdout)["transitions"]
     assert {one["team"] for one in mine} == {"shown-b"}
     assert "start" in run("operations", "shown", "--limit", "500").stdout
-    assert len(json.loads(run("operations", "shown", "--limit", "1", "--json").stdout)) == 1
+    few = json.loads(run("operations", "shown", "--limit", "1", "--json").stdout)["operations"]
+    assert [one["request"]["action"] for one in few] == ["freeze"]
 
     told = run("notify", "shown", "The round closes\non Friday.", "--days", "3")
     assert told.stdout.startswith("Told all teams, until ")
@@ -198,6 +213,8 @@ def test_what_the_hosts_page_shows(run: Run, contests: ContestsService) -> None:
     notices = run("notices", "shown").stdout
     assert "The round closes on Friday." in notices
     assert "[bold]You[/bold]" in notices
+    two = run("notify", "shown", "Well done.", "--team", "shown-a", "--team", "shown-b")
+    assert two.stdout.count("Told shown-") == 2
     refused = run("notify", "shown", "  ")
     assert refused.returncode == 1
     assert "text" in refused.stderr

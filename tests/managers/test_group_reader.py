@@ -78,7 +78,7 @@ async def test_few_on_a_page_are_read_alone(hub: FakeHub, clock: Clock) -> None:
 
 
 async def test_what_is_read_to_learn_places_is_used(hub: FakeHub, clock: Clock) -> None:
-    reader = GroupReader(hub, clock=clock)  # type: ignore[arg-type]
+    reader = GroupReader(hub, clock=clock)
     assert not reader.knows(TEAMS)
     assert reader.knows(TEAMS[: MANY - 1]), "few are not worth it"
     shown = list(await reader.discover())
@@ -115,13 +115,16 @@ async def test_what_others_keep_in_a_group_is_read_right_before_it_is_written(
 ) -> None:
     hub.groups["t003"] = HubGroup("t003", {**OURS, "theirs": 1}, ())
     reader = await located(hub, clock)
-    look = reader.look(TEAMS[:PAGE])
+    look = reader.look(TEAMS[:PAGE], to_write=True)
     await look.read("t001")
     hub.groups["t003"] = HubGroup("t003", {**OURS, "theirs": 2}, ())
     found = await look.read("t003")
     assert found is not None
     assert found.properties["theirs"] == 2
     assert hub.calls == ["read_page", "read_group"]
+    hub.calls.clear()
+    assert await reader.look(TEAMS[:PAGE]).read("t003") == found
+    assert hub.calls == ["read_page"], "who only reads takes what others keep as it is"
 
 
 async def test_a_page_that_is_not_fresh_any_more_is_not_relied_on(
@@ -172,16 +175,22 @@ async def test_groups_that_moved_and_groups_that_are_gone(hub: FakeHub, clock: C
 async def test_where_pages_are_not_given_groups_are_read_alone(hub: FakeHub, clock: Clock) -> None:
     reader = await located(hub, clock)
 
+    tries = []
+
     def away(name: str) -> None:
         if name == "read_page":
+            tries.append(name)
             raise HubUnavailableError("no pages today")
 
     hub.fail = away
-    look = reader.look(TEAMS[:PAGE])
-    for name in TEAMS[:PAGE]:
+    some = TEAMS[: 2 * PAGE]
+    look = reader.look(some)
+    for name in some:
         assert await look.read(name) == hub.groups[name]
-    assert hub.calls == ["read_group"] * PAGE
-    other = GroupReader(hub, clock=clock)  # type: ignore[arg-type]
+    assert hub.calls == ["read_group"] * len(some)
+    assert len(tries) == 1, "it is not asked for page after page"
+    assert reader.knows(some), "nor taken for moved"
+    other = GroupReader(hub, clock=clock)
     assert not await other.discover()
     assert await other.look(TEAMS).read("t001") == hub.groups["t001"]
 
@@ -193,7 +202,7 @@ async def put(world: World, teams: list[str]) -> None:
 
 
 async def sweep_all(world: World, clock: Clock) -> Projection:
-    projection = Projection(world.store, world.hub, world.provisioner, clock=clock)  # type: ignore[arg-type]
+    projection = Projection(world.store, world.hub, world.provisioner, clock=clock)
     while await projection.sweep():
         pass
     return projection
@@ -205,7 +214,7 @@ async def test_an_action_on_all_teams_is_read_by_pages(world: World, clock: Cloc
     # As they came to the hub, teams of a contest seldom are in the order of their ids.
     groups = world.hub.groups
     world.hub.groups = {name: groups[name] for name in sorted(groups, key=lambda n: n[::-1])}
-    projection = Projection(world.store, world.hub, world.provisioner, clock=clock)  # type: ignore[arg-type]
+    projection = Projection(world.store, world.hub, world.provisioner, clock=clock)
     for gate in (Gate.CLOSED, Gate.OPEN):
         for name in TEAMS:
             await world.store.update_team(name, {"gate": gate})
@@ -277,7 +286,7 @@ async def test_a_slow_provisioner_does_not_keep_the_hub_waiting(world: World, cl
         await nudge(names)
 
     world.provisioner.nudge = slow  # type: ignore[method-assign]
-    projection = Projection(world.store, world.hub, world.provisioner, clock=clock)  # type: ignore[arg-type]
+    projection = Projection(world.store, world.hub, world.provisioner, clock=clock)
     assert await asyncio.wait_for(projection.sweep(), 30)
     assert len(await world.store.behind()) == 150
     assert "t000" not in world.provisioner.nudged

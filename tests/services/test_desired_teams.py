@@ -63,6 +63,26 @@ def test_an_older_answer_does_not_undo_a_newer_one() -> None:
     assert "tide" in teams
 
 
+def test_an_older_read_does_not_undo_a_newer_list() -> None:
+    """A page was asked for, then the list, which came first."""
+    teams = DesiredTeams()
+    teams.replace_all([REEF, OCEAN], asked_at=1)
+    teams.replace_one("ocean", OCEAN.properties, asked_at=2)
+    assert teams.replace_all([REEF, LARGE], asked_at=4)[0] == {"ocean"}
+    assert teams.replace_one("ocean", OCEAN.properties, asked_at=3) == set()
+    assert teams.spec_of("ocean").tier_name == "large"
+    assert teams.replace_one("ocean", OCEAN.properties, asked_at=4) == {"ocean"}
+
+
+def test_an_answer_that_came_too_late_makes_nothing_older_believed() -> None:
+    teams = DesiredTeams()
+    teams.replace_all([REEF, OCEAN], asked_at=1)
+    assert teams.replace_one("ocean", LARGE.properties, asked_at=5) == {"ocean"}
+    assert teams.replace_one("ocean", OCEAN.properties, asked_at=3) == set()
+    assert teams.replace_all([REEF, OCEAN], asked_at=4) == (set(), set())
+    assert teams.spec_of("ocean").tier_name == "large"
+
+
 def test_no_such_group_is_believed_at_once() -> None:
     teams = DesiredTeams()
     teams.replace_all([REEF, OCEAN], asked_at=1)
