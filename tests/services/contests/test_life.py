@@ -90,6 +90,20 @@ def test_from_a_draft_to_the_edge(contests: ContestsService) -> None:
     past = contests.request("GET", "api/contests/life/transitions?limit=3", token=host).json()
     assert past["transitions"][0]["team"] == "life-b"
 
+    def past_of(**query: object) -> httpx.Response:
+        path = "api/contests/life/transitions"
+        return contests.request("GET", path, params=query, token=host)
+
+    mine = past_of(team="life-b").json()["transitions"]
+    assert {one["team"] for one in mine} == {"life-b"}
+    numbers = [one["number"] for one in mine]
+    assert numbers == sorted(numbers, reverse=True)
+    later = past_of(team="life-b", after=numbers[-1]).json()["transitions"]
+    assert [one["number"] for one in later] == sorted(numbers)[1:]
+    assert past_of(team="nobody-s").json() == {"transitions": []}
+    for wrong in ("Life", "a/b", "x" * 70, "ä"):
+        assert past_of(team=wrong).status_code == 422
+
     assert act(contests, "life", "finish").status_code == 202
     assert act(contests, "life", "destroy").status_code == 202
 
