@@ -17,7 +17,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import aiohttp
 
@@ -54,17 +53,41 @@ class RawClient:
             if answer.status >= 300:
                 raise RuntimeError(f"{method} {path}: {answer.status} {text[:500]!r}")
 
-    async def watch_gone(self, hub: str, gone: dict[str, asyncio.Event]) -> None:
-        """Set the event of each namespace that goes."""
-        selector = quote(f"{LABEL_HUB}={hub}")
+    async def watch_gone(
+        self, hub: str, gone: dict[str, asyncio.Event], listed: asyncio.Event
+    ) -> None:
+        """Set the event of each namespace that goes. The server may end a watch of thousands."""
+        while True:
+            found, version = await self._list(hub)
+            for name in gone.keys() - found:
+                gone[name].set()
+            listed.set()
+            more = {"watch": "1", "resourceVersion": version}
+            async with self._look(hub, "PartialObjectMetadata", more) as answer:
+                while line := await answer.content.readline():
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        break
+                    if event["type"] == "DELETED":
+                        gone[event["object"]["metadata"]["name"]].set()
+
+    async def _list(self, hub: str) -> tuple[set[str], str]:
+        """Names that are there, and as of when."""
+        async with self._look(hub, "PartialObjectMetadataList", {}) as answer:
+            said = await answer.json(content_type=None)
+        return {one["metadata"]["name"] for one in said["items"]}, said["metadata"][
+            "resourceVersion"
+        ]
+
+    def _look(self, hub: str, what: str, more: dict[str, str]) -> Any:
         self.requests += 1
-        url = f"{self._api.server}{NAMESPACE.path()}?watch=1&labelSelector={selector}"
-        timeout = aiohttp.ClientTimeout(total=None)
-        async with self._session.get(url, ssl=self._api.tls, timeout=timeout) as answer:
-            while line := await answer.content.readline():
-                event = json.loads(line)
-                if event["type"] == "DELETED":
-                    gone[event["object"]["metadata"]["name"]].set()
+        return self._session.get(
+            self._api.server + NAMESPACE.path(),
+            params={"labelSelector": f"{LABEL_HUB}={hub}", **more},
+            headers={"Accept": f"application/json;as={what};v=v1;g=meta.k8s.io"},
+            ssl=self._api.tls,
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
 
 
 def path_of(manifest: Manifest) -> str:
@@ -119,7 +142,10 @@ async def delete(client: RawClient, stages: list[list[Line]], concurrency: int) 
     }
     gone = {space["metadata"]["name"]: asyncio.Event() for space in spaces}
     body = json.dumps({"apiVersion": "v1", "kind": "DeleteOptions"}).encode()
-    watch = asyncio.create_task(client.watch_gone(spaces[0]["metadata"]["labels"][LABEL_HUB], gone))
+    listed = asyncio.Event()
+    hub = spaces[0]["metadata"]["labels"][LABEL_HUB]
+    watch = asyncio.create_task(client.watch_gone(hub, gone, listed))
+    await listed.wait()
 
     async def end(manifest: Manifest) -> None:
         await client.send("DELETE", path_of(manifest), body, "application/json")

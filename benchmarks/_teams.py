@@ -323,7 +323,8 @@ def run_on_cluster(main: Callable[[Cluster, Path], Coroutine[Any, Any, T]]) -> T
     from tests.cluster.control_plane import CONTROLLER_OPTIONS
     from tests.cluster.record import Level
 
-    os.environ[CONTROLLER_OPTIONS] = QUIET_CLAIMS
+    more = os.environ.get("BENCH_CONTROLLER_OPTIONS", "")
+    os.environ[CONTROLLER_OPTIONS] = f"{QUIET_CLAIMS} {more}".strip()
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch) / "cluster"
         keeper = lifecycle.start(Level.API, directory, is_detached=False)
