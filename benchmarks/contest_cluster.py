@@ -21,7 +21,7 @@ import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,15 +191,25 @@ async def main(cluster: Cluster, folder: Path) -> tuple[Result, ...]:
             teams.take_guard_away()
             for stage, run in runs.items():
                 found[which][stage].append(run)
-    return tuple(
-        to_result(stage, found["ours"][stage], found["raw"][stage], order) for stage in Stage
-    )
+    results = [
+        to_result(stage.value, found["ours"][stage], found["raw"][stage], order) for stage in Stage
+    ]
+    whole = (together(found[which]) for which in ("ours", "raw"))
+    return (*results, to_result("the three together", *whole, order))
 
 
-def to_result(stage: Stage, ours: list[Run], peers: list[Run], order: Order) -> Result:
+def together(runs: Mapping[Stage, list[Run]]) -> list[Run]:
+    """All stages, one after the other, of each pair."""
+    return [
+        Run(1 / sum(1 / run.rate for run in pair), sum(run.requests for run in pair))
+        for pair in zip(*runs.values(), strict=True)
+    ]
+
+
+def to_result(what: str, ours: list[Run], peers: list[Run], order: Order) -> Result:
     memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return Result(
-        name=f"a contest in the cluster, {stage.value}",
+        name=f"a contest in the cluster, {what}",
         unit="teams/s",
         figures=[run.rate for run in ours],
         peers=[run.rate for run in peers],
