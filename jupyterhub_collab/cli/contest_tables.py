@@ -43,14 +43,14 @@ def make_team_tables(team: Json) -> list[Table]:
     found = [make_teams_table([team])]
     members = _table("member", "captain", "joined (UTC)", "agreed")
     for m in team["members"]:
-        _add(members, _who(m["entry"]), m["captain"], m["joinedAt"], m["agreed"])
+        _add(members, _who(m["entry"]), m["captain"], _moment(m["joinedAt"]), m["agreed"])
     if team["members"]:
         found.append(members)
     course = team.get("course")
     if course is not None:
         way = _table("under way", "at step", "due (UTC)", "tried", "why it waits")
         _add(
-            *(way, course["kind"], course["step"], course["dueAt"], course["attempts"]),
+            *(way, course["kind"], course["step"], _moment(course["dueAt"]), course["attempts"]),
             course["why"],
         )
         found.append(way)
@@ -66,7 +66,7 @@ def make_history_table(transitions: Iterable[Json]) -> Table:
     table = _table("when (UTC)", "what", "was", "is", "by", "why")
     for t in transitions:
         what = t["team"] or "the contest"
-        _add(table, t["at"], what, t["before"], t["after"], t["by"], t["reason"])
+        _add(table, _moment(t["at"]), what, t["before"], t["after"], t["by"], t["reason"])
     return table
 
 
@@ -76,8 +76,8 @@ def make_operations_table(operations: Iterable[Json]) -> Table:
     for o in operations:
         what = o["request"]
         _add(
-            *(table, o["number"], o["askedAt"], what["action"], what.get("team"), o["state"]),
-            *(o["askedBy"], o["approvedBy"]),
+            *(table, o["number"], _moment(o["askedAt"]), what["action"], what.get("team")),
+            *(o["state"], o["askedBy"], o["approvedBy"]),
         )
     return table
 
@@ -88,13 +88,16 @@ def make_notices_table(notices: Iterable[Json]) -> Table:
     for n in notices:
         failed = Counter(f"{u['channel']}: {u['why']}" for u in n["undelivered"] if u["why"])
         why = "; ".join(f"{text} ({count})" for text, count in failed.most_common(_SHOWN))
-        _add(table, n["at"], n["until"], n["team"] or "all", _one_line(n["text"]), why)
+        _add(
+            *(table, _moment(n["at"]), _moment(n["until"]), n["team"] or "all"),
+            *(_one_line(n["text"]), why),
+        )
     return table
 
 
 def make_notice_line(notice: Json) -> str:
     """One notice that was written."""
-    return f"Told {notice['team'] or 'all teams'}, until {notice['until']}."
+    return f"Told {notice['team'] or 'all teams'}, until {_moment(notice['until'])} (UTC)."
 
 
 def make_job_line(job: Json) -> str:
@@ -223,6 +226,11 @@ def _who(entry: object) -> str:
     if isinstance(entry, dict):
         return " ".join(f"{key}={value}" for key, value in entry.items())
     return str(entry)
+
+
+def _moment(text: str | None) -> str:
+    """To the second, and short enough for a column."""
+    return "" if text is None else text[:19].replace("T", " ")
 
 
 def _one_line(text: str) -> str:
