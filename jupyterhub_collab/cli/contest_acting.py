@@ -15,7 +15,7 @@ import typer
 
 from ..errors import CollabError
 from ..hubapi.contests import ContestsClient, ContestsRefusedError
-from .contest_asking import Json, say
+from .contest_answers import Json, say
 from .contest_tables import make_action_notes, make_action_tables, make_operation_line
 from .contests_service import make_console
 
@@ -24,7 +24,7 @@ _NOT_OF_A_TEAM: Final = (401, 403)  # whoever asks may not, whatever the team
 
 
 class Acting:
-    """One wish.
+    """One action that a person asked for.
 
     Parameters
     ----------
@@ -76,11 +76,10 @@ class Acting:
             if answers:
                 print(json.dumps(answers[0], indent=2))
             return
-        every = [
-            found.get(_team(body), {"team": _team(body), "refused": self.refused.get(_team(body))})
-            for body in self._bodies
-        ]
-        print(json.dumps(every, indent=2))
+        refused = {t: {"team": t, "refused": why} for t, why in self.refused.items()}
+        every = {**found, **refused}
+        teams = map(_team, self._bodies)
+        print(json.dumps([every[team] for team in teams if team in every], indent=2))
 
     def _keep(self, team: str, operation: Json) -> None:
         self._done[team] = operation

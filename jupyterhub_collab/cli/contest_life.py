@@ -20,14 +20,14 @@ from ..hubapi.contests import ContestsClient
 from ..models.contest_life import Action
 from ..policy.contest_actions import CONTEST_ACTIONS, TEAM_ACTIONS
 from .contest_acting import LOOK_S, Acting, show_plan
-from .contest_asking import AsJson, Contest, Json, Wait, ask, say, show, to_id
+from .contest_answers import AsJson, Contest, Json, Wait, say, show, to_id
 from .contest_looking import contests
 from .contest_tables import (
     make_job_line,
     make_notice_line,
     make_operation_line,
 )
-from .contests_service import ContestsUrl, HubUrl, TokenFile
+from .contests_service import ContestsUrl, HubUrl, TokenFile, run
 
 _TIME: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
 _UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -107,7 +107,7 @@ def _add_action(action: Action) -> None:
                     acting.print_json(is_plan=dry_run)
             return not acting.refused
 
-        if not ask(hub_url, contests_url, token_file, work):
+        if not run(hub_url, contests_url, token_file, work):
             raise typer.Exit(1)
 
     contests.command(action.value, help=_SAID[action])(command)
@@ -138,7 +138,7 @@ def rank(
     """Say how the teams rank now; `advance --keep top:N` goes by it."""
     body = {"ranking": _read_teams(file)}
     path = f"contests/{to_id(contest)}/ranking"
-    ask(hub_url, contests_url, token_file, lambda c: c.put(path, body))
+    run(hub_url, contests_url, token_file, lambda c: c.put(path, body))
     say(f"{len(body['ranking'])} teams ranked.")
 
 
@@ -169,7 +169,7 @@ def approve(
         done: Json = (await client.post(f"operations/{number}/approve", {}))["operation"]
         return done
 
-    done = ask(hub_url, contests_url, token_file, work)
+    done = run(hub_url, contests_url, token_file, work)
     show(done, make_operation_line, as_json=as_json)
 
 
@@ -183,7 +183,7 @@ def decline(
 ) -> None:
     """Decline what another host proposed, or take back what you did."""
     path = f"operations/{number}/decline"
-    done = ask(hub_url, contests_url, token_file, lambda c: c.post(path, {}))
+    done = run(hub_url, contests_url, token_file, lambda c: c.post(path, {}))
     show(done["operation"], make_operation_line, as_json=as_json)
 
 
@@ -210,7 +210,7 @@ def notify(
             done = await client.post(path, said)
             show(done["notice"], make_notice_line, as_json=as_json)
 
-    ask(hub_url, contests_url, token_file, work)
+    run(hub_url, contests_url, token_file, work)
 
 
 @contests.command()
@@ -222,7 +222,7 @@ def rebuild(
 ) -> None:
     """Write the hub's groups anew after the registry."""
     body = {} if contest is None else {"contest": to_id(contest)}
-    ask(hub_url, contests_url, token_file, lambda c: c.post("rebuild", body))
+    run(hub_url, contests_url, token_file, lambda c: c.post("rebuild", body))
     say("The service brings the hub's groups after the registry; `contest status` says how far.")
 
 
@@ -254,7 +254,7 @@ def restore_archive(
             # What has no place yet begins when it is asked for again.
             found = await (client.get(path) if jobs else client.post(f"{path}/restore", body))
 
-    job = ask(hub_url, contests_url, token_file, work)
+    job = run(hub_url, contests_url, token_file, work)
     show(job, make_job_line, as_json=as_json)
     if job["state"] == "failed":
         raise UserError("It could not be brought back. The Job's log in the namespace says why.")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
 import typer
+from rich.table import Table
 
 from ..errors import UserError
 from ..hubapi.contests import ContestsClient
 from ..policy import teardown_certificate
 from ..policy.checkpoint import KeyTextError, LogVerifier
-from .contest_asking import AsJson, Contest, Json, ask, read_all, say, to_id
+from .contest_answers import AsJson, Contest, Json, read_all, say, show_tables, to_id
 from .contest_tables import (
     make_archives_table,
     make_contests_table,
@@ -25,7 +25,7 @@ from .contest_tables import (
     make_team_tables,
     make_teams_table,
 )
-from .contests_service import ContestsUrl, HubUrl, TokenFile, make_console
+from .contests_service import ContestsUrl, HubUrl, TokenFile, run
 
 contests = typer.Typer(
     help="The life of a contest: rounds, freezing, destruction, approvals, certificate.",
@@ -43,11 +43,8 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """All contests that you may see."""
-    found = ask(hub_url, contests_url, token_file, lambda c: c.get("contests"))
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        make_console().print(make_contests_table(found["contests"]))
+    found = run(hub_url, contests_url, token_file, lambda c: c.get("contests"))
+    show_tables(found, lambda: [make_contests_table(found["contests"])], as_json=as_json)
 
 
 @contests.command()
@@ -65,16 +62,14 @@ def status(
         waiting = await client.get(f"{path}/operations?state=proposed")
         return await client.get(f"{path}/progress"), waiting
 
-    found, waiting = ask(hub_url, contests_url, token_file, work)
-    if as_json:
-        print(json.dumps({**found, "proposed": waiting["operations"]}, indent=2))
-        return
-    console = make_console()
-    console.print(make_contests_table([found["contest"]]))
-    for table in make_status_tables(found):
-        console.print("")
-        console.print(table)
-    for operation in waiting["operations"]:
+    found, waiting = run(hub_url, contests_url, token_file, work)
+    proposed = waiting["operations"]
+
+    def to_tables() -> list[Table]:
+        return [make_contests_table([found["contest"]]), *make_status_tables(found)]
+
+    show_tables({**found, "proposed": proposed}, to_tables, as_json=as_json)
+    for operation in () if as_json else proposed:
         say(f"Waits for a second host. {make_operation_line(operation)}")
 
 
@@ -90,11 +85,8 @@ def teams(
     """All teams of a contest."""
     wanted = "".join(f"&state={quote(s, safe='')}" for s in state or ())
     path = f"contests/{to_id(contest)}/teams"
-    found = ask(hub_url, contests_url, token_file, lambda c: read_all(c, path, "teams", wanted))
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        make_console().print(make_teams_table(found))
+    found = run(hub_url, contests_url, token_file, lambda c: read_all(c, path, "teams", wanted))
+    show_tables(found, lambda: [make_teams_table(found)], as_json=as_json)
 
 
 @contests.command()
@@ -106,15 +98,8 @@ def team(
     as_json: AsJson = False,
 ) -> None:
     """One team: who is in it, what is under way with it, what could be done."""
-    found = ask(hub_url, contests_url, token_file, lambda c: c.get(f"teams/{to_id(team)}"))
-    if as_json:
-        print(json.dumps(found, indent=2))
-        return
-    console = make_console()
-    for number, table in enumerate(make_team_tables(found)):
-        if number:
-            console.print("")
-        console.print(table)
+    found = run(hub_url, contests_url, token_file, lambda c: c.get(f"teams/{to_id(team)}"))
+    show_tables(found, lambda: make_team_tables(found), as_json=as_json)
 
 
 @contests.command()
@@ -130,11 +115,8 @@ def history(
     """What happened to a contest and its teams, the newest first."""
     path = f"contests/{to_id(contest)}/transitions?limit={limit}"
     path += "" if team is None else f"&team={to_id(team)}"
-    found = ask(hub_url, contests_url, token_file, lambda c: c.get(path))
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        make_console().print(make_history_table(found["transitions"]))
+    found = run(hub_url, contests_url, token_file, lambda c: c.get(path))
+    show_tables(found, lambda: [make_history_table(found["transitions"])], as_json=as_json)
 
 
 @contests.command()
@@ -148,11 +130,8 @@ def operations(
 ) -> None:
     """What hosts asked for, and what became of it, the newest first."""
     path = f"contests/{to_id(contest)}/operations?limit={limit}"
-    found = ask(hub_url, contests_url, token_file, lambda c: c.get(path))
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        make_console().print(make_operations_table(found["operations"]))
+    found = run(hub_url, contests_url, token_file, lambda c: c.get(path))
+    show_tables(found, lambda: [make_operations_table(found["operations"])], as_json=as_json)
 
 
 @contests.command()
@@ -165,11 +144,8 @@ def notices(
 ) -> None:
     """Notices in force, and where they could not be brought."""
     path = f"contests/{to_id(contest)}/notices"
-    found = ask(hub_url, contests_url, token_file, lambda c: c.get(path))
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        make_console().print(make_notices_table(found["notices"]))
+    found = run(hub_url, contests_url, token_file, lambda c: c.get(path))
+    show_tables(found, lambda: [make_notices_table(found["notices"])], as_json=as_json)
 
 
 @contests.command()
@@ -181,7 +157,7 @@ def certificate(
 ) -> None:
     """Print the signed certificate that nothing is left of a contest."""
     path = f"contests/{to_id(contest)}/certificate"
-    print(ask(hub_url, contests_url, token_file, lambda c: c.get_text(path)), end="")
+    print(run(hub_url, contests_url, token_file, lambda c: c.get_text(path)), end="")
 
 
 @contests.command()
@@ -194,11 +170,8 @@ def archives(
 ) -> None:
     """List the copies of a contest's volumes."""
     path = f"contests/{to_id(contest)}/archives"
-    found = ask(hub_url, contests_url, token_file, lambda c: read_all(c, path, "archives"))
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        make_console().print(make_archives_table(found))
+    found = run(hub_url, contests_url, token_file, lambda c: read_all(c, path, "archives"))
+    show_tables(found, lambda: [make_archives_table(found)], as_json=as_json)
 
 
 @contests.command(name="verify-certificate")

@@ -14,7 +14,10 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,60}")
 
 
 class StaticHandler(StaticFileHandler):
-    """The same for all who ask, logged in or not. `folder`: where the service's own files are."""
+    """The same for all who ask, logged in or not. `folder`: where the service's own files are.
+
+    `initialize` is given what routes give to every handler of ours, which is no path.
+    """
 
     folder: ClassVar[Path]
 

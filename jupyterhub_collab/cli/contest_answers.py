@@ -1,37 +1,25 @@
-"""What the commands on contests share: their arguments, how they ask, and how they show answers."""
+"""What the commands on contests share: their arguments, lists in pages, how answers are shown."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
+from rich.table import Table
 
 from .. import names
 from ..errors import UserError
 from ..hubapi.contests import ContestsClient
-from . import contests_service
 from .contests_service import make_console
 
-T = TypeVar("T")
 Json = dict[str, Any]
 
 Contest = Annotated[str, typer.Argument(metavar="CONTEST", help="The contest's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The service's answer, for programs.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Until it is done.")]
-
-
-def ask(
-    hub_url: str | None,
-    contests_url: str | None,
-    token_file: Path | None,
-    use: Callable[[ContestsClient], Awaitable[T]],
-) -> T:
-    """What came of using the service."""
-    return contests_service.run(hub_url, contests_url, token_file, use)
 
 
 async def read_all(client: ContestsClient, path: str, key: str, query: str = "") -> list[Json]:
@@ -51,6 +39,18 @@ def show(found: Json, to_line: Callable[[Json], str], *, as_json: bool) -> None:
         print(json.dumps(found, indent=2))
     else:
         say(to_line(found))
+
+
+def show_tables(found: object, to_tables: Callable[[], Sequence[Table]], *, as_json: bool) -> None:
+    """An answer, as tables for people or whole."""
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    console = make_console()
+    for number, table in enumerate(to_tables()):
+        if number:
+            console.print("")
+        console.print(table)
 
 
 def say(text: str) -> None:
